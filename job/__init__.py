@@ -1,0 +1,1 @@
+"""A containerized image-classification training job: tune, train, report, publish."""

@@ -1,0 +1,41 @@
+"""The entry point: settings → logging → signals → pipeline → exit code."""
+
+from __future__ import annotations
+
+import sys
+
+from job import logs, settings
+from job.errors import Fault, Interrupted
+from job.interrupt import stop_on_signals
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the job and returns the exit code that tells what to do next (see `job.errors`)."""
+    if arguments in (["--help"], ["-h"]):
+        print(settings.help_text())
+        return 0
+    logs.start(settings.log_format())
+    try:
+        if arguments:
+            raise Fault(f"unknown argument: {' '.join(arguments)}.", "Everything is set by variables: python -m job --help")
+        wanted = settings.load()
+        with stop_on_signals() as stop:
+            from job import pipeline, progress  # torch is loaded only now, after the settings proved right
+
+            stop.check()
+            shown = progress.Progress(progress.mode(wanted.progress, wanted.log_format))
+            try:
+                pipeline.run(wanted, shown, stop)
+            finally:
+                shown.close()
+    except Fault as fault:
+        logs.event("fault", str(fault), level="ERROR", what=fault.what, remedy=fault.remedy, exit_code=fault.exit_code)
+        return fault.exit_code
+    except Interrupted as interrupted:
+        logs.event("interrupted", str(interrupted), level="WARNING", exit_code=interrupted.exit_code)
+        return interrupted.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

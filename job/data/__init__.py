@@ -1,0 +1,156 @@
+"""A data set as uint8 tensors that stay on the device: loaded once, no per-image work in an epoch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from job.data import cifar10, folder, synthetic
+from job.data.arrays import Arrays
+from job.data.download import Bar, Opener
+from job.errors import Fault
+from job.seeds import seed_for
+
+NAMES = ("cifar10", "folder", "synthetic")
+
+
+@dataclass(frozen=True)
+class Split:
+    """`images` uint8 `[count, 32, 32, 3]` (as decoders give them: rows, columns, RGB), `labels` int64 `[count]`."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> Split:
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def take(self, rows: NDArray[np.int64]) -> Split:
+        """The images at `rows`, in that order, on the same device."""
+        index = torch.from_numpy(rows).to(self.labels.device)
+        return Split(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`sha256` is over the tensors and the class names: two data sets with the same one train the same model."""
+
+    name: str
+    origin: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    sha256: str
+
+    def to(self, device: torch.device) -> Dataset:
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+
+def load(
+    name: str,
+    directory: Path,
+    *,
+    urls: tuple[str, ...],
+    limit: int | None,
+    seed: int,
+    bar: Bar,
+    open_s3: Opener,
+    kaggle_input: Path | None = None,
+) -> Dataset:
+    """The data set called `name`, on the CPU.
+
+    `urls` replace the built-in mirrors of CIFAR-10; `limit` reduces the training set and, by the same fraction, the test
+    set; `kaggle_input` is searched for a CIFAR-10 copy before anything is downloaded.
+
+    Raises Fault where the data set is broken or unusable and TemporaryFault where it could not be fetched.
+    """
+    if name == "synthetic":
+        arrays = synthetic.draw(seed, limit)
+    else:
+        if name == "cifar10":
+            arrays = cifar10.load(directory, urls=urls, bar=bar, open_s3=open_s3, kaggle_input=kaggle_input)
+        else:
+            arrays = folder.load(directory, bar=bar)
+        arrays = reduced(arrays, limit, seed)
+    return Dataset(
+        name=name,
+        origin=arrays.origin,
+        classes=arrays.classes,
+        train=Split(torch.from_numpy(arrays.train_images), torch.from_numpy(arrays.train_labels)),
+        test=Split(torch.from_numpy(arrays.test_images), torch.from_numpy(arrays.test_labels)),
+        sha256=digest(arrays),
+    )
+
+
+def digest(arrays: Arrays) -> str:
+    """SHA-256 (hex) over images, labels and class names, in a fixed order."""
+    sha = hashlib.sha256("\0".join(arrays.classes).encode())
+    for array in (arrays.train_images, arrays.train_labels, arrays.test_images, arrays.test_labels):
+        sha.update(np.ascontiguousarray(array))
+    return sha.hexdigest()
+
+
+def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
+    """At most `limit` training images and the same fraction of the test images, with the classes' shares kept.
+
+    Raises Fault where less than one image a class would be left.
+    """
+    count = len(arrays.train_labels)
+    if limit is None or limit >= count:
+        return arrays
+    if limit < len(arrays.classes):
+        raise Fault(
+            f"DATA_LIMIT={limit} leaves less than one image for each of the {len(arrays.classes)} classes.",
+            f"Give at least {len(arrays.classes)}; a few hundred make a meaningful test run.",
+        )
+    test_limit = max(len(arrays.classes), round(len(arrays.test_labels) * limit / count))
+    train = stratified(arrays.train_labels, limit, seed_for(seed, "limit", "train"))
+    test = stratified(arrays.test_labels, test_limit, seed_for(seed, "limit", "test"))
+    return replace(
+        arrays,
+        train_images=arrays.train_images[train],
+        train_labels=arrays.train_labels[train],
+        test_images=arrays.test_images[test],
+        test_labels=arrays.test_labels[test],
+    )
+
+
+def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """`count` row numbers in ascending order, each class with its share of them (largest remainders rounded up) and,
+    where `count` allows, at least one.
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    shares = sizes * (min(count, len(labels)) / len(labels))
+    quota = np.maximum(np.floor(shares).astype(np.int64), 1)
+    order = np.argsort(-(shares - quota), kind="stable")
+    for position in order[: max(0, min(count, len(labels)) - quota.sum())]:
+        quota[position] += 1
+    rng = np.random.default_rng(seed)
+    rows = [
+        rng.permutation(np.flatnonzero(labels == label))[:wanted] for label, wanted in zip(classes, quota, strict=True)
+    ]
+    return np.sort(np.concatenate(rows))
+
+
+def tuning_rows(count: int, percent: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers of a random `percent` of `count` training images, split 80/20 into training and validation rows.
+
+    Raises Fault where that leaves no image to train on or none to validate on.
+    """
+    drawn = round(count * percent / 100)
+    training = round(drawn * 0.8)
+    if training < 1 or drawn - training < 1:
+        raise Fault(
+            f"TUNE_PERCENT={percent:g} of {count} training images is {drawn}: too few to split into training and validation.",
+            "Raise TUNE_PERCENT or DATA_LIMIT.",
+        )
+    rows = np.random.default_rng(seed_for(seed, "tuning subset")).permutation(count)[:drawn]
+    return rows[:training], rows[training:]

@@ -1,0 +1,22 @@
+"""One file a model. Each has `PARAMETERS`, the count of trainable parameters with ten classes, and
+`build(num_classes) -> nn.Module`, which takes float images `[batch, 3, 32, 32]` and gives logits `[batch, num_classes]`.
+
+A model that starts from stored weights also has `load_weights(source)`; what that returns is handed to
+`build(num_classes, weights)`. Nothing is registered anywhere: the file's name is the model's name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+
+def names() -> tuple[str, ...]:
+    """The models there are, without importing any of them (settings need the names before torch is loaded)."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def find(name: str) -> ModuleType:
+    """The module of the model called `name`."""
+    return importlib.import_module(f"{__name__}.{name}")

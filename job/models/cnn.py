@@ -1,0 +1,31 @@
+"""A small VGG-style convolutional network (Simonyan and Zisserman, 2014) with batch norm (Ioffe and Szegedy, 2015)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+PARAMETERS = 1_147_914
+
+
+def block(channels_in: int, channels_out: int) -> list[nn.Module]:
+    """`[batch, channels_in, side, side]` to `[batch, channels_out, side / 2, side / 2]`."""
+    return [
+        nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+    ]
+
+
+def build(num_classes: int) -> nn.Module:
+    """`[batch, 3, 32, 32]` float images to `[batch, num_classes]` logits."""
+    return nn.Sequential(
+        *block(3, 32),
+        *block(32, 64),
+        *block(64, 128),
+        nn.Flatten(),  # [batch, 128 * 4 * 4]
+        nn.Linear(128 * 4 * 4, 512),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(512, num_classes),
+    )

@@ -1,0 +1,26 @@
+"""ResNet-18 (He et al., 2015, https://arxiv.org/abs/1512.03385) from a random start, with a stem for 32x32 images.
+
+The ImageNet stem (7x7 stride 2, then max-pool) would leave 8x8 of a 32x32 image; 3x3 stride 1 without the pool keeps 32x32,
+as the paper's own CIFAR-10 networks do (section 4.2).
+"""
+
+from __future__ import annotations
+
+from torch import nn
+from torchvision.models import ResNet, resnet18
+
+PARAMETERS = 11_173_962
+
+
+def fit_to_small_images(net: ResNet, num_classes: int) -> ResNet:
+    """Replaces stem and head of an ImageNet ResNet-18, both freshly initialised."""
+    net.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision starts its own stem
+    net.maxpool = nn.Identity()
+    net.fc = nn.Linear(512, num_classes)
+    return net
+
+
+def build(num_classes: int) -> nn.Module:
+    """`[batch, 3, 32, 32]` float images to `[batch, num_classes]` logits."""
+    return fit_to_small_images(resnet18(weights=None), num_classes)

@@ -1,0 +1,42 @@
+"""A small vision transformer (Dosovitskiy et al., 2020, https://arxiv.org/abs/2010.11929) with post-norm encoder layers
+(Vaswani et al., 2017, https://arxiv.org/abs/1706.03762): patch 4, width 192, 4 layers, 8 heads, feed-forward 384.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+PARAMETERS = 1_212_490
+
+PATCH, WIDTH, LAYERS, HEADS, FEED_FORWARD, DROPOUT = 4, 192, 4, 8, 384, 0.1
+TOKENS = (32 // PATCH) ** 2 + 1  # 64 patches and the class token
+
+
+class VisionTransformer(nn.Module):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, WIDTH, kernel_size=PATCH, stride=PATCH)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, WIDTH))
+        self.position = nn.Parameter(torch.zeros(1, TOKENS, WIDTH))
+        self.dropout = nn.Dropout(DROPOUT)
+        # Built one by one: nn.TransformerEncoder copies one layer, so that all would start with the same weights.
+        self.encoder = nn.Sequential(
+            *(
+                nn.TransformerEncoderLayer(WIDTH, HEADS, FEED_FORWARD, DROPOUT, activation="relu", batch_first=True)
+                for _ in range(LAYERS)
+            )
+        )
+        self.head = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.patches(images).flatten(2).transpose(1, 2)  # [batch, 192, 8, 8] -> [batch, 64, 192]
+        class_token = self.class_token.expand(len(images), -1, -1)  # [batch, 1, 192]
+        tokens = torch.cat([class_token, tokens], dim=1) + self.position  # [batch, 65, 192]
+        tokens = self.encoder(self.dropout(tokens))
+        return self.head(tokens[:, 0])  # [batch, 192] -> [batch, num_classes]
+
+
+def build(num_classes: int) -> nn.Module:
+    """`[batch, 3, 32, 32]` float images to `[batch, num_classes]` logits."""
+    return VisionTransformer(num_classes)

@@ -1,0 +1,182 @@
+"""How a run shows where it stands: a bar on a terminal, a line an epoch elsewhere, and the time that is left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from job.logs import event
+from job.results import Epoch, Trial
+
+EVALUATION_COST = 1 / 3  # of an image's forward pass alone, against forward, backward and update
+LINE_EVERY_SECONDS = 10.0  # for downloads and decoding, where there is no terminal
+
+
+@dataclass(frozen=True)
+class Work:
+    """The size of a run's parts, in images; an evaluated image counts as a third of a trained one."""
+
+    trials: int
+    trial_epochs: int
+    trial_images: float
+    final_images: float
+    final_epochs: int | None
+
+    @staticmethod
+    def images(train: int, heldout: int) -> float:
+        """The cost of one epoch."""
+        return train + heldout * EVALUATION_COST
+
+
+def remaining(work: Work, finished: Sequence[int], running: int, final_epochs: int | None, final_done: int) -> float:
+    """The images still to go in both phases.
+
+    `finished` holds the epochs each finished trial took, `running` those of the trial under way. What is not known yet is
+    assumed: a trial takes as long as the finished ones did on average (before there are any, half of what it may), and
+    the final training as many epochs as a trial's best, about five less.
+    """
+    usual = sum(finished) / len(finished) if finished else work.trial_epochs / 2
+    waiting = work.trials - len(finished)
+    tuning = max(0.0, max(usual, running + 1) - running) + max(0, waiting - 1) * usual if waiting > 0 else 0.0
+    expected = final_epochs or work.final_epochs or max(1.0, usual - 5)
+    return tuning * work.trial_images + max(0.0, expected - final_done) * work.final_images
+
+
+class Progress:
+    """Shows the run's progress as `bar`, `line` or `off`. One object for the whole run."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self.work: Work | None = None
+        self.finished: list[int] = []
+        self.running = 0
+        self.final_epochs: int | None = None
+        self.final_done = 0
+        self.images = 0.0
+        self.seconds = 0.0
+        self._bar: tqdm | None = None
+
+    @contextmanager
+    def bar(self, title: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
+        """Progress of one piece of work that is not training. Gives a function that takes what has been done since."""
+        if self.mode == "bar":
+            with tqdm(total=total, desc=title, unit=unit, unit_scale=True, dynamic_ncols=True) as bar:
+                yield bar.update
+            return
+        done, said = 0, time.monotonic()
+
+        def update(count: int) -> None:
+            nonlocal done, said
+            done += count
+            if self.mode == "line" and time.monotonic() - said >= LINE_EVERY_SECONDS:
+                said = time.monotonic()
+                share = f" ({100 * done / total:.0f} %)" if total else ""
+                event("progress", f"{title}: {done:,} {unit}{share}", title=title, done=done, total=total)
+
+        yield update
+
+    def begin(self, work: Work, finished: Sequence[Trial] = (), final_done: int = 0) -> None:
+        """Starts counting the time that is left; what an earlier attempt finished is not done again."""
+        self.work = work
+        self.finished = [len(trial.epochs) for trial in finished]
+        self.final_done = final_done
+
+    def batch(self, images: int) -> None:
+        """Moves the bar by one batch."""
+        if self.mode != "bar" or self.work is None:
+            return
+        if self._bar is None:
+            self._bar = tqdm(unit="img", unit_scale=True, dynamic_ncols=True, file=sys.stderr)
+        if self.final_epochs is None:
+            title = f"tune {len(self.finished) + 1}/{self.work.trials} epoch {self.running + 1}"
+        else:
+            title = f"train epoch {self.final_done + 1}/{self.final_epochs}"
+        self._bar.set_description(title, refresh=False)
+        self._bar.update(images)
+
+    def trial_epoch(self, trial: int, learning_rate: float, epoch: Epoch, train_count: int, validation_count: int) -> None:
+        assert self.work is not None
+        self._measure(epoch, train_count, validation_count)
+        self.running = epoch.number
+        self._say(
+            "tune",
+            epoch,
+            train_count,
+            f"tune trial={trial + 1}/{self.work.trials} learning_rate={learning_rate:.6f}",
+            "validation",
+            trial=trial + 1,
+            learning_rate=learning_rate,
+        )
+
+    def trial_done(self, trial: Trial) -> None:
+        self.finished.append(len(trial.epochs))
+        self.running = 0
+
+    def training_begins(self, epochs: int) -> None:
+        assert self.work is not None
+        self.finished += [0] * (self.work.trials - len(self.finished))
+        self.final_epochs = epochs
+
+    def final_epoch(self, epoch: Epoch, train_count: int, test_count: int) -> None:
+        self._measure(epoch, train_count, test_count)
+        self.final_done = epoch.number
+        self._say("train", epoch, train_count, "train", "test", of=self.final_epochs)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def seconds_left(self) -> float:
+        """An estimate for the whole job, from the speed so far."""
+        assert self.work is not None
+        images = remaining(self.work, self.finished, self.running, self.final_epochs, self.final_done)
+        return images * self.seconds / self.images if self.images else 0.0
+
+    def _measure(self, epoch: Epoch, train_count: int, heldout_count: int) -> None:
+        self.images += Work.images(train_count, heldout_count)
+        self.seconds += epoch.seconds
+
+    def _say(self, phase: str, epoch: Epoch, train_count: int, head: str, heldout: str, **fields: object) -> None:
+        values = {
+            "epoch": epoch.number,
+            "train_loss": epoch.train.loss,
+            "train_accuracy": epoch.train.accuracy,
+            f"{heldout}_loss": epoch.heldout.loss,
+            f"{heldout}_accuracy": epoch.heldout.accuracy,
+            "images_per_second": train_count / epoch.seconds if epoch.seconds > 0 else 0.0,
+        }
+        left = self.seconds_left()
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{heldout}_loss={epoch.heldout.loss:.4f}, {clock(left)} left", refresh=False)
+        if self.mode == "off" or (self.mode == "bar" and phase == "tune"):
+            return
+        text = " ".join(f"{name}={shown(value)}" for name, value in values.items())
+        event("epoch", f"{head} {text} left={clock(left)}", phase=phase, **fields, **values, seconds_left=round(left))
+
+
+def mode(wanted: str, log_format: str) -> str:
+    """`bar`, `line` or `off`: `auto` takes the bar where a person looks on, and JSON never has one."""
+    if log_format == "json":
+        return "off" if wanted == "off" else "line"
+    if wanted != "auto":
+        return wanted
+    return "bar" if sys.stderr.isatty() and sys.stdout.isatty() else "line"
+
+
+def shown(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.4g}"
+
+
+def clock(seconds: float) -> str:
+    """`Mm Ss`, with hours in front where there are any; without spaces it would read as one value in a log line."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

@@ -1,0 +1,78 @@
+"""The records of a run: what happened, as plain frozen values. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean cross-entropy (nats) and accuracy (percent) over a set of images."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the training images and the evaluation after it.
+
+    `train` is measured while the weights change; `heldout` afterwards, on the validation set in a trial and on the
+    test set in the final training. `number` counts from 1. `seconds` is wall-clock time, evaluation included.
+    """
+
+    number: int
+    train: Score
+    heldout: Score
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One learning rate tried. `number` counts from 0; `failure` is empty for a trial that went well."""
+
+    number: int
+    learning_rate: float
+    epochs: tuple[Epoch, ...]
+    failure: str = ""
+
+    @property
+    def validation_loss(self) -> float:
+        """The trial's score: its lowest validation loss; infinite where the trial failed."""
+        return math.inf if self.failure else min(epoch.heldout.loss for epoch in self.epochs)
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch (1-based) that first reached the lowest validation loss; 0 where the trial failed."""
+        return 0 if self.failure else best_epoch([epoch.heldout.loss for epoch in self.epochs])
+
+    @property
+    def seconds(self) -> float:
+        return sum(epoch.seconds for epoch in self.epochs)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the final training uses, and where it comes from: the winning trial, or the user's own settings."""
+
+    learning_rate: float
+    epochs: int
+    trial: int | None
+
+
+def best_epoch(losses: Sequence[float]) -> int:
+    """The 1-based position of the first lowest loss."""
+    return min(range(len(losses)), key=losses.__getitem__) + 1
+
+
+def out_of_patience(losses: Sequence[float], patience: int) -> bool:
+    """Whether the last `patience` epochs in a row brought no loss below the best one before them."""
+    return len(losses) - best_epoch(losses) >= patience
+
+
+def winner(trials: Sequence[Trial]) -> Trial | None:
+    """The trial with the lowest validation loss, the earlier one of equals; None where every trial failed."""
+    good = [trial for trial in trials if not trial.failure]
+    return min(good, key=lambda trial: (trial.validation_loss, trial.number), default=None)
