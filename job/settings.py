@@ -23,6 +23,7 @@ from job import models
 from job.errors import Fault
 
 SECRET_IN_URL = re.compile(r"(?<=://)[^/\s,]*@|(?<=\?)[^\s,]+")  # user and password; a signed query
+NOT_SLIPS = {"MODELS"}  # the list of models for `make run-all` and indexed jobs
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -277,7 +278,7 @@ def misspelled(environment: Mapping[str, str]) -> list[str]:
     ours = {name.upper() for name in variables()}
     lines = []
     for name in sorted(environment):
-        if name.upper() in ours or not environment[name]:
+        if name.upper() in ours | NOT_SLIPS or not environment[name]:
             continue
         near = [own for own in sorted(ours) if nearly(name.upper(), own)]
         if near:
