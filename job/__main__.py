@@ -17,7 +17,9 @@ def main(arguments: list[str]) -> int:
     logs.start(settings.log_format())
     try:
         if arguments:
-            raise Fault(f"unknown argument: {' '.join(arguments)}.", "Everything is set by variables: python -m job --help")
+            raise Fault(
+                f"unknown argument: {' '.join(arguments)}.", "Everything is set by variables: python -m job --help"
+            )
         wanted = settings.load()
         with stop_on_signals() as stop:
             from job import pipeline, progress  # torch is loaded only now, after the settings proved right

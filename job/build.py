@@ -24,13 +24,15 @@ def builder(name: str, num_classes: int, pretrained_weights: str | None) -> Call
     try:
         weights = module.load_weights(pretrained_weights)
     except ValueError as error:
-        raise Fault(f"PRETRAINED_WEIGHTS: {error}.", "Give a state_dict of torchvision's resnet18, as a file or URL.") from error
+        raise Fault(
+            f"PRETRAINED_WEIGHTS: {error}.", "Give a state_dict of torchvision's resnet18, as a file or URL."
+        ) from error
     except (FileNotFoundError, PermissionError) as error:
         raise Fault(f"PRETRAINED_WEIGHTS: {error}.", "Give the path or URL of a file that can be read.") from error
     except OSError as error:
-        reason = getattr(error, "reason", error)
+        place = "PRETRAINED_WEIGHTS" if pretrained_weights else "torchvision's address"
         raise TemporaryFault(
-            f"the ImageNet weights could not be fetched from {'torchvision' if pretrained_weights is None else 'PRETRAINED_WEIGHTS'}: {reason}.",
+            f"the ImageNet weights could not be fetched from {place}: {getattr(error, 'reason', error)}.",
             "Check the network, or put the file there yourself and name it in PRETRAINED_WEIGHTS.",
         ) from error
     return partial(module.build, num_classes, weights)

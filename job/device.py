@@ -88,7 +88,9 @@ def run_one_kernel(device: torch.device) -> None:
     try:
         torch.ones(8, 8, device=device).mm(torch.ones(8, 8, device=device)).sum().item()
     except torch.OutOfMemoryError as error:
-        raise TemporaryFault(f"{device} has no free memory.", "Wait for the other program, or choose another DEVICE.") from error
+        raise TemporaryFault(
+            f"{device} has no free memory.", "Wait for the other program, or choose another DEVICE."
+        ) from error
     except RuntimeError as error:
         major, minor = torch.cuda.get_device_capability(device)
         raise Fault(

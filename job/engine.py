@@ -46,7 +46,7 @@ def new_learner(
 
 
 def normalise(images: Tensor) -> Tensor:
-    """uint8 `[batch, 32, 32, 3]` to float32 `[batch, 3, 32, 32]` of zero mean and unit variance, channels-last in memory."""
+    """uint8 `[batch, 32, 32, 3]` to float32 `[batch, 3, 32, 32]`, mean 0 and variance 1, channels-last in memory."""
     scale, shift = scale_and_shift(images.device)
     return images.float().mul_(scale).add_(shift).permute(0, 3, 1, 2)
 
@@ -68,7 +68,7 @@ def train_step(learner: Learner, images: Tensor, labels: Tensor) -> tuple[Tensor
         logits = learner.model(normalise(images))  # [batch, classes]
     loss = cross_entropy(logits.float(), labels)
     learner.optimizer.zero_grad(set_to_none=True)
-    learner.scaler.scale(loss).backward()
+    learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
     return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
@@ -129,7 +129,7 @@ def epochs(
 ) -> Iterator[tuple[int, Score, Score]]:
     """Trains through the epochs `numbers` (1-based) and evaluates on `heldout` after each.
 
-    Yields the epoch's number, the score while training and the score on `heldout`. Whoever iterates decides when to stop.
+    Yields the epoch's number, the score while training and the score on `heldout`. The caller decides when to stop.
     """
     for number in numbers:
         trained = train_epoch(learner, train, number, batch_size, on_batch)

@@ -146,7 +146,9 @@ def search(
         on_epoch=lambda number, rate, epoch: progress.trial_epoch(number, rate, epoch, len(rows), len(validation_rows)),
         on_trial=on_trial,
     )
-    return tune.search(settings, builder, dataset.train.take(rows), dataset.train.take(validation_rows), compute, callbacks)
+    return tune.search(
+        settings, builder, dataset.train.take(rows), dataset.train.take(validation_rows), compute, callbacks
+    )
 
 
 def choose_recipe(settings: Settings, trials: Sequence[Trial]) -> Recipe:
@@ -154,7 +156,8 @@ def choose_recipe(settings: Settings, trials: Sequence[Trial]) -> Recipe:
     best = winner(trials)
     if best is not None:
         return Recipe(best.learning_rate, best.best_epoch, best.number)
-    assert settings.learning_rate is not None and settings.epochs is not None
+    assert settings.learning_rate is not None
+    assert settings.epochs is not None
     return Recipe(settings.learning_rate, settings.epochs, None)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from tqdm import tqdm
 
@@ -36,9 +37,9 @@ class Work:
 def remaining(work: Work, finished: Sequence[int], running: int, final_epochs: int | None, final_done: int) -> float:
     """The images still to go in both phases.
 
-    `finished` holds the epochs each finished trial took, `running` those of the trial under way. What is not known yet is
-    assumed: a trial takes as long as the finished ones did on average (before there are any, half of what it may), and
-    the final training as many epochs as a trial's best, about five less.
+    `finished` holds the epochs each finished trial took, `running` those of the trial under way. What is not known yet
+    is assumed: a trial takes as long as the finished ones did on average (before there are any, half of what it may),
+    and the final training as many epochs as a trial's best, about five less.
     """
     usual = sum(finished) / len(finished) if finished else work.trial_epochs / 2
     waiting = work.trials - len(finished)
@@ -59,7 +60,7 @@ class Progress:
         self.final_done = 0
         self.images = 0.0
         self.seconds = 0.0
-        self._bar: tqdm | None = None
+        self._bar: tqdm[Any] | None = None
 
     @contextmanager
     def bar(self, title: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
@@ -99,7 +100,9 @@ class Progress:
         self._bar.set_description(title, refresh=False)
         self._bar.update(images)
 
-    def trial_epoch(self, trial: int, learning_rate: float, epoch: Epoch, train_count: int, validation_count: int) -> None:
+    def trial_epoch(
+        self, trial: int, learning_rate: float, epoch: Epoch, train_count: int, validation_count: int
+    ) -> None:
         assert self.work is not None
         self._measure(epoch, train_count, validation_count)
         self.running = epoch.number
@@ -142,8 +145,8 @@ class Progress:
         self.images += Work.images(train_count, heldout_count)
         self.seconds += epoch.seconds
 
-    def _say(self, phase: str, epoch: Epoch, train_count: int, head: str, heldout: str, **fields: object) -> None:
-        values = {
+    def _say(self, phase: str, epoch: Epoch, train_count: int, head: str, heldout: str, **fields: Any) -> None:
+        values: dict[str, Any] = {
             "epoch": epoch.number,
             "train_loss": epoch.train.loss,
             "train_accuracy": epoch.train.accuracy,

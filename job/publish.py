@@ -15,7 +15,7 @@ MANIFEST = "manifest.json"
 
 
 def publish(store: ArtifactStore, files: dict[str, bytes], settings: Settings, data_sha256: str) -> None:
-    """Stores all files, and then `manifest.json` with the size and SHA-256 of each: a run without one is not finished."""
+    """Stores all files, then `manifest.json` with the size and SHA-256 of each: a run without one is not finished."""
     for name, content in files.items():
         store.put(name, content)
     manifest = {
@@ -23,7 +23,8 @@ def publish(store: ArtifactStore, files: dict[str, bytes], settings: Settings, d
         "settings": settings.shaping(),
         "data_sha256": data_sha256,
         "files": {
-            name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()
+            name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in files.items()
         },
     }
     store.put(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())

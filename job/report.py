@@ -113,11 +113,12 @@ def as_json(report: RunReport) -> dict[str, Any]:
             "best_trial": None if best is None else best.number + 1,
             "seconds": report.tuning_seconds,
         },
-        "training": {"epochs": [epoch_json(epoch, "test") for epoch in report.history], "seconds": report.training_seconds},
-        "data": report.data,
-        "settings": {
-            name: {"value": value, "source": report.sources[name]} for name, value in report.settings.items()
+        "training": {
+            "epochs": [epoch_json(epoch, "test") for epoch in report.history],
+            "seconds": report.training_seconds,
         },
+        "data": report.data,
+        "settings": {name: {"value": value, "source": report.sources[name]} for name, value in report.settings.items()},
         "provenance": report.provenance,
     }
 
@@ -135,7 +136,7 @@ def trial_json(trial: Trial) -> dict[str, Any]:
 
 
 def epoch_json(epoch: Epoch, heldout: str) -> dict[str, Any]:
-    """One epoch; `heldout` names the set behind its second score. A loss that is no number becomes null: JSON has none."""
+    """One epoch; `heldout` names the set of its second score. A loss that is no number becomes null: JSON has none."""
     scores = {
         "train_loss": epoch.train.loss,
         "train_accuracy_percent": epoch.train.accuracy,
@@ -173,7 +174,9 @@ def training_curves(report: RunReport) -> Figure:
     """Loss and accuracy after each epoch of the final training, side by side."""
     numbers = [epoch.number for epoch in report.history]
     figure = Figure(figsize=(10, 4), layout="constrained")
-    figure.suptitle(f"{report.model} on {report.data['name']}: final training, learning rate {report.recipe.learning_rate:.6f}")
+    figure.suptitle(
+        f"{report.model} on {report.data['name']}: final training, learning rate {report.recipe.learning_rate:.6f}"
+    )
     loss, accuracy = figure.subplots(1, 2)
     marker = "o" if len(numbers) < 30 else ""
     for axes, key, label in ((loss, "loss", "cross-entropy loss"), (accuracy, "accuracy", "accuracy (%)")):
@@ -181,7 +184,14 @@ def training_curves(report: RunReport) -> Figure:
             (TRAIN, "train", [epoch.train for epoch in report.history]),
             (TEST, "test", [epoch.heldout for epoch in report.history]),
         ):
-            axes.plot(numbers, [getattr(score, key) for score in scores], color=colour, marker=marker, markersize=4, label=name)
+            axes.plot(
+                numbers,
+                [getattr(score, key) for score in scores],
+                color=colour,
+                marker=marker,
+                markersize=4,
+                label=name,
+            )
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
@@ -200,10 +210,14 @@ def tuning_plot(report: RunReport) -> Figure:
     failed = [trial for trial in report.trials if trial.failure]
     best = winner(report.trials)
     assert best is not None  # the search raises where every trial failed
-    axes.scatter([t.learning_rate for t in good], [t.validation_loss for t in good], color=TRAIN, label="trial", zorder=3)
+    axes.scatter(
+        [t.learning_rate for t in good], [t.validation_loss for t in good], color=TRAIN, label="trial", zorder=3
+    )
     top = max(t.validation_loss for t in good)
     if failed:
-        axes.scatter([t.learning_rate for t in failed], [top] * len(failed), color=FAILED, marker="x", label="failed", zorder=3)
+        axes.scatter(
+            [t.learning_rate for t in failed], [top] * len(failed), color=FAILED, marker="x", label="failed", zorder=3
+        )
     axes.scatter(
         [best.learning_rate],
         [best.validation_loss],
@@ -225,7 +239,7 @@ def tuning_plot(report: RunReport) -> Figure:
 
 
 def png(figure: Figure) -> bytes:
-    """The picture as PNG; without the version that matplotlib would write into it, so that equal runs give equal bytes."""
+    """The picture as PNG, without the version that matplotlib would write into it: equal runs give equal bytes."""
     out = io.BytesIO()
     with matplotlib.rc_context({"savefig.dpi": 144}):
         figure.savefig(out, format="png", metadata={"Software": None})

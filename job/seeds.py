@@ -1,4 +1,4 @@
-"""Independent random seeds for every part of a run, so that any part can be run again alone and gives the same numbers."""
+"""Independent random seeds for every part of a run: any part can be run again alone and gives the same numbers."""
 
 from __future__ import annotations
 

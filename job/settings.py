@@ -38,7 +38,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", protected_namespaces=())
 
     mode: Literal["run"] = variable("What to do", "run", "`run`: tune, train, report, publish")
-    model: str = variable("What to do", "cnn", "a file name in `job/models/`: " + ", ".join(models.names()), shapes=True)
+    model: str = variable(
+        "What to do", "cnn", "a file name in `job/models/`: " + ", ".join(models.names()), shapes=True
+    )
 
     dataset: Literal["cifar10", "folder", "synthetic"] = variable(
         "Data",
@@ -60,17 +62,31 @@ class Settings(BaseSettings):
         ge=10,
     )
 
-    tune_percent: float = variable("Search", 20.0, "percent of the training set used for tuning", shapes=True, gt=0, le=100)
+    tune_percent: float = variable(
+        "Search", 20.0, "percent of the training set used for tuning", shapes=True, gt=0, le=100
+    )
     max_evals: int = variable("Search", 20, "trials", shapes=True, ge=1, le=10_000)
     tune_max_epochs: int = variable("Search", 50, "epochs a trial may take", shapes=True, ge=1)
     patience: int = variable(
         "Search", 5, "epochs without a better validation loss before a trial stops", shapes=True, ge=1
     )
     lr_min: float = variable(
-        "Search", math.exp(-10), "lower end of the log-uniform search range", shapes=True, gt=0, le=10, allow_inf_nan=False
+        "Search",
+        math.exp(-10),
+        "lower end of the log-uniform search range",
+        shapes=True,
+        gt=0,
+        le=10,
+        allow_inf_nan=False,
     )
     lr_max: float = variable(
-        "Search", math.exp(-4), "upper end of the log-uniform search range", shapes=True, gt=0, le=10, allow_inf_nan=False
+        "Search",
+        math.exp(-4),
+        "upper end of the log-uniform search range",
+        shapes=True,
+        gt=0,
+        le=10,
+        allow_inf_nan=False,
     )
     tune_startup_trials: int = variable(
         "Search", 20, "trials drawn at random before TPE adapts (hyperopt's own default)", shapes=True, ge=1
@@ -86,7 +102,12 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
     epochs: int | None = variable(
-        "Training", None, "together with `LEARNING_RATE`: no tuning, train with these", shapes=True, ge=1, validate_default=True
+        "Training",
+        None,
+        "together with `LEARNING_RATE`: no tuning, train with these",
+        shapes=True,
+        ge=1,
+        validate_default=True,
     )
     batch_size: int = variable("Training", 128, "images a step", shapes=True, ge=1, le=65_536)
     seed: int = variable("Training", 3407, "seeds everything that is random", shapes=True, ge=0, lt=2**63)
@@ -102,14 +123,14 @@ class Settings(BaseSettings):
     output: str = variable(
         "Output",
         "./outputs",
-        "directory (`/outputs` in the image) or `s3://bucket/prefix`; endpoint and credentials through the standard AWS "
-        "variables and files only",
+        "directory (`/outputs` in the image) or `s3://bucket/prefix`; "
+        "endpoint and credentials through the standard AWS variables and files only",
     )
     run_id: str | None = variable(
         "Output",
         None,
-        "names the run's folder under `OUTPUT`; without it the model's name and 8 hex digits of the settings that shape "
-        "the result",
+        "names the run's folder under `OUTPUT`; "
+        "without it the model's name and 8 hex digits of the settings that shape the result",
     )
     fresh: bool = variable("Output", False, "1 starts over instead of resuming or returning the finished run")
     progress: Literal["auto", "bar", "line", "off"] = variable(
@@ -139,7 +160,9 @@ class Settings(BaseSettings):
     @classmethod
     def _percentage(cls, value: float) -> float:
         if value < 1:
-            raise ValueError(f"it is a percentage, from 1 to 100: for {value:g} of the training set write {100 * value:g}")
+            raise ValueError(
+                f"it is a percentage, from 1 to 100: for {value:g} of the training set write {100 * value:g}"
+            )
         return value
 
     @field_validator("lr_max")
@@ -161,14 +184,18 @@ class Settings(BaseSettings):
     @classmethod
     def _device_name(cls, value: str) -> str:
         if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", value):
-            raise ValueError("choose auto, cuda, cuda:N (such as cuda:0) or cpu" + did_you_mean(value, ("auto", "cuda", "cpu")))
+            raise ValueError(
+                "choose auto, cuda, cuda:N (such as cuda:0) or cpu" + did_you_mean(value, ("auto", "cuda", "cpu"))
+            )
         return value
 
     @field_validator("output")
     @classmethod
     def _output_place(cls, value: str) -> str:
         if "://" in value and not re.match(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/|$)", value):
-            raise ValueError("give a directory or s3://bucket/prefix (a bucket's name has 3 to 63 of a-z, 0-9, '-' and '.')")
+            raise ValueError(
+                "give a directory or s3://bucket/prefix (a bucket's name has 3 to 63 of a-z, 0-9, '-' and '.')"
+            )
         return value
 
     @field_validator("run_id")
@@ -180,7 +207,7 @@ class Settings(BaseSettings):
 
     @property
     def run_name(self) -> str:
-        """The name of the run's folder: `RUN_ID`, or the model and 8 hex digits of the settings that shape the result."""
+        """The run's folder: `RUN_ID`, or the model and 8 hex digits of the settings that shape the result."""
         if self.run_id:
             return self.run_id
         shaping = json.dumps(self.shaping(), sort_keys=True)

@@ -113,5 +113,10 @@ def disk_fault(action: str, path: Path, error: OSError) -> Fault:
     """The fault for a failed file operation: a full or failing disk may be mended by a retry, permissions are not."""
     may_mend = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.EMFILE, errno.ENFILE)
     if may_mend:
-        return TemporaryFault(f"cannot {action} {path}: {error.strerror}.", "Make room or mend the disk, then start the same command again.")
-    return Fault(f"cannot {action} {path}: {error.strerror}.", "Name a directory in OUTPUT that this user may write to.")
+        return TemporaryFault(
+            f"cannot {action} {path}: {error.strerror}.",
+            "Make room or mend the disk, then start the same command again.",
+        )
+    return Fault(
+        f"cannot {action} {path}: {error.strerror}.", "Name a directory in OUTPUT that this user may write to."
+    )

@@ -67,8 +67,8 @@ def load(
 ) -> Dataset:
     """The data set called `name`, on the CPU.
 
-    `urls` replace the built-in mirrors of CIFAR-10; `limit` reduces the training set and, by the same fraction, the test
-    set; `kaggle_input` is searched for a CIFAR-10 copy before anything is downloaded.
+    `urls` replace the built-in mirrors of CIFAR-10; `limit` reduces the training set and, by the same fraction, the
+    test set; `kaggle_input` is searched for a CIFAR-10 copy before anything is downloaded.
 
     Raises Fault where the data set is broken or unusable and TemporaryFault where it could not be fetched.
     """
@@ -94,7 +94,7 @@ def digest(arrays: Arrays) -> str:
     """SHA-256 (hex) over images, labels and class names, in a fixed order."""
     sha = hashlib.sha256("\0".join(arrays.classes).encode())
     for array in (arrays.train_images, arrays.train_labels, arrays.test_images, arrays.test_labels):
-        sha.update(np.ascontiguousarray(array))
+        sha.update(np.ascontiguousarray(array).data)
     return sha.hexdigest()
 
 
@@ -149,7 +149,7 @@ def tuning_rows(count: int, percent: float, seed: int) -> tuple[NDArray[np.int64
     training = round(drawn * 0.8)
     if training < 1 or drawn - training < 1:
         raise Fault(
-            f"TUNE_PERCENT={percent:g} of {count} training images is {drawn}: too few to split into training and validation.",
+            f"TUNE_PERCENT={percent:g} of {count} training images is {drawn}: too few to train and to validate on.",
             "Raise TUNE_PERCENT or DATA_LIMIT.",
         )
     rows = np.random.default_rng(seed_for(seed, "tuning subset")).permutation(count)[:drawn]

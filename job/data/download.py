@@ -91,9 +91,7 @@ def fetch(
     )
 
 
-def _fetch_one(
-    url: str, target: Path, md5: str, bar: Bar, open_s3: Opener, slowest: float, limits: Limits
-) -> None:
+def _fetch_one(url: str, target: Path, md5: str, bar: Bar, open_s3: Opener, slowest: float, limits: Limits) -> None:
     opener = open_s3 if url.startswith("s3://") else lambda address: open_url(address, limits.timeout)
     digest = hashlib.md5(usedforsecurity=False)
     with part_of(target) as (part, write), opener(url) as stream:

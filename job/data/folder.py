@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from job.data.arrays import Arrays
 from job.data.download import Bar
@@ -139,7 +139,7 @@ def read_image(file: Path) -> NDArray[np.uint8]:
                 image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
             return np.asarray(image)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError and more
-        reason = "not a readable image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        reason = "not a readable image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise Fault(f"DATA_DIR: {file} cannot be read: {reason}.", "Mend or remove this file.") from error
 
 

@@ -1,9 +1,9 @@
 """Ten classes of 32x32 images drawn from a seed: no download, and hard enough to tell models apart.
 
-A class is the orientation of a small grating (a Gabor patch). Its place, phase, wavelength, colour and contrast are drawn
-anew for every image, so that no single pixel says anything about the class: a convolutional network finds the orientation
-wherever it stands, a multi-layer perceptron has to learn every place by itself. Orientations scatter around their
-class's own, so that neighbouring classes overlap and no model reaches 100 %.
+A class is the orientation of a small grating (a Gabor patch). Its place, phase, wavelength, colour and contrast are
+drawn anew for every image, so that no single pixel says anything about the class: a convolutional network finds the
+orientation wherever it stands, a multi-layer perceptron has to learn every place by itself. Orientations scatter around
+their class's own, so that neighbouring classes overlap and no model reaches 100 %.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ def draw(seed: int, limit: int | None) -> Arrays:
     """
     count = TRAIN_COUNT if limit is None else min(limit, TRAIN_COUNT)
     if count < CLASSES:
-        raise Fault(f"DATA_LIMIT={limit} leaves less than one image for each of the {CLASSES} classes.", f"Give {CLASSES} or more.")
+        raise Fault(
+            f"DATA_LIMIT={limit} leaves less than one image for each of the {CLASSES} classes.",
+            f"Give {CLASSES} or more.",
+        )
     test_count = max(CLASSES, round(count * TEST_COUNT / TRAIN_COUNT))
     train_images, train_labels = split(count, np.random.default_rng(seed_for(seed, "synthetic", "train")))
     test_images, test_labels = split(test_count, np.random.default_rng(seed_for(seed, "synthetic", "test")))
@@ -73,4 +76,5 @@ def gratings(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.
     patch = wave * np.exp(-(x**2 + y**2) / (2 * radius**2))
     noise = rng.standard_normal((count, 32, 32, 1), dtype=np.float32) * np.float32(NOISE)
     pixels = background + contrast * colour * patch[..., None] + noise  # [count, 32, 32, 3]
-    return (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+    as_bytes: NDArray[np.uint8] = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+    return as_bytes

@@ -1,5 +1,5 @@
 """One file a model. Each has `PARAMETERS`, the count of trainable parameters with ten classes, and
-`build(num_classes) -> nn.Module`, which takes float images `[batch, 3, 32, 32]` and gives logits `[batch, num_classes]`.
+`build(num_classes) -> nn.Module`: float images `[batch, 3, 32, 32]` in, logits `[batch, num_classes]` out.
 
 A model that starts from stored weights also has `load_weights(source)`; what that returns is handed to
 `build(num_classes, weights)`. Nothing is registered anywhere: the file's name is the model's name.

@@ -1,7 +1,7 @@
 """ResNet-18 (He et al., 2015, https://arxiv.org/abs/1512.03385) from a random start, with a stem for 32x32 images.
 
-The ImageNet stem (7x7 stride 2, then max-pool) would leave 8x8 of a 32x32 image; 3x3 stride 1 without the pool keeps 32x32,
-as the paper's own CIFAR-10 networks do (section 4.2).
+The ImageNet stem (7x7 stride 2, then max-pool) would leave 8x8 of a 32x32 image; 3x3 stride 1 without the pool keeps
+32x32, as the paper's own CIFAR-10 networks do (section 4.2).
 """
 
 from __future__ import annotations
@@ -23,4 +23,5 @@ def fit_to_small_images(net: ResNet, num_classes: int) -> ResNet:
 
 def build(num_classes: int) -> nn.Module:
     """`[batch, 3, 32, 32]` float images to `[batch, num_classes]` logits."""
-    return fit_to_small_images(resnet18(weights=None), num_classes)
+    net: ResNet = resnet18(weights=None)
+    return fit_to_small_images(net, num_classes)

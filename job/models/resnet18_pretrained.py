@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, resnet18
+from torchvision.models import ResNet, ResNet18_Weights, resnet18
 
 from job.models.resnet18 import PARAMETERS as PARAMETERS
 from job.models.resnet18 import fit_to_small_images
@@ -23,6 +23,7 @@ def load_weights(source: str | None) -> Weights:
 
     Raises OSError where it cannot be had and ValueError where it is not a state_dict of torchvision's ResNet-18.
     """
+    weights: Weights
     if source is None:
         weights = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(
             progress=False, check_hash=True, map_location="cpu", weights_only=True
@@ -63,6 +64,6 @@ def build(num_classes: int, weights: Weights | None = None) -> nn.Module:
 
     `weights` is what `load_weights` returned; without it torchvision's own are fetched.
     """
-    net = resnet18(weights=None)
+    net: ResNet = resnet18(weights=None)
     net.load_state_dict(load_weights(None) if weights is None else weights)
     return fit_to_small_images(net, num_classes)

@@ -34,7 +34,8 @@ class VisionTransformer(nn.Module):
         class_token = self.class_token.expand(len(images), -1, -1)  # [batch, 1, 192]
         tokens = torch.cat([class_token, tokens], dim=1) + self.position  # [batch, 65, 192]
         tokens = self.encoder(self.dropout(tokens))
-        return self.head(tokens[:, 0])  # [batch, 192] -> [batch, num_classes]
+        logits: Tensor = self.head(tokens[:, 0])  # [batch, 192] -> [batch, num_classes]
+        return logits
 
 
 def build(num_classes: int) -> nn.Module:
