@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +67,7 @@ class Progress:
     def bar(self, title: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
         """Progress of one piece of work that is not training. Gives a function that takes what has been done since."""
         if self.mode == "bar":
-            with tqdm(total=total, desc=title, unit=unit, unit_scale=True, dynamic_ncols=True) as bar:
+            with tqdm(total=total, desc=title, unit=unit, unit_scale=True, ncols=columns()) as bar:
                 yield bar.update
             return
         done, said = 0, time.monotonic()
@@ -92,7 +93,7 @@ class Progress:
         if self.mode != "bar" or self.work is None:
             return
         if self._bar is None:
-            self._bar = tqdm(unit="img", unit_scale=True, dynamic_ncols=True, file=sys.stderr)
+            self._bar = tqdm(unit="img", unit_scale=True, ncols=columns(), file=sys.stderr)
         if self.final_epochs is None:
             title = f"tune {len(self.finished) + 1}/{self.work.trials} epoch {self.running + 1}"
         else:
@@ -161,6 +162,11 @@ class Progress:
             return
         text = " ".join(f"{name}={shown(value)}" for name, value in values.items())
         event("epoch", f"{head} {text} left={clock(left)}", phase=phase, **fields, **values, seconds_left=round(left))
+
+
+def columns() -> int:
+    """The terminal's width; 100 where it does not say (`docker run -t` starts with a width of nothing)."""
+    return shutil.get_terminal_size((100, 24)).columns
 
 
 def mode(wanted: str, log_format: str) -> str:
