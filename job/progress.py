@@ -67,7 +67,7 @@ class Progress:
     def bar(self, title: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
         """Progress of one piece of work that is not training. Gives a function that takes what has been done since."""
         if self.mode == "bar":
-            with tqdm(total=total, desc=title, unit=unit, unit_scale=True, ncols=columns()) as bar:
+            with tqdm(total=total, desc=title, unit=unit, unit_scale=True, **screen()) as bar:
                 yield bar.update
             return
         done, said = 0, time.monotonic()
@@ -93,7 +93,8 @@ class Progress:
         if self.mode != "bar" or self.work is None:
             return
         if self._bar is None:
-            self._bar = tqdm(unit="img", unit_scale=True, ncols=columns(), file=sys.stderr)
+            total = round(self._images_left())
+            self._bar = tqdm(total=total, unit="img", unit_scale=True, **screen(), file=sys.stderr)
         if self.final_epochs is None:
             title = f"tune {len(self.finished) + 1}/{self.work.trials} epoch {self.running + 1}"
         else:
@@ -138,9 +139,11 @@ class Progress:
 
     def seconds_left(self) -> float:
         """An estimate for the whole job, from the speed so far."""
+        return self._images_left() * self.seconds / self.images if self.images else 0.0
+
+    def _images_left(self) -> float:
         assert self.work is not None
-        images = remaining(self.work, self.finished, self.running, self.final_epochs, self.final_done)
-        return images * self.seconds / self.images if self.images else 0.0
+        return remaining(self.work, self.finished, self.running, self.final_epochs, self.final_done)
 
     def _measure(self, epoch: Epoch, train_count: int, heldout_count: int) -> None:
         self.images += Work.images(train_count, heldout_count)
@@ -157,6 +160,7 @@ class Progress:
         }
         left = self.seconds_left()
         if self._bar is not None:
+            self._bar.total = self._bar.n + round(self._images_left())
             self._bar.set_postfix_str(f"{heldout}_loss={epoch.heldout.loss:.4f}, {clock(left)} left", refresh=False)
         if self.mode == "off" or (self.mode == "bar" and phase == "tune"):
             return
@@ -164,9 +168,10 @@ class Progress:
         event("epoch", f"{head} {text} left={clock(left)}", phase=phase, **fields, **values, seconds_left=round(left))
 
 
-def columns() -> int:
-    """The terminal's width; 100 where it does not say (`docker run -t` starts with a width of nothing)."""
-    return shutil.get_terminal_size((100, 24)).columns
+def screen() -> dict[str, Any]:
+    """The terminal's size as tqdm takes it; 100 by 24 where it does not say (`docker run -t` starts with 0 by 0)."""
+    size = shutil.get_terminal_size((100, 24))
+    return {"ncols": size.columns, "nrows": size.lines}
 
 
 def mode(wanted: str, log_format: str) -> str:
