@@ -7,15 +7,16 @@ The ImageNet stem (7x7 stride 2, then max-pool) would leave 8x8 of a 32x32 image
 from __future__ import annotations
 
 from torch import nn
-from torchvision.models import ResNet, resnet18
+from torchvision.models import resnet18
 
 PARAMETERS = 11_173_962
 
 
-def fit_to_small_images(net: ResNet, num_classes: int) -> ResNet:
+def fit_to_small_images(net: nn.Module, num_classes: int) -> nn.Module:
     """Replaces stem and head of an ImageNet ResNet-18, both freshly initialised."""
-    net.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
-    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision starts its own stem
+    stem = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as torchvision starts its own stem
+    net.conv1 = stem
     net.maxpool = nn.Identity()
     net.fc = nn.Linear(512, num_classes)
     return net
@@ -23,5 +24,4 @@ def fit_to_small_images(net: ResNet, num_classes: int) -> ResNet:
 
 def build(num_classes: int) -> nn.Module:
     """`[batch, 3, 32, 32]` float images to `[batch, num_classes]` logits."""
-    net: ResNet = resnet18(weights=None)
-    return fit_to_small_images(net, num_classes)
+    return fit_to_small_images(resnet18(weights=None), num_classes)

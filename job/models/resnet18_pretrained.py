@@ -49,10 +49,11 @@ def check(weights: Weights) -> None:
         expected = resnet18(weights=None).state_dict()
     faults = [f"missing: {key}" for key in expected if key not in weights]
     faults += [f"unknown: {key}" for key in weights if key not in expected]
+    faults += [f"{key}: not a tensor" for key, value in weights.items() if not isinstance(value, Tensor)]
     faults += [
         f"{key}: shape {list(weights[key].shape)} where {list(expected[key].shape)} is needed"
         for key in expected
-        if key in weights and weights[key].shape != expected[key].shape
+        if isinstance(weights.get(key), Tensor) and weights[key].shape != expected[key].shape
     ]
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""

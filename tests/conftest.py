@@ -1,0 +1,58 @@
+"""What many tests share: a job as a real subprocess, and tiny images."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+Job = Callable[..., "subprocess.CompletedProcess[str]"]
+
+TINY = {
+    "MODEL": "mlp",
+    "DATASET": "synthetic",
+    "DATA_LIMIT": "200",
+    "TUNE_PERCENT": "50",
+    "MAX_EVALS": "2",
+    "TUNE_MAX_EPOCHS": "2",
+    "DEVICE": "cpu",
+    "PRECISION": "fp32",
+}
+
+
+def bare_environment() -> dict[str, str]:
+    """This process's environment without what would set up a job or a store."""
+    keep = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in keep if name in os.environ} | {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """Runs `python -m job` in an empty directory with these variables and nothing else of this shell's."""
+
+    def run(*arguments: str, timeout: float = 120, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "job", *arguments],
+            cwd=tmp_path,
+            env=bare_environment() | variables,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
+
+
+@pytest.fixture
+def tiny(job: Job) -> Job:
+    """The same with the smallest useful run as the default."""
+
+    def run(**variables: str) -> subprocess.CompletedProcess[str]:
+        return job(**(TINY | variables))
+
+    return run
