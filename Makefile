@@ -6,6 +6,7 @@ VENV   ?= .venv
 # Which torch build to install: empty for the locked one (CUDA 13.0, runs on a CPU as well); `cpu` or `cu126` where the
 # PyTorch index is reachable. cu126 is for P100, V100 and drivers older than 580.
 TORCH  ?=
+JOBS   ?= auto
 MODELS ?= mlp cnn resnet18 resnet18_pretrained vit
 
 RUN   := $(VENV)/bin/python
@@ -38,7 +39,7 @@ help-variables: $(READY) ## every variable with default and meaning
 	@$(RUN) -m job --help
 
 test: $(DEV) ## the tests
-	$(RUN) -m pytest -q
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS)
 
 check: $(DEV) ## ruff, format, mypy
 	$(RUN) -m ruff check .

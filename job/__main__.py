@@ -14,6 +14,9 @@ def main(arguments: list[str]) -> int:
     if arguments in (["--help"], ["-h"]):
         print(settings.help_text())
         return 0
+    if arguments == ["--print-env"]:
+        print(settings.env_file(), end="")
+        return 0
     logs.start(settings.log_format())
     try:
         if arguments:

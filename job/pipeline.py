@@ -78,8 +78,8 @@ def load_data(settings: Settings, progress: Progress) -> Dataset:
 def announce(settings: Settings, store: ArtifactStore, compute: Compute, dataset: Dataset) -> None:
     event(
         "run",
-        f"run {settings.run_name}: {settings.model} on {dataset.name} from {dataset.origin} "
-        f"({len(dataset.train):,} training and {len(dataset.test):,} test images, {len(dataset.classes)} classes)",
+        f"run {settings.run_name}: {settings.model} on {dataset.name} ({dataset.origin}), "
+        f"{len(dataset.train):,} training and {len(dataset.test):,} test images, {len(dataset.classes)} classes",
         run=settings.run_name,
         model=settings.model,
         data=describe_data(dataset),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +67,7 @@ class Progress:
     def bar(self, title: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
         """Progress of one piece of work that is not training. Gives a function that takes what has been done since."""
         if self.mode == "bar":
-            with tqdm(total=total, desc=title, unit=unit, unit_scale=True, dynamic_ncols=True) as bar:
+            with tqdm(total=total, desc=title, unit=unit, unit_scale=True, **screen()) as bar:
                 yield bar.update
             return
         done, said = 0, time.monotonic()
@@ -92,7 +93,8 @@ class Progress:
         if self.mode != "bar" or self.work is None:
             return
         if self._bar is None:
-            self._bar = tqdm(unit="img", unit_scale=True, dynamic_ncols=True, file=sys.stderr)
+            total = round(self._images_left())
+            self._bar = tqdm(total=total, unit="img", unit_scale=True, **screen(), file=sys.stderr)
         if self.final_epochs is None:
             title = f"tune {len(self.finished) + 1}/{self.work.trials} epoch {self.running + 1}"
         else:
@@ -137,9 +139,11 @@ class Progress:
 
     def seconds_left(self) -> float:
         """An estimate for the whole job, from the speed so far."""
+        return self._images_left() * self.seconds / self.images if self.images else 0.0
+
+    def _images_left(self) -> float:
         assert self.work is not None
-        images = remaining(self.work, self.finished, self.running, self.final_epochs, self.final_done)
-        return images * self.seconds / self.images if self.images else 0.0
+        return remaining(self.work, self.finished, self.running, self.final_epochs, self.final_done)
 
     def _measure(self, epoch: Epoch, train_count: int, heldout_count: int) -> None:
         self.images += Work.images(train_count, heldout_count)
@@ -156,11 +160,18 @@ class Progress:
         }
         left = self.seconds_left()
         if self._bar is not None:
+            self._bar.total = self._bar.n + round(self._images_left())
             self._bar.set_postfix_str(f"{heldout}_loss={epoch.heldout.loss:.4f}, {clock(left)} left", refresh=False)
         if self.mode == "off" or (self.mode == "bar" and phase == "tune"):
             return
         text = " ".join(f"{name}={shown(value)}" for name, value in values.items())
         event("epoch", f"{head} {text} left={clock(left)}", phase=phase, **fields, **values, seconds_left=round(left))
+
+
+def screen() -> dict[str, Any]:
+    """The terminal's size as tqdm takes it; 100 by 24 where it does not say (`docker run -t` starts with 0 by 0)."""
+    size = shutil.get_terminal_size((100, 24))
+    return {"ncols": size.columns, "nrows": size.lines}
 
 
 def mode(wanted: str, log_format: str) -> str:

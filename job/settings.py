@@ -343,10 +343,22 @@ def default_of(name: str) -> str:
     return f"./{value}" if isinstance(value, Path) else str(value)
 
 
+def env_file() -> str:
+    """`env.example`: every variable with its default, ready for `docker run --env-file`."""
+    lines = ["# Every variable of the job with its default; one that is empty counts as not set."]
+    group = ""
+    for name, field in variables().items():
+        if extra(name)["group"] != group:
+            group = extra(name)["group"]
+            lines += ["", f"# {group}"]
+        lines += [f"# {(field.description or '').replace('`', '')}", f"{name.upper()}={default_of(name)}"]
+    return "\n".join(lines) + "\n"
+
+
 def help_text() -> str:
     """What `--help` prints: every variable with its default and meaning, by group."""
     lines = [
-        "usage: python -m job",
+        "usage: python -m job [--help | --print-env]",
         "",
         "Tunes, trains and reports an image classifier. Everything is set by environment variables:",
     ]

@@ -28,7 +28,8 @@ TINY = {
 def bare_environment() -> dict[str, str]:
     """This process's environment without what would set up a job or a store."""
     keep = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
-    return {name: os.environ[name] for name in keep if name in os.environ} | {"PYTHONPATH": str(ROOT)}
+    kept = {name: os.environ[name] for name in keep if name in os.environ}
+    return kept | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # tests run side by side
 
 
 @pytest.fixture

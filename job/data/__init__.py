@@ -128,14 +128,16 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.i
     where `count` allows, at least one.
     """
     classes, sizes = np.unique(labels, return_counts=True)
-    shares = sizes * (min(count, len(labels)) / len(labels))
+    wanted = min(count, len(labels))
+    shares = sizes * (wanted / len(labels))
     quota = np.maximum(np.floor(shares).astype(np.int64), 1)
-    order = np.argsort(-(shares - quota), kind="stable")
-    for position in order[: max(0, min(count, len(labels)) - quota.sum())]:
-        quota[position] += 1
+    while quota.sum() < wanted:
+        quota[np.argmax(shares - quota)] += 1
+    while quota.sum() > wanted and quota.max() > 1:  # single images kept for tiny classes come from the large ones
+        quota[np.argmax(np.where(quota > 1, quota - shares, -np.inf))] -= 1
     rng = np.random.default_rng(seed)
     rows = [
-        rng.permutation(np.flatnonzero(labels == label))[:wanted] for label, wanted in zip(classes, quota, strict=True)
+        rng.permutation(np.flatnonzero(labels == label))[:number] for label, number in zip(classes, quota, strict=True)
     ]
     return np.sort(np.concatenate(rows))
 

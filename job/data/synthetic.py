@@ -18,7 +18,7 @@ from job.seeds import seed_for
 CLASSES = 10
 TRAIN_COUNT, TEST_COUNT = 50_000, 10_000
 SCATTER_DEGREES = 6.0  # standard deviation; neighbouring classes are 18 degrees apart
-NOISE = 0.22  # standard deviation, with pixel values from 0 to 1
+NOISE = 0.1  # standard deviation, with pixel values from 0 to 1
 CHUNK = 2_000  # images drawn at a time: bounds the memory
 
 

@@ -60,7 +60,7 @@ class ArtifactStore(Protocol):
 
 
 class Reading(Protocol):
-    """An open object of `length` bytes. `read1` gives up to `size` of them as soon as there are any, none at the end."""
+    """An open object of `length` bytes. `read1` gives up to `size` as soon as there are any, none at the end."""
 
     length: int | None
 

@@ -1,0 +1,127 @@
+"""The files a run leaves, from records with known numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import pytest
+from PIL import Image
+
+from job import report
+from job.report import RunReport
+from job.results import Epoch, Recipe, Score, Trial
+
+
+@pytest.fixture
+def finished() -> RunReport:
+    def epoch(number: int, loss: float) -> Epoch:
+        return Epoch(number, Score(loss, 50.0), Score(loss + 0.1, 45.678), 85.6)
+
+    return RunReport(
+        run_name="mlp-12345678",
+        model="mlp",
+        structure="Sequential(\n  (0): Flatten()\n)",
+        parameters=1_707_274,
+        batch_size=128,
+        recipe=Recipe(0.0000564321, 2, 1),
+        trials=(
+            Trial(0, 1e-2, (epoch(1, math.nan),), "the loss diverged in epoch 1"),
+            Trial(1, 0.0000564321, (epoch(1, 2.0), epoch(2, 1.0), epoch(3, 1.5))),
+            Trial(2, 1e-4, (epoch(1, 3.0),)),
+        ),
+        history=(epoch(1, 2.0), epoch(2, 1.0)),
+        device="cpu (some processor, fp32)",
+        settings={"MODEL": "mlp", "SEED": 3407},
+        sources={"MODEL": "environment", "SEED": "default"},
+        data={"name": "synthetic", "sha256": "0" * 64},
+        provenance={"git_commit": None},
+    )
+
+
+def test_the_text_is_laid_out_as_specified(finished: RunReport) -> None:
+    rule = "=" * 50
+    assert report.text(finished) == "\n".join(
+        [
+            rule,
+            "                     Results",
+            rule,
+            "[Hyper parameters]",
+            "  - best LR: 0.000056",
+            "  - best epochs: 2",
+            "  - batch size: 128",
+            rule,
+            "[Model structure]",
+            "  - model type: mlp",
+            "  - structure: Sequential(",
+            "      (0): Flatten()",
+            "    )",
+            "  - total parameters: 1,707,274",
+            rule,
+            "[Training information]",
+            "  - duration on the full training set: 2m 51s",
+            "  - device: cpu (some processor, fp32)",
+            rule,
+            "[Benchmarks on the test set]",
+            "  - test loss: 1.1000",
+            "  - test accuracy: 45.68%",
+            rule,
+            "",
+        ]
+    )
+
+
+def test_the_json_holds_every_number(finished: RunReport) -> None:
+    content = json.loads(report.files(finished)["results.json"])
+    assert content["test"] == {"loss": 1.1, "accuracy_percent": 45.678}
+    assert content["recipe"]["chosen_by"] == "trial 2"
+    assert content["tuning"]["best_trial"] == 2
+    assert content["tuning"]["trials"][0]["epochs"][0]["train_loss"] is None, "JSON knows no NaN"
+    assert content["settings"]["SEED"] == {"value": 3407, "source": "default"}
+    assert content["training"]["seconds"] == pytest.approx(171.2)
+
+
+def test_the_tables(finished: RunReport) -> None:
+    content = report.files(finished)
+    history = list(csv.DictReader(io.StringIO(content["history.csv"].decode())))
+    assert [row["test_loss"] for row in history] == ["2.1", "1.1"]
+    assert not any("validation" in name for name in history[0]), "the test set is not a validation set"
+    trials = list(csv.DictReader(io.StringIO(content["trials.csv"].decode())))
+    assert [row["best_epoch"] for row in trials] == ["", "2", "1"]
+    assert trials[0]["failure"] == "the loss diverged in epoch 1"
+    assert float(trials[1]["learning_rate"]) == 0.0000564321
+
+
+def test_the_pictures(finished: RunReport) -> None:
+    content = report.files(finished)
+    for name in ("training_curves.png", "tuning.png"):
+        with Image.open(io.BytesIO(content[name])) as picture:
+            assert min(picture.size) > 400
+    assert content == report.files(finished), "equal runs give equal bytes"
+
+
+def test_what_the_pictures_say(finished: RunReport) -> None:
+    loss, accuracy = report.training_curves(finished).axes
+    lines = {line.get_label(): list(line.get_ydata()) for line in loss.get_lines()}
+    assert lines == {"train": [2.0, 1.0], "test": [2.1, 1.1]}
+    assert "accuracy" in accuracy.get_ylabel()
+    (axes,) = report.tuning_plot(finished).axes
+    assert axes.get_xscale() == "log"
+    drawn = {points.get_label().split(":")[0]: len(points.get_offsets()) for points in axes.collections}
+    assert drawn == {"trial": 2, "failed": 1, "winner": 1}
+
+
+def test_a_run_without_tuning(finished: RunReport) -> None:
+    from dataclasses import replace
+
+    content = report.files(replace(finished, trials=(), recipe=Recipe(0.001, 2, None)))
+    assert "tuning.png" not in content
+    assert content["trials.csv"].decode().count("\n") == 1
+    assert json.loads(content["results.json"])["recipe"]["chosen_by"] == "LEARNING_RATE and EPOCHS"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0m 0s"), (59.6, "1m 0s"), (171.2, "2m 51s"), (3725, "62m 5s")])
+def test_durations(seconds: float, text: str) -> None:
+    assert report.duration(seconds) == text
