@@ -1,0 +1,91 @@
+"""Where a run's files go: one small interface, with a local directory or an S3-compatible bucket behind it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from job.storage.local import LocalStore
+
+S3_SCHEME = "s3://"
+
+
+class ArtifactStore(Protocol):
+    """Named byte contents below one place. Every call raises Fault or TemporaryFault where the place does not serve.
+
+    A name is made of parts with `/` between them; no part is empty or starts with a dot (ValueError otherwise).
+    """
+
+    @property
+    def uri(self) -> str:
+        """Where it is, for people."""
+        ...
+
+    def put(self, name: str, content: bytes) -> None:
+        """Stores `content` whole or not at all; what was there before is replaced. On return it is durable."""
+        ...
+
+    def get(self, name: str) -> bytes | None:
+        """The content as it was put, or None where there is none of that name."""
+        ...
+
+    def list(self, prefix: str = "") -> list[str]:
+        """The names that start with `prefix`, in alphabetical order."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Removes it; one that is not there is no fault."""
+        ...
+
+    def get_versioned(self, name: str) -> tuple[bytes, str] | None:
+        """The content and a mark of its version, for `put_if`. Equal contents may have equal marks."""
+        ...
+
+    def put_if(self, name: str, content: bytes, version: str | None) -> bool:
+        """Stores a small `content` only where nothing is there (`version` None) or what is there still has `version`.
+
+        Of several that try at the same time with the same `version`, at most one gets True. False says no more than
+        that this call did not surely win: look with `get_versioned` at what is there. Meant for locks: contents
+        differ between writers and from one heartbeat to the next. `put` and `delete` do not take part in it.
+        """
+        ...
+
+    def tidy(self) -> None:
+        """Removes what writers that were killed left half done: temporary files, multipart uploads.
+
+        Sound only where nobody else writes here, so call it once the run's lock is held.
+        """
+        ...
+
+
+class Reading(Protocol):
+    """An open object of `length` bytes. `read1` gives up to `size` as soon as there are any, none at the end."""
+
+    length: int | None
+
+    def read1(self, size: int, /) -> bytes: ...
+
+
+def open_store(output: str, run_name: str) -> ArtifactStore:
+    """The store for a run: `run_name` below `output`, a directory or `s3://bucket/prefix`. Nothing is touched yet.
+
+    Raises Fault where `output` or the AWS settings are unusable.
+    """
+    if output.startswith(S3_SCHEME):
+        from job.storage import s3  # boto3 takes a third of a second and is not needed for a directory
+
+        return s3.open_store(output, run_name)
+    return LocalStore(Path(output) / run_name)
+
+
+def open_object(url: str) -> AbstractContextManager[Reading]:
+    """Opens `s3://bucket/key` for reading.
+
+    Opening and reading raise OSError alone, as other downloads do: FileNotFoundError and PermissionError where asking
+    again is of no use (no such object or bucket, credentials missing, wrong or not enough), else ConnectionError or
+    TimeoutError.
+    """
+    from job.storage import s3
+
+    return s3.open_object(url)
