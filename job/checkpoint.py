@@ -193,7 +193,8 @@ class Keeper:
 
     def due(self) -> bool:
         """Whether a state may be written now without taking more than its share of the time."""
-        return time.monotonic() - self._handed_over >= self._cost / SHARE and not self._busy
+        idle = self._pending is None and not self._busy
+        return idle and time.monotonic() - self._handed_over >= self._cost / SHARE
 
     def hand_over(self, standing: Standing) -> None:
         """Takes a state that is to be written, in place of one that still waits. Raises what the last write met."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,19 @@ def choose(device: str, precision: str, kept: Mapping[str, Any] | None = None) -
         torch.set_flush_denormal(True)  # weights that fade out would otherwise slow every product down
     if kept is not None and kept["device"] == where.type:
         torch.set_num_threads(kept["threads"])  # sums are split by thread: another number would change the last bits
-        if kept["precision"] in native_precisions(where):
-            return Compute(where, kept["precision"], "as this run began", hardware(where))
     what, reason = choose_precision(where, precision)
+    if kept is not None and kept["precision"] != what and kept["precision"] in native_precisions(where):
+        what, reason = kept["precision"], "as this run began"
     return Compute(where, what, reason, hardware(where))
+
+
+@contextmanager
+def memory_faults() -> Iterator[None]:
+    """Tells a GPU that is too small as a fault of the settings."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise Fault("the GPU's memory is not enough.", "Lower BATCH_SIZE, or choose a larger GPU.") from error
 
 
 def choose_device(name: str) -> torch.device:

@@ -50,7 +50,8 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
         progress.check = check
         status = Status(store)
         try:
-            work(settings, store, status, progress)
+            with device.memory_faults():
+                work(settings, store, status, progress)
         except (Fault, Interrupted) as error:
             remedy = error.remedy if isinstance(error, Fault) else "Start the same command again: it goes on from here."
             status.failed(str(error.args[0]), remedy, error.exit_code)
@@ -75,8 +76,10 @@ def work(settings: Settings, store: ArtifactStore, status: Status, progress: Pro
     on_device = dataset.to(compute.device)
 
     with Keeper(store, identity, saved.sequence if saved else 0, partial(tell_standing, status)) as keeper:
+        status.tell("tune" if settings.learning_rate is None else "train")
         trials = search(settings, builder, on_device, compute, progress, keeper, standing)
         recipe = choose_recipe(settings, trials)
+        status.tell("train")
         fitted = fit(settings, recipe, builder, on_device, compute, progress, keeper, standing, trials)
         keeper.flush()
     progress.close()
