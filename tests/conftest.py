@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.s3_fixtures"]
+
 ROOT = Path(__file__).parent.parent
 Job = Callable[..., "subprocess.CompletedProcess[str]"]
 

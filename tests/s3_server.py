@@ -55,6 +55,10 @@ class Server:
     def certificate(self) -> Path:
         return self.directory / "certificate.pem"
 
+    @property
+    def private_key(self) -> Path:
+        return self.directory / "key.pem"
+
     def kill(self) -> None:
         """Ends it at once (SIGKILL), whatever it is doing. What it has stored stays in `directory`."""
         self.process.kill()

@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import boto3
@@ -105,9 +106,9 @@ PERMISSIONS_REMEDY = (
 def open_store(output: str, run_name: str, limits: Limits = Limits()) -> S3Store:
     """The store for `run_name` below `output`, `s3://bucket` or `s3://bucket/prefix`. Nothing is sent yet."""
     bucket, prefix = split(output, "OUTPUT")
-    client, place = connect(bucket, "OUTPUT", limits)
-    brief = Limits(connect=min(3.0, limits.connect), read=min(5.0, limits.read), attempts=1)
-    return S3Store(client, connect(bucket, "OUTPUT", brief)[0], place, f"{prefix}/{run_name}".lstrip("/"), limits)
+    once = Limits(connect=min(3.0, limits.connect), read=min(5.0, limits.read), attempts=1)
+    (client, brief), place = connect(bucket, "OUTPUT", limits, once)
+    return S3Store(client, brief, place, f"{prefix}/{run_name}".lstrip("/"), limits)
 
 
 @contextmanager
@@ -115,7 +116,7 @@ def open_object(url: str, limits: Limits = Limits(read=30.0, attempts=2)) -> Ite
     """As `job.storage.open_object` promises. Whoever downloads repeats, so this does not."""
     with as_os_error():
         bucket, key = split(url, "DATA_URL")
-        client, place = connect(bucket, "DATA_URL", limits)
+        (client,), place = connect(bucket, "DATA_URL", limits)
         try:
             answer = client.get_object(Bucket=bucket, Key=key)
         except boto_errors.ClientError as error:
@@ -189,11 +190,8 @@ class S3Store:
         start = f"{self.root}/"
         page: dict[str, str] = {}
         while True:
-            answer = self._ask(
-                "list",
-                prefix,
-                lambda: self.client.list_objects_v2(Bucket=self.place.bucket, Prefix=start + prefix, **page),  # noqa: B023
-            )
+            request = partial(self.client.list_objects_v2, Bucket=self.place.bucket, Prefix=start + prefix, **page)
+            answer = self._ask("list", prefix, request)
             keys = (item["Key"] for item in answer.get("Contents", ()))
             names += [key[len(start) :] for key in keys if key.startswith(start) and not key.endswith("/")]
             if not answer.get("IsTruncated"):
@@ -254,25 +252,19 @@ class S3Store:
         """Aborts multipart uploads below `root`. Not every store lists them by the start of their keys (MinIO wants the
         whole one), and not every key may: those are left to the store's own clean-up.
         """
+        start = f"{self.root}/"
         page: dict[str, str] = {}
         while True:
+            request = partial(self.client.list_multipart_uploads, Bucket=self.place.bucket, Prefix=start, **page)
             try:
-                answer = self._ask(
-                    "list multipart uploads",
-                    "",
-                    lambda: self.client.list_multipart_uploads(
-                        Bucket=self.place.bucket,
-                        Prefix=f"{self.root}/",
-                        **page,  # noqa: B023
-                    ),
-                )
+                answer = self._ask("list the multipart uploads of", self.root, request)
             except TemporaryFault:
                 raise
             except Fault as fault:
                 event("tidy", f"{fault.what} Unfinished uploads, if any, stay there.", level="WARNING")
                 return
             for upload in answer.get("Uploads", ()):
-                if upload["Key"].startswith(f"{self.root}/"):
+                if upload["Key"].startswith(start):
                     self._abort({"Key": upload["Key"], "UploadId": upload["UploadId"]})
             if not answer.get("IsTruncated"):
                 return
@@ -326,29 +318,24 @@ class S3Store:
         try:
             parts = []
             for number, start in enumerate(range(0, len(content), self.limits.part), 1):
-                part = content[start : start + self.limits.part]
-                answer = self._ask(
-                    "store",
-                    name,
-                    lambda: self.client.upload_part(**upload, PartNumber=number, Body=part, ContentMD5=md5(part)),  # noqa: B023
-                )
-                parts.append({"PartNumber": number, "ETag": answer["ETag"]})
-            try:
-                self._ask(
-                    "store",
-                    name,
-                    lambda: self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}),
-                )
-            except _NotThere:  # completed already, by a first sending whose answer was lost?
-                found = self._read(name)
-                if found is None or found.stamp != metadata[STAMP]:
-                    raise TemporaryFault(
-                        f"The upload of {name} to S3 bucket {self.place.bucket} was ended by somebody else.",
-                        "Let no other job write to the same RUN_ID, then start the same command again.",
-                    ) from None
+                send = partial(self._put_part, upload, number, content[start : start + self.limits.part])
+                parts.append({"PartNumber": number, "ETag": self._ask("store", name, send)})
+            complete = partial(self.client.complete_multipart_upload, **upload, MultipartUpload={"Parts": parts})
+            self._ask("store", name, complete)
+        except _NotThere:  # completed already, by a first sending whose answer was lost?
+            found = self._read(name)
+            if found is None or found.stamp != metadata[STAMP]:
+                raise TemporaryFault(
+                    f"The upload of {name} to S3 bucket {self.place.bucket} was ended by somebody else.",
+                    "Let no other job write to the same RUN_ID, then start the same command again.",
+                ) from None
         except BaseException:
             self._abort({"Key": target["Key"], "UploadId": upload["UploadId"]})
             raise
+
+    def _put_part(self, upload: dict[str, str], number: int, part: bytes) -> str:
+        answer = self.client.upload_part(**upload, PartNumber=number, Body=part, ContentMD5=md5(part))
+        return str(answer["ETag"])
 
     def _abort(self, upload: dict[str, str]) -> None:
         """Aborts a multipart upload, or keeps it in mind where the store does not answer."""
@@ -383,26 +370,14 @@ def split(url: str, variable: str) -> tuple[str, str]:
     return bucket, key.strip("/")
 
 
-def connect(bucket: str, variable: str, limits: Limits) -> tuple[Any, Place]:
-    """A client as the AWS variables and files describe it. Raises Fault where these are unusable."""
-    common = Config(
-        connect_timeout=limits.connect,
-        read_timeout=limits.read,
-        retries={"mode": "standard", "total_max_attempts": limits.attempts},
-        tcp_keepalive=True,
-    )
+def connect(bucket: str, variable: str, *limits: Limits) -> tuple[list[Any], Place]:
+    """A client for each of `limits`, as the AWS variables and files describe it. Raises Fault if they are unusable."""
     try:
         session: Any = boto3.session.Session()
-        client = session.client("s3", config=common)
-        own = Config(ignore_configured_endpoint_urls=True)  # type: ignore[call-arg]
-        official = session.client("s3", config=common.merge(own))
-        if client.meta.endpoint_url != official.meta.endpoint_url:
-            other = Config(
-                s3={"addressing_style": "path"},  # a bucket's own host name needs DNS entries that few stores have
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            )
-            client = session.client("s3", config=common.merge(other))
+        probe = session.client("s3")
+        official = session.client("s3", config=Config(ignore_configured_endpoint_urls=True))  # type: ignore[call-arg]
+        custom = probe.meta.endpoint_url != official.meta.endpoint_url
+        clients = [session.client("s3", config=configuration(each, custom)) for each in limits]
     except boto_errors.ProfileNotFound:
         raise Fault("AWS_PROFILE names a profile that no AWS file has.", "Correct it, or mount the file.") from None
     except (boto_errors.BotoCoreError, ValueError) as error:
@@ -410,7 +385,24 @@ def connect(bucket: str, variable: str, limits: Limits) -> tuple[Any, Place]:
             f"The AWS settings are unusable: {type(error).__name__}.",
             "Check AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION and the files in ~/.aws.",
         ) from None
-    return client, Place(bucket, variable, urllib.parse.urlsplit(client.meta.endpoint_url).netloc.rpartition("@")[2])
+    return clients, Place(bucket, variable, urllib.parse.urlsplit(probe.meta.endpoint_url).netloc.rpartition("@")[2])
+
+
+def configuration(limits: Limits, custom_endpoint: bool) -> Config:
+    common = Config(
+        connect_timeout=limits.connect,
+        read_timeout=limits.read,
+        retries={"mode": "standard", "total_max_attempts": limits.attempts},
+        tcp_keepalive=True,
+    )
+    if not custom_endpoint:
+        return common
+    other_stores = Config(
+        s3={"addressing_style": "path"},  # a bucket's own host name needs DNS entries that few stores have
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return common.merge(other_stores)
 
 
 def metadata_of(content: bytes) -> dict[str, str]:

@@ -1,0 +1,103 @@
+"""Fixtures with a real S3 store: one server for each test process, a bucket for each test."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from tests import fault_proxy, s3_server
+from tests.s3_server import OWNER, REGION, Key, Server
+
+NUMBERS = itertools.count()
+AWS_VARIABLES = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE")
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server. A test that needs it fails loudly where it cannot start."""
+    directory = tmp_path_factory.mktemp("swift")
+    server = s3_server.start(directory)
+    yield server
+    server.kill()
+    shutil.rmtree(directory, ignore_errors=True)  # pytest keeps what is left there for days
+
+
+@pytest.fixture
+def proxy(swift: Server) -> Iterator[fault_proxy.Proxy]:
+    """A proxy before the server, without rules yet. Make the store with its endpoint."""
+    with fault_proxy.proxy(swift) as running:
+        yield running
+
+
+@pytest.fixture
+def tls_proxy(swift: Server) -> Iterator[fault_proxy.Proxy]:
+    """The same over TLS, with the server's certificate."""
+    with fault_proxy.proxy(swift, tls=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def owner(swift: Server) -> Any:
+    """The owner's own client, to set up and to look at what a store under test has done."""
+    return s3_client(swift)
+
+
+@pytest.fixture
+def bucket(owner: Any) -> str:
+    """The name of a new, empty bucket."""
+    name = f"bucket-{next(NUMBERS)}"
+    owner.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def s3_environment(swift: Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The AWS variables for the server over plain HTTP, set here and given for subprocesses."""
+    return set_aws(monkeypatch, swift.endpoint)
+
+
+@pytest.fixture
+def s3_tls_environment(swift: Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The same over TLS, with a certificate that only AWS_CA_BUNDLE makes trusted."""
+    return set_aws(monkeypatch, swift.tls_endpoint, certificate=swift.certificate)
+
+
+def set_aws(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, key: Key = OWNER, certificate: Path | None = None
+) -> dict[str, str]:
+    """Sets all that boto3 looks at, so that nothing of this machine's own set-up takes part."""
+    variables = {
+        "AWS_ENDPOINT_URL_S3": endpoint,
+        "AWS_ACCESS_KEY_ID": key.id,
+        "AWS_SECRET_ACCESS_KEY": key.secret,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        **({"AWS_CA_BUNDLE": str(certificate)} if certificate else {}),
+    }
+    for name in AWS_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return variables
+
+
+def s3_client(server: Server) -> Any:
+    """A client with boto3's defaults and the server's owner."""
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=OWNER.id,
+        aws_secret_access_key=OWNER.secret,
+        region_name=REGION,
+        config=Config(s3={"addressing_style": "path"}),
+    )
