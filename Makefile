@@ -2,23 +2,38 @@
 # Settings are environment variables: `make run MODEL=vit DATASET=synthetic`. All of them: `make help-variables`.
 
 PYTHON ?= python3
-VENV   ?= .venv
+VENV ?= .venv
 # Which torch build to install: empty for the locked one (CUDA 13.0, runs on a CPU as well); `cpu` or `cu126` where the
 # PyTorch index is reachable. cu126 is for P100, V100 and drivers older than 580.
-TORCH  ?=
-JOBS   ?= auto
+TORCH ?=
+JOBS ?= auto
 MODELS ?= mlp cnn resnet18 resnet18_pretrained vit
 
-RUN   := $(VENV)/bin/python
-UV    := $(VENV)/bin/uv
+# Containers: what the image is called, what builds and runs it, and where `make run-all` runs (native or docker).
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE ?= image-classification-job:$(VERSION)
+ENGINE ?= docker
+RUNNER ?= native
+# GPUs of a container: auto (all, where there are any), all, none, or numbers such as 0,1.
+GPUS ?= auto
+BUILD_ARGS ?=
+RUN_ARGS ?=
+BASE_IMAGE ?= $(or $(BASE_$(TORCH)),nvidia/cuda:13.0.1-base-ubuntu24.04)
+BASE_cpu := debian:bookworm-slim
+BASE_cu126 := nvidia/cuda:12.6.3-base-ubuntu24.04
+
+RUN := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
 READY := $(VENV)/.ready
-DEV   := $(VENV)/.ready-dev
+DEV := $(VENV)/.ready-dev
+LINT := .venv-ci/bin
 
 .DEFAULT_GOAL := list
-.PHONY: list install demo run run-all help-variables test check format lock clean
+.PHONY: list install demo run run-all build docker-run k8s kaggle help-variables test check format lint-deploy \
+	test-container lock clean
 
 list: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 install: $(READY) ## set up what the job needs in .venv
 
@@ -29,11 +44,27 @@ demo: $(READY) ## the whole job on the CPU with drawn images, in under two minut
 run: $(READY) ## run the job with the variables given, e.g. make run MODEL=vit
 	$(RUN) -m job
 
-run-all: $(READY) ## every model, one after the other; goes on past a failed one and tells in the end
-	@failed=; for model in $(MODELS); do \
-	  echo "== $$model"; MODEL=$$model $(RUN) -m job || failed="$$failed $$model"; \
-	done; \
-	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
+ifeq ($(RUNNER),docker)
+run-all: ## every model, one after the other or one per GPU; RUNNER=docker runs them in containers
+	@$(PYTHON) -m deploy.run_all --runner docker --engine $(ENGINE) --image $(IMAGE) $(MODELS)
+else
+run-all: $(READY)
+	@$(RUN) -m deploy.run_all --runner $(RUNNER) $(MODELS)
+endif
+
+build: ## build the image; TORCH=cpu and TORCH=cu126 choose other wheels, ENGINE=podman another engine
+	$(ENGINE) build -t $(IMAGE) --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg TORCH=$(TORCH) \
+	  --build-arg VERSION=$(VERSION) \
+	  --build-arg GIT_COMMIT="$$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)" $(BUILD_ARGS) .
+
+docker-run: ## run the image with the variables given, e.g. make docker-run MODEL=vit; results in outputs/
+	@$(PYTHON) -m deploy.container --engine $(ENGINE) --gpus $(GPUS) $(IMAGE) -- $(RUN_ARGS)
+
+k8s: ## print a Kubernetes Job for the variables given; MODEL=all for every model
+	@$(PYTHON) -m deploy.kubernetes.render $(IMAGE)
+
+kaggle: ## write build/kaggle/MODEL for `kaggle kernels push`
+	@$(PYTHON) -m deploy.kaggle.render build/kaggle/$(or $(MODEL),cnn)
 
 help-variables: $(READY) ## every variable with default and meaning
 	@$(RUN) -m job --help
@@ -50,14 +81,22 @@ format: $(DEV) ## put the code into its format
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-lock: $(UV) ## write the locks anew from requirements.in and requirements-dev.in
+lint-deploy: $(LINT)/.ready ## check Dockerfile, shell scripts, manifests, Makefile and workflows
+	@$(PYTHON) -m deploy.lint $(LINT)
+
+test-container: ## build the image with podman and run, stop and resume it; needs root and 25 GB of disk
+	$(PYTHON) -m tests.container.check
+
+lock: $(UV) ## write the locks anew from the requirements*.in
 	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" -o requirements.lock requirements.in
 	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" -o requirements-dev.lock requirements-dev.in
+	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" -o requirements-ci.lock requirements-ci.in
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-ci .pytest_cache .mypy_cache .ruff_cache
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed (set PYTHON=)"; exit 1; }
@@ -77,4 +116,9 @@ $(READY): requirements.lock | $(UV)
 
 $(DEV): requirements-dev.lock | $(READY)
 	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(LINT)/.ready: requirements-ci.lock | $(UV)
+	$(UV) venv -q --clear --python $(PYTHON) .venv-ci
+	$(UV) pip install -q --python $(LINT)/python --require-hashes -r requirements-ci.lock
 	@touch $@

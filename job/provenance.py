@@ -35,7 +35,10 @@ def collect(compute: Compute) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the job's own code, where it runs from a checkout."""
+    """The commit of the job's own code: from its checkout, or as the image and the Kaggle script wrote it down."""
+    packed = Path(__file__).with_name("COMMIT")
+    if packed.is_file():
+        return packed.read_text().strip()
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

@@ -1,0 +1,67 @@
+"""Runs the image-classification job on Kaggle. Written by `make kaggle`; the job's code is in CODE, as a zip in base64.
+
+Reads data sets attached to the kernel from /kaggle/input and leaves the results in /kaggle/working.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+# What was set when this file was written; change it here as you like.
+SETTINGS: dict[str, str] = {}
+
+# Module → what to install where Kaggle lacks it.
+NEEDED: dict[str, str] = {}
+
+CODE = ""
+
+# Stays as Kaggle has it: its torch fits its driver, and the rest fits its torch.
+KEPT = ("torch", "torchvision", "numpy", "scipy", "pillow", "matplotlib")
+
+
+def install_missing(folder: Path) -> None:
+    missing = [requirement for module, requirement in NEEDED.items() if importlib.util.find_spec(module) is None]
+    if not missing:
+        return
+    constraints = folder / "constraints.txt"
+    constraints.write_text("".join(f"{name}=={installed(name)}\n" for name in KEPT if installed(name)))
+    print("installing", *missing, flush=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(constraints), *missing]
+    if subprocess.run(pip).returncode != 0:
+        sys.exit(
+            f"error: {', '.join(missing)} could not be installed.\n"
+            "  Switch the kernel's internet on (make kaggle KAGGLE_INTERNET=1; needs a phone-verified account)."
+        )
+
+
+def installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def main() -> int:
+    folder = Path(tempfile.mkdtemp(prefix="job-"))  # not in /kaggle/working: everything there becomes the kernel's output
+    zipfile.ZipFile(io.BytesIO(base64.b64decode(CODE))).extractall(folder)
+    install_missing(folder)
+    environment = {
+        **os.environ,
+        "KAGGLE_KERNEL_RUN_TYPE": os.environ.get("KAGGLE_KERNEL_RUN_TYPE", "Batch"),  # tells entrypoint.sh where it is
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        **SETTINGS,
+    }
+    return subprocess.run(["sh", str(folder / "entrypoint.sh")], cwd=folder, env=environment).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

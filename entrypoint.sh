@@ -1,0 +1,93 @@
+#!/bin/sh
+# Starts the job after finding out two things that it cannot see for itself: how many threads this container may use, and
+# where the platform that runs it wants the results. What the user has set stays as it is.
+set -eu
+
+app=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+root=${ENTRYPOINT_ROOT:-} # the tests' stand-in for /
+
+# say LEVEL EVENT MESSAGE: one line, in the format that LOG_FORMAT asks for
+say() {
+  if [ "${LOG_FORMAT:-}" = json ]; then
+    printf '{"time": "%s", "level": "%s", "event": "%s", "message": "%s"}\n' "$(date -u +%Y-%m-%dT%H:%M:%S.000+00:00)" \
+      "$1" "$2" "$(printf %s "$3" | tr -s '\000-\037' ' ' | sed 's/[\\"]/\\&/g')"
+  elif [ "$1" = error ]; then
+    printf 'error: %s\n' "$3"
+  else
+    printf '%s\n' "$3"
+  fi
+}
+
+# The CPUs that the cgroup's quota allows (v2, then v1), whole ones, at least 1; nothing where there is no quota.
+quota() {
+  if [ -r "$root/sys/fs/cgroup/cpu.max" ]; then
+    read -r allowed period <"$root/sys/fs/cgroup/cpu.max"
+  elif [ -r "$root/sys/fs/cgroup/cpu/cpu.cfs_quota_us" ]; then
+    read -r allowed <"$root/sys/fs/cgroup/cpu/cpu.cfs_quota_us"
+    read -r period <"$root/sys/fs/cgroup/cpu/cpu.cfs_period_us"
+  fi
+  case ${allowed:-max} in *[!0-9]*) return ;; esac # "max" in v2, -1 in v1
+  echo $((allowed >= 2 * period ? allowed / period : 1))
+}
+
+# use_output DIRECTORY: the platform's place, unless the user named another one than the image's /outputs
+use_output() {
+  [ "${OUTPUT:-/outputs}" = /outputs ] && export OUTPUT="$1"
+  found="$found, OUTPUT=$OUTPUT"
+}
+
+# pick_model VARIABLE INDEX: the model of this index (from 0) in MODELS, a list with commas or blanks
+pick_model() {
+  [ -n "${MODELS:-}" ] || return 0
+  variable=$1 index=$2
+  # shellcheck disable=SC2046 # words are wanted
+  set -- $(echo "$MODELS" | tr ',' ' ')
+  if [ "$index" -ge $# ]; then
+    say error fault "$variable=$index, but MODELS names $# model(s), counted from 0: $*. Run as many indices as models."
+    exit 78
+  fi
+  shift "$index"
+  export MODEL="$1"
+  found="$found, $variable=$index, MODEL=$MODEL"
+}
+
+threads="threads: as torch chooses"
+if [ -n "${OMP_NUM_THREADS:-}" ]; then
+  threads="threads: $OMP_NUM_THREADS (OMP_NUM_THREADS)"
+elif cpus=$(quota) && [ -n "$cpus" ] && [ "$cpus" -lt "$(nproc)" ]; then
+  export OMP_NUM_THREADS="$cpus" # torch would count the host's cores, and its threads would wait for each other
+  threads="threads: $cpus (CPU quota)"
+fi
+
+set -- -m job "$@"
+if [ -n "${SM_MODEL_DIR:-}${TRAINING_JOB_ARN:-}" ]; then
+  found="SageMaker"
+  export SM_MODEL_DIR="${SM_MODEL_DIR:-$root/opt/ml/model}" SM_OUTPUT_DATA_DIR="${SM_OUTPUT_DATA_DIR:-$root/opt/ml/output/data}"
+  # Where checkpoints are configured, SageMaker copies that folder to S3 all the time and brings it back after a spot stop.
+  if [ -d "$root/opt/ml/checkpoints" ]; then use_output "$root/opt/ml/checkpoints"; else use_output "$SM_OUTPUT_DATA_DIR"; fi
+  shift 2
+  [ "${1:-}" != train ] || shift # SageMaker's own argument
+  set -- "$app/deploy/sagemaker/train.py" "$root/opt/ml/output/failure" "$@"
+elif [ -n "${AIP_MODEL_DIR:-}" ]; then
+  found="Vertex AI"
+  bucket=${AIP_MODEL_DIR#gs://} # Vertex mounts every bucket below /gcs
+  use_output "$root/gcs/${bucket%/}"
+elif [ -n "${KAGGLE_KERNEL_RUN_TYPE:-}" ]; then
+  found="Kaggle"
+  use_output "$root/kaggle/working"
+elif [ -n "${AWS_BATCH_JOB_ID:-}" ]; then
+  found="AWS Batch"
+  [ -z "${AWS_BATCH_JOB_ARRAY_INDEX:-}" ] || pick_model AWS_BATCH_JOB_ARRAY_INDEX "$AWS_BATCH_JOB_ARRAY_INDEX"
+elif [ -n "${JOB_COMPLETION_INDEX:-}" ]; then
+  found="Kubernetes indexed job"
+  pick_model JOB_COMPLETION_INDEX "$JOB_COMPLETION_INDEX"
+elif [ -n "${KUBERNETES_SERVICE_HOST:-}" ]; then
+  found="Kubernetes"
+else
+  found="none, OUTPUT=${OUTPUT:-./outputs}"
+fi
+if [ "${TORCH_HOME:-}" = /data/torch ] && [ ! -w /data ]; then export TORCH_HOME=/tmp/torch; fi
+
+say info platform "platform: $found; $threads"
+export PYTHONPATH="$app${PYTHONPATH:+:$PYTHONPATH}"
+exec python3 "$@"
