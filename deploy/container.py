@@ -1,4 +1,4 @@
-"""Runs the image for one model with the variables that are set, as this user, and with nothing writable that need not be.
+"""Runs the image for one model with the variables that are set, as this user, with nothing writable that need not be.
 
 python -m deploy.container [--engine docker|podman] [--gpus auto|all|none|0,1] IMAGE [-- FURTHER ENGINE ARGUMENTS]
 """

@@ -27,8 +27,9 @@ class Outcome:
     seconds: float
 
     def __str__(self) -> str:
-        words = {0: "finished", 75: "failed, a retry may mend it", 78: "failed, see above", 130: "stopped", 143: "stopped"}
-        return f"{self.model:20} {words.get(self.code, 'failed')} (exit {self.code}) after {self.seconds:.0f} s"
+        words = {0: "finished", 75: "failed, a retry may mend it", 130: "stopped", 143: "stopped"}
+        how = words.get(self.code, "failed, see above")
+        return f"{self.model:20} {how} (exit {self.code}) after {self.seconds:.0f} s"
 
 
 class Runner:

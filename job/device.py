@@ -117,7 +117,8 @@ def run_one_kernel(device: torch.device) -> None:
         raise Fault(
             f"{torch.cuda.get_device_name(device)} (compute capability {major}.{minor}) cannot run this build of torch "
             f"{torch.__version__}, made for {' '.join(torch.cuda.get_arch_list()) or 'other GPUs'}.",
-            "Install the CUDA 12.6 build (TORCH=cu126), which has kernels from Maxwell on, or set DEVICE=cpu.",
+            "Install the CUDA 12.6 build (TORCH=cu126), which has kernels from Maxwell on, or set DEVICE=cpu. "
+            "On Kaggle choose the accelerator T4 x2 (MACHINE_SHAPE=NvidiaTeslaT4) in the place of the P100.",
         ) from error
 
 

@@ -36,8 +36,9 @@ def write(folder: Path, given: Mapping[str, str], environment: Mapping[str, str]
         del settings["OUTPUT"]  # a directory of this machine; on Kaggle it is /kaggle/working
     folder.mkdir(parents=True, exist_ok=True)
     script = (HERE / "script.py").read_text()
-    script = script.replace("SETTINGS: dict[str, str] = {}", f"SETTINGS: dict[str, str] = {json.dumps(settings, indent=4)}")
-    script = script.replace("NEEDED: dict[str, str] = {}", f"NEEDED: dict[str, str] = {json.dumps(requirements(), indent=4)}")
+    for name, value in (("SETTINGS", settings), ("NEEDED", requirements())):
+        place = f"{name}: dict[str, str] = "
+        script = script.replace(place + "{}", place + json.dumps(value, indent=4))
     script = script.replace('CODE = ""', 'CODE = """\n' + base64.encodebytes(packed()).decode() + '"""')
     (folder / "train.py").write_text(script)
     about = metadata(model, settings.get("DATASET", "cifar10"), user(environment), environment)
@@ -81,7 +82,8 @@ def user(environment: Mapping[str, str]) -> str:
 
 def requirements() -> dict[str, str]:
     """Module → requirement, at the locked version (where there are several, the one for the oldest Python)."""
-    locked = dict(reversed(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)))
+    lock = (ROOT / "requirements.lock").read_text()
+    locked = dict(reversed(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", lock, re.MULTILINE)))
     return {module: f"{package}=={locked[package]}" for module, package in NEEDED.items()}
 
 

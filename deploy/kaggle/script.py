@@ -51,7 +51,7 @@ def installed(name: str) -> str:
 
 
 def main() -> int:
-    folder = Path(tempfile.mkdtemp(prefix="job-"))  # not in /kaggle/working: everything there becomes the kernel's output
+    folder = Path(tempfile.mkdtemp(prefix="job-"))  # what lies in /kaggle/working becomes the kernel's output
     zipfile.ZipFile(io.BytesIO(base64.b64decode(CODE))).extractall(folder)
     install_missing(folder)
     environment = {

@@ -35,7 +35,7 @@ def render(image: str, given: Mapping[str, str], models: tuple[str, ...]) -> str
         )
     text = (HERE / ("all-models.yaml" if everything else "job.yaml")).read_text()
     text = text[text.index("apiVersion:") :]
-    text = text.replace("name: image-classification-" + ("all-models" if everything else "cnn"), f"name: {job(name)}", 1)
+    text = text.replace(job("all-models" if everything else "cnn"), job(name), 1)
     if everything:
         text = re.sub(r"(completions|parallelism|maxFailedIndexes): \d+", rf"\g<1>: {len(models)}", text)
     return EDIT.sub(lambda found: edited(found, image, settings), text, count=1)

@@ -1,7 +1,7 @@
 """Builds the image and runs it for real: `make test-container`.
 
-Without a base image (CONTAINER_BASE) it makes one with debootstrap; podman, runc and debootstrap are installed where they
-are missing and this is root. Where containers cannot run, it says SKIPPED and counts nothing as passed.
+Without a base image (CONTAINER_BASE) it makes one with debootstrap; podman, runc and debootstrap are installed where
+they are missing and this is root. Where containers cannot run, it says SKIPPED and counts nothing as passed.
 KEEP_IMAGE=1 leaves the images for another look.
 """
 
@@ -13,10 +13,12 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,7 +73,8 @@ class Skipped(Exception):
 def sh(*command: str | Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=ROOT, **options)
     if check and done.returncode != 0:
-        raise AssertionError(f"{command[0]} {command[1]} … exited {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+        what = f"{command[0]} {command[1]} … exited {done.returncode}"
+        raise AssertionError(f"{what}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
     return done
 
 
@@ -94,7 +97,7 @@ class Checks:
             print(f"ok       {name} ({took:.1f} s){f': {said}' if said else ''}", flush=True)
 
 
-# ---- the ground -------------------------------------------------------------------------------------------------------
+# ---- the ground ----
 
 
 def prepare(work: Path) -> str:
@@ -153,7 +156,7 @@ def try_to_run(base: str, work: Path) -> None:
 
 
 def host_access() -> list[str]:
-    """What lets the build reach a package index the way this host does. It belongs to this host, not to the Dockerfile."""
+    """What lets the build reach a package index as this host does; it is the host's, not the Dockerfile's."""
     options = ["--network", "host"]
     config = [Path("/etc/pip.conf"), *(Path.home() / name for name in (".config/pip/pip.conf", ".pip/pip.conf"))]
     for file in config:
@@ -166,10 +169,13 @@ def host_access() -> list[str]:
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "PIP_INDEX_URL"):
         if os.environ.get(name):
             options += ["--env", f"{name}={os.environ[name]}"]
+    cache = Path(os.environ.get("UV_CACHE_DIR") or Path.home() / ".cache" / "uv")
+    if cache.is_dir() and os.getuid() == 0:
+        options += ["-v", f"{cache}:/root/.cache/uv"]  # in the place of the build's own cache: fetched once, kept once
     return options
 
 
-# ---- what is checked --------------------------------------------------------------------------------------------------
+# ---- what is checked ----
 
 
 def build(base: str) -> str:
@@ -177,12 +183,9 @@ def build(base: str) -> str:
     log = ROOT / "build" / "container-build.log"
     log.parent.mkdir(exist_ok=True)
     with log.open("w") as file:
-        done = subprocess.run(
-            ["make", "build", "ENGINE=podman", f"IMAGE={IMAGE}", f"BASE_IMAGE={base}", f"BUILD_ARGS={' '.join(host_access())}"],
-            cwd=ROOT,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
+        make = ["make", "build", "ENGINE=podman", f"IMAGE={IMAGE}", f"BASE_IMAGE={base}"]
+        make += [f"BUILD_ARGS={' '.join(host_access())}"]
+        done = subprocess.run(make, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
     assert done.returncode == 0, f"exit {done.returncode}; the end of {log}:\n{log.read_text()[-3000:]}"
     return f"built in {time.monotonic() - started:.0f} s"
 
@@ -207,8 +210,8 @@ def inspect() -> str:
 
 def sizes() -> str:
     """The size table, by layer."""
-    lines = sh("podman", "history", "--human=false", "--format", "{{.Size}}\t{{.CreatedBy}}", IMAGE).stdout.splitlines()
-    layers = [(int(size), what) for size, what in (line.split("\t", 1) for line in lines)]
+    history = json.loads(sh("podman", "history", "--format", "json", IMAGE).stdout)
+    layers = [(layer["size"], layer["CreatedBy"]) for layer in history]
     for size, what in reversed(layers):
         if size > 100_000:
             print(f"         {size / 1e6:8.1f} MB  {what[:90]}")
@@ -221,18 +224,19 @@ def in_image(command: str, *options: str) -> str:
 
 def nothing_left_over() -> None:
     found = in_image(
-        "ls -d /opt/uv /build /layers /root/.cache/* /opt/venv/bin/pip* /opt/venv/bin/uv /opt/venv/lib/python3*/site-packages/triton "
-        "/var/lib/apt/lists/*_* 2>/dev/null; command -v gcc cc make git || true"
+        "ls -d /opt/uv /build /layers /root/.cache/* /opt/venv/bin/pip* /opt/venv/bin/uv "
+        "/opt/venv/lib/python3*/site-packages/triton /var/lib/apt/lists/*_* 2>/dev/null; "
+        "command -v gcc cc make git || true"
     )
     assert not found.strip(), f"left over in the image:\n{found}"
-    assert in_image("find /opt/venv -name 'torch' -path '*site-packages/torch' | head -1"), "no torch"
-    assert in_image("find /app/job -name '*.pyc' | head -1"), "the job's bytecode is not compiled"
-    assert in_image("ls /opt/venv/lib/python3*/site-packages/torch/__pycache__ | head -1"), "torch's bytecode is not compiled"
+    for place in ("/app/job", "/opt/venv/lib/python3*/site-packages/torch"):
+        assert in_image(f"ls {place}/__pycache__/*.pyc"), f"the bytecode of {place} is not compiled"
 
 
 def libraries_complete() -> str:
     """Nothing that was removed is linked to by anything that was kept."""
-    done = sh("podman", "run", "--rm", "-i", "--network", "none", "--entrypoint", "python", IMAGE, "-", input=MISSING_LIBRARIES)
+    python = ("podman", "run", "--rm", "-i", "--network", "none", "--entrypoint", "python", IMAGE, "-")
+    done = sh(*python, input=MISSING_LIBRARIES)
     missing = {tuple(line.split()) for line in done.stdout.splitlines()}
     unexpected = sorted(pair for pair in missing if pair[0] not in NOT_OURS and "quadmath" not in pair[0])
     assert not unexpected, f"library, needed by: {unexpected}"
@@ -255,7 +259,8 @@ class Place:
     def run(self, settings: dict[str, str], *further: str, code: int = 0) -> str:
         """What a container with these settings prints. Its exit code must be `code`."""
         done = sh("podman", "run", "--rm", *STRICT, *self.options(settings), *further, IMAGE, check=False)
-        assert done.returncode == code, f"exit {done.returncode} instead of {code}:\n{done.stdout[-3000:]}{done.stderr[-2000:]}"
+        said = f"{done.stdout[-3000:]}{done.stderr[-2000:]}"
+        assert done.returncode == code, f"exit {done.returncode} instead of {code}:\n{said}"
         return done.stdout
 
     def finished_run(self) -> Path:
@@ -332,7 +337,8 @@ def stopped_run_goes_on(place: Place, whole: Place) -> str:
     for name in ("history.csv", "trials.csv"):
         assert rows_without_clock(one / name) == rows_without_clock(other / name), f"{name} differs"
     resumed = re.search(r"^.*resum.*$", log, re.MULTILINE)
-    return f"same weights and results; log: {resumed[0][:100] if resumed else 'nothing about resuming, so it started over'}"
+    how = resumed[0][:120] if resumed else "it started over: its log says nothing of resuming"
+    return f"same weights and results; {how}"
 
 
 def without_clock(value: Any) -> Any:
@@ -388,10 +394,9 @@ def kaggle(work: Path) -> str:
             folder = tree / "input" / "shades" / split / label
             folder.mkdir(parents=True)
             for number in range(count):
-                pixels = bytes(min(255, shade + (number * 7 + position) % 31) for position in range(32 * 32 * 3))
-                (folder / f"{number}.ppm").write_bytes(b"P6 32 32 255 " + pixels)
-    settings = {**TINY, "DATASET": "folder", "DATA_DIR": "/kaggle/input/shades", "MODEL": "mlp", "KAGGLE_USERNAME": "someone"}
-    del settings["DATA_LIMIT"]
+                (folder / f"{number}.png").write_bytes(png(shade + number))
+    settings = {**TINY, "DATASET": "folder", "DATA_DIR": "/kaggle/input/shades", "DATA_LIMIT": "", "MODEL": "mlp"}
+    settings["KAGGLE_USERNAME"] = "someone"
     sh(sys.executable, "-m", "deploy.kaggle.render", tree / "src", env={**os.environ, **settings})
     (tree / "working").mkdir()
     (tree / "working").chmod(0o777)
@@ -403,8 +408,21 @@ def kaggle(work: Path) -> str:
     assert log.startswith("platform: Kaggle, OUTPUT=/kaggle/working; "), log[:200]
     (manifest,) = (tree / "working").glob("*/manifest.json")
     outputs_are_whole(manifest.parent, FILES - {"tuning.png"})
-    assert [entry.name for entry in (tree / "working").iterdir()] == [manifest.parent.name], "other files in /kaggle/working"
+    others = [entry.name for entry in (tree / "working").iterdir() if entry != manifest.parent]
+    assert not others, f"/kaggle/working also holds {others}"
     return log.splitlines()[1][:120]
+
+
+def png(shade: int) -> bytes:
+    """A grey picture, 32 by 32, written by hand: this program needs Python's own library alone."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    rows = b"".join(b"\0" + bytes([shade]) * 32 for _ in range(32))
+    header = struct.pack(">IIBBBBB", 32, 32, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def make_docker_run(work: Path) -> None:
