@@ -29,8 +29,8 @@ DEV := $(VENV)/.ready-dev
 LINT := .venv-ci/bin
 
 .DEFAULT_GOAL := list
-.PHONY: list install demo run run-all build docker-run k8s kaggle help-variables test check format lint-deploy \
-	test-container lock clean
+.PHONY: list install demo run run-all build docker-run k8s kaggle help-variables test check format lint-deploy
+.PHONY: test-container lock clean
 
 list: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'

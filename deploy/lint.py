@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 KUBERNETES = ("1.30", "1.34", "")  # the empty one is the newest that the validator knows
@@ -33,12 +33,12 @@ class Skip(Exception):
     """This check cannot run here; the text says why."""
 
 
-def run(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:
+def run(*command: str | Path, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
     """The command's output. Raises CalledProcessError where it fails."""
     return subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env={**os.environ, **environment},
+        env={**os.environ, **(environment or {})},
         check=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -48,16 +48,13 @@ def run(*command: str | Path, cwd: Path | None = None, **environment: str) -> st
 
 def rendered() -> list[Path]:
     """What `make k8s` prints, in files."""
-    texts = {
-        "one-model": run(
-            *(sys.executable, "-m", "deploy.kubernetes.render", IMAGE),
-            **{"MODEL": "resnet18_pretrained", "OUTPUT": "s3://bucket/runs", "DATA_URL": 'https://a/"b"?c=d: #e'},
-        ),
-        "all-models": run(
-            *(sys.executable, "-m", "deploy.kubernetes.render", IMAGE),
-            **{"MODEL": "all", "MODELS": "cnn vit", "OUTPUT": "/outputs"},
-        ),
+    awkward = 'https://a/"b"?c=d: #e'
+    wanted = {
+        "one-model": {"MODEL": "resnet18_pretrained", "OUTPUT": "s3://bucket/runs", "DATA_URL": awkward},
+        "all-models": {"MODEL": "all", "MODELS": "cnn vit", "OUTPUT": "/outputs"},
     }
+    render = (sys.executable, "-m", "deploy.kubernetes.render", IMAGE)
+    texts = {name: run(*render, environment=environment) for name, environment in wanted.items()}
     files = []
     for name, text in texts.items():
         files.append(BUILD / f"{name}.yaml")
