@@ -1,0 +1,230 @@
+"""What hands the job to containers and clusters: command lines and manifests, as text and without an engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy import container, run_all, variables
+from deploy.kubernetes import render
+from deploy.variables import WrongSetting
+from job import models, settings
+from tests.conftest import ROOT, TINY, bare_environment
+
+
+def test_the_variables_and_models_are_the_jobs() -> None:
+    assert set(variables.names()) == {name.upper() for name in settings.variables()}
+    assert variables.models() == models.names()
+
+
+def test_one_uv_everywhere() -> None:
+    files = ("Makefile", "requirements-dev.in", "Dockerfile")
+    versions = {re.search(r"(?:uv==|UV_VERSION=)([\d.]+)", (ROOT / file).read_text())[1] for file in files}  # type: ignore[index]
+    assert len(versions) == 1
+
+
+def test_the_image_has_all_that_is_copied_and_no_more() -> None:
+    wanted = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert all((ROOT / name).exists() for name in wanted)
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert {name for line in copied for name in line.split()} == wanted
+
+
+def test_nothing_uses_what_the_image_leaves_out() -> None:
+    """triton is removed from the image: torch.compile would miss it."""
+    code = "".join(file.read_text() for file in (ROOT / "job").rglob("*.py"))
+    assert "torch.compile" not in code
+    assert "triton" not in code
+
+
+# ---- make docker-run ----
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    return tmp_path
+
+
+def test_a_container_gets_the_folders_the_user_and_the_variables(here: Path) -> None:
+    line = container.command("docker", "image", "all", {"MODEL": "vit", "OUTPUT": "mine"}, ["--cpus", "2"])
+    text = " ".join(line)
+    assert line[-3:] == ["--cpus", "2", "image"]
+    assert f"-v {here}/mine:/outputs -v {here}/data:/data" in text
+    assert (here / "mine").is_dir()
+    assert f"--user {os.getuid()}:{os.getgid()} " in text
+    assert "--gpus all" in text
+    assert "--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges" in text
+    assert "--env=MODEL=vit" in line
+    assert not any("OUTPUT" in part for part in line)
+
+
+def test_a_bucket_comes_with_credentials_that_stay_out_of_the_command_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-shown")
+    (here / ".aws").mkdir()
+    line = container.command("docker", "image", "none", {"OUTPUT": "s3://bucket/runs"})
+    assert "--env=AWS_SECRET_ACCESS_KEY" in line
+    assert "not-to-be-shown" not in " ".join(line)
+    assert "--env=OUTPUT=s3://bucket/runs" in line
+    assert f"{here}/.aws:/aws:ro" in line
+    assert "--env=AWS_CONFIG_FILE=/aws/config" in line
+
+
+def test_a_file_with_weights_is_mounted(here: Path) -> None:
+    (here / "resnet18.pth").touch()
+    line = container.command("podman", "image", "0", {"PRETRAINED_WEIGHTS": "resnet18.pth"})
+    assert f"{here}/resnet18.pth:/weights/resnet18.pth:ro" in line
+    assert "--env=PRETRAINED_WEIGHTS=/weights/resnet18.pth" in line
+    assert "--device=nvidia.com/gpu=0" in line
+
+
+def test_gpus_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert container.gpus_here() == ["2", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert container.gpus_here() == []
+
+
+# ---- make run-all ----
+
+
+class Recorded(run_all.Runner):
+    """Runs a line of Python in the place of the job: `vit` fails, and every one tells its model and GPU."""
+
+    def command(self, model: str, gpu: str | None, quiet: bool) -> tuple[list[str], dict[str, str]]:
+        show = "print(os.environ['MODEL'], os.environ.get('CUDA_VISIBLE_DEVICES'))"
+        code = f"import os, sys; {show}; sys.exit(int(sys.argv[1]))"
+        _, environment = super().command(model, gpu, quiet)
+        return [sys.executable, "-c", code, "78" if model == "vit" else "0"], environment
+
+
+def test_all_models_run_past_one_that_fails(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    outcomes = run_all.run_all(Recorded("native", "", ""), ["mlp", "vit", "cnn"], [])
+    assert [(outcome.model, outcome.code) for outcome in outcomes] == [("mlp", 0), ("vit", 78), ("cnn", 0)]
+    assert "cnn None" in capfd.readouterr().out
+
+
+def test_several_gpus_share_the_models(capfd: pytest.CaptureFixture[str]) -> None:
+    outcomes = run_all.run_all(Recorded("native", "", ""), ["mlp", "cnn", "vit", "resnet18"], ["0", "1"])
+    assert {outcome.model for outcome in outcomes} == {"mlp", "cnn", "vit", "resnet18"}
+    said = capfd.readouterr().out
+    assert re.search(r"^\[mlp\] mlp [01]$", said, re.MULTILINE)
+    assert {match[1] for match in re.finditer(r"on GPU (\d)", said)} == {"0", "1"}
+
+
+def test_run_all_natively(tmp_path: Path) -> None:
+    wanted = {**TINY, "LEARNING_RATE": "0.001", "EPOCHS": "1", "OUTPUT": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.run_all", "mlp"],
+        env=bare_environment() | wanted,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(tmp_path.glob("mlp-*/manifest.json"))) == 1
+    assert re.search(r"  mlp +finished \(exit 0\)", done.stdout)
+
+
+# ---- make k8s ----
+
+
+def test_a_job_for_one_model() -> None:
+    text = render.render("me/job:1", {"MODEL": "resnet18_pretrained", "OUTPUT": "s3://b/r", "MAX_EVALS": "40"}, ())
+    assert "  name: image-classification-resnet18-pretrained\n" in text
+    assert "          image: me/job:1\n" in text
+    pairs = dict(re.findall(r'- name: ([A-Z_]+)\n\s+value: (".*")\n', text))
+    assert {name: json.loads(value) for name, value in pairs.items()} == {
+        "LOG_FORMAT": "json",
+        "MODEL": "resnet18_pretrained",
+        "OUTPUT": "s3://b/r",
+        "MAX_EVALS": "40",
+    }
+
+
+def test_an_indexed_job_for_all_models() -> None:
+    text = render.render("me/job:1", {"MODEL": "all", "OUTPUT": "/outputs"}, ("cnn", "vit"))
+    assert '- name: MODELS\n              value: "cnn,vit"\n' in text
+    assert "- name: MODEL\n" not in text
+    assert re.search(r"completions: 2\n  parallelism: 2 .*\n  backoffLimitPerIndex: 4 .*\n  maxFailedIndexes: 2 ", text)
+
+
+@pytest.mark.parametrize("given", [{"OUTPUT": "s3://b"}, {"MODEL": "cnn", "OUTPUT": "outputs"}, {"MODEL": "cnn"}])
+def test_a_job_needs_a_lasting_output(given: dict[str, str]) -> None:
+    if given == {"OUTPUT": "s3://b"}:
+        assert "image-classification-cnn" in render.render("i", given, ())
+        return
+    with pytest.raises(WrongSetting):
+        render.render("i", given, ())
+
+
+@pytest.mark.parametrize("file", ["job.yaml", "all-models.yaml"])
+def test_the_manifests_keep_their_promises(file: str) -> None:
+    text = (ROOT / "deploy/kubernetes" / file).read_text()
+    for promise in (
+        "restartPolicy: Never",
+        "podReplacementPolicy: Failed",
+        "values: [78]",
+        'type: DisruptionTarget\n            status: "True"',
+        "ttlSecondsAfterFinished:",
+        "activeDeadlineSeconds:",
+        "terminationGracePeriodSeconds:",
+        "terminationMessagePolicy: FallbackToLogsOnError",
+        "runAsNonRoot: true",
+        "readOnlyRootFilesystem: true",
+        "drop: [ALL]",
+        "type: RuntimeDefault",
+        "nvidia.com/gpu: 1",
+    ):
+        assert promise in text, promise
+    assert text.count("# ---- EDIT ----") == 1
+    assert ("backoffLimitPerIndex" in text) == (file == "all-models.yaml")
+
+
+# ---- SageMaker ----
+
+
+@pytest.fixture
+def ml(tmp_path: Path) -> Path:
+    for folder in ("model", "output/data"):
+        (tmp_path / folder).mkdir(parents=True)
+    return tmp_path
+
+
+def train(ml: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    places = {"SM_MODEL_DIR": ml / "model", "SM_OUTPUT_DATA_DIR": ml / "output/data", "OUTPUT": ml / "output/data"}
+    return subprocess.run(
+        [sys.executable, ROOT / "deploy/sagemaker/train.py", ml / "output/failure"],
+        env=bare_environment() | {name: str(place) for name, place in places.items()} | variables,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_sagemaker_gets_the_model_where_it_wants_it(ml: Path) -> None:
+    done = train(ml, **TINY, LEARNING_RATE="0.001", EPOCHS="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = (ml / "output/data").iterdir()
+    assert (ml / "model/weights.pt").read_bytes() == (run / "weights.pt").read_bytes()
+    assert not (ml / "output/failure").exists()
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_sagemaker_is_told_why_a_job_failed(ml: Path, log_format: str) -> None:
+    done = train(ml, MODEL="resnet19", LOG_FORMAT=log_format)
+    assert done.returncode == 78
+    reason = (ml / "output/failure").read_text()
+    assert reason.startswith("exit code 78\n")
+    assert "did you mean resnet18?" in reason
+    assert len(reason) <= 1024
