@@ -69,9 +69,11 @@ def kustomized() -> list[Path]:
     copy = BUILD / "kustomize"
     shutil.copytree(MANIFESTS, copy, dirs_exist_ok=True)
     shutil.copy(copy / "s3.env.example", copy / "s3.env")
-    file = BUILD / "kustomized.yaml"
-    file.write_text(run("kubectl", "kustomize", copy))
-    return [file]
+    files = []
+    for folder in (copy, copy / "spot"):
+        files.append(BUILD / f"{folder.name}.yaml")
+        files[-1].write_text(run("kubectl", "kustomize", folder))
+    return files
 
 
 def validate(tools: Path, version: str, files: Callable[[], list[Path]]) -> None:

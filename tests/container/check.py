@@ -46,7 +46,8 @@ STRICT = (
     *("--user", "12345", "--read-only", "--network", "none", "--cap-drop", "ALL"),
     *("--security-opt", "no-new-privileges", "--tmpfs", "/tmp:rw,mode=1777"),
 )
-SMALL = {"DATASET": "synthetic", "DATA_LIMIT": "3000", "MAX_EVALS": "4", "TUNE_MAX_EPOCHS": "6", "DEVICE": "cpu"}
+# One thread: a machine shared with others lets two of them wait for each other.
+SMALL = {"DATASET": "synthetic", "DATA_LIMIT": "3000", "MAX_EVALS": "4", "TUNE_MAX_EPOCHS": "6", "OMP_NUM_THREADS": "1"}
 TINY = {"DATASET": "synthetic", "DATA_LIMIT": "200", "LEARNING_RATE": "0.001", "EPOCHS": "1", "DEVICE": "cpu"}
 FILES = {"results.txt", "results.json", "training_curves.png", "weights.pt", "history.csv", "trials.csv", "tuning.png"}
 WALL_CLOCK = re.compile(r"second|duration|time|date|started|finished|resume|attempt|interrupt|host")
