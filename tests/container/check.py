@@ -191,7 +191,11 @@ def build(base: str) -> str:
     return f"built in {time.monotonic() - started:.0f} s"
 
 
-def inspect() -> str:
+def commit_here() -> str:
+    return sh("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*", check=False).stdout.strip()
+
+
+def inspect(commit: str) -> str:
     about = json.loads(sh("podman", "image", "inspect", IMAGE).stdout)[0]
     config = about["Config"]
     assert config["User"] == "10001:10001", config["User"]
@@ -201,7 +205,6 @@ def inspect() -> str:
     version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None
     assert labels["org.opencontainers.image.version"] == version[1], labels
-    commit = sh("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*", check=False).stdout.strip()
     assert labels["org.opencontainers.image.revision"] == commit, labels
     environment = dict(pair.split("=", 1) for pair in config["Env"])
     for name in ("NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "OUTPUT", "DATA_DIR"):
@@ -337,7 +340,7 @@ def stopped_run_goes_on(place: Place, whole: Place) -> str:
     assert left == right, f"results.json differs:\n{left}\n{right}"
     for name in ("history.csv", "trials.csv"):
         assert rows_without_clock(one / name) == rows_without_clock(other / name), f"{name} differs"
-    resumed = re.search(r"^.*resum.*$", log, re.MULTILINE)
+    resumed = re.search(r"^.*(resum|going on after).*$", log, re.MULTILINE)
     how = resumed[0][:120] if resumed else "it started over: its log says nothing of resuming"
     return f"same weights and results; {how}"
 
@@ -445,11 +448,12 @@ def main() -> int:
     work = Path(tempfile.mkdtemp(prefix="job-check-"))
     try:
         base = prepare(work)
+        commit = commit_here()
         check("make build", lambda: build(base))
         if not check.failed:
             whole, stopped = Place(work, "whole"), Place(work, "stopped")
             check("size by layer", sizes)
-            check("user, entrypoint, labels, variables", inspect)
+            check("user, entrypoint, labels, variables", lambda: inspect(commit))
             check("nothing left over from the build", nothing_left_over)
             check("no library misses one that was removed", libraries_complete)
             check("--help", lambda: in_image("/app/entrypoint.sh --help >/dev/null"))
