@@ -50,7 +50,8 @@ STRICT = (
 SMALL = {"DATASET": "synthetic", "DATA_LIMIT": "3000", "MAX_EVALS": "4", "TUNE_MAX_EPOCHS": "6", "OMP_NUM_THREADS": "1"}
 TINY = {"DATASET": "synthetic", "DATA_LIMIT": "200", "LEARNING_RATE": "0.001", "EPOCHS": "1", "DEVICE": "cpu"}
 FILES = {"results.txt", "results.json", "training_curves.png", "weights.pt", "history.csv", "trials.csv", "tuning.png"}
-WALL_CLOCK = re.compile(r"second|duration|time|date|started|finished|resume|attempt|interrupt|host")
+# What may differ between a run in one go and one in several: its clock, and what tells of its attempts.
+OF_THE_ATTEMPT = re.compile(r"second|duration|time|date|started|finished|resume|attempt|interrupt|host|reason")
 
 # Libraries that the wheels link to and never brought: of the driver, of MPI and of network cards.
 NOT_OURS = {"libcuda.so.1", "libnvidia-ml.so.1", "libmpi.so.40", "liboshmem.so.40", "libpmix.so.2"}
@@ -336,23 +337,24 @@ def stopped_run_goes_on(place: Place, whole: Place) -> str:
     outputs_are_whole(one)
     assert one.name == other.name
     assert (one / "weights.pt").read_bytes() == (other / "weights.pt").read_bytes(), "weights.pt differs"
-    left, right = (without_clock(json.loads((run / "results.json").read_text())) for run in (one, other))
-    assert left == right, f"results.json differs:\n{left}\n{right}"
+    left, right = (comparable(json.loads((run / "results.json").read_text())) for run in (one, other))
+    different = [f"{key}: {left[key]} / {right.get(key)}" for key in left if left[key] != right.get(key)]
+    assert left == right, f"results.json differs in {different}"
     for name in ("history.csv", "trials.csv"):
-        assert rows_without_clock(one / name) == rows_without_clock(other / name), f"{name} differs"
+        assert comparable_rows(one / name) == comparable_rows(other / name), f"{name} differs"
     resumed = re.search(r"^.*(resum|going on after).*$", log, re.MULTILINE)
     how = resumed[0][:120] if resumed else "it started over: its log says nothing of resuming"
     return f"same weights and results; {how}"
 
 
-def without_clock(value: Any) -> Any:
+def comparable(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: without_clock(item) for key, item in value.items() if not WALL_CLOCK.search(key)}
-    return [without_clock(item) for item in value] if isinstance(value, list) else value
+        return {key: comparable(item) for key, item in value.items() if not OF_THE_ATTEMPT.search(key)}
+    return [comparable(item) for item in value] if isinstance(value, list) else value
 
 
-def rows_without_clock(file: Path) -> list[dict[str, str]]:
-    return [without_clock(row) for row in csv.DictReader(file.read_text().splitlines())]
+def comparable_rows(file: Path) -> list[dict[str, str]]:
+    return [comparable(row) for row in csv.DictReader(file.read_text().splitlines())]
 
 
 def wrong_setting(place: Place) -> None:
