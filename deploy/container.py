@@ -15,6 +15,8 @@ from pathlib import Path
 
 from deploy import variables
 
+PLACES = ("_FILE", "_BUNDLE")  # AWS variables that name a file of this machine: no use inside a container
+
 
 def gpus_here() -> list[str]:
     """The numbers of the NVIDIA GPUs that may be used, as CUDA_VISIBLE_DEVICES says where it is set."""
@@ -51,6 +53,10 @@ def mounts(settings: Mapping[str, str], home: Path) -> tuple[list[str], dict[str
     else:
         volumes += ["-v", f"{made(output)}:/outputs"]
     volumes += ["-v", f"{made(inside.pop('DATA_DIR', 'data'))}:/data"]
+    authorities = os.environ.get("AWS_CA_BUNDLE", "")
+    if authorities and Path(authorities).is_file():
+        inside["AWS_CA_BUNDLE"] = "/aws-ca.pem"
+        volumes += ["-v", f"{Path(authorities).absolute()}:/aws-ca.pem:ro"]
     weights = inside.get("PRETRAINED_WEIGHTS", "")
     if weights and Path(weights).is_file():
         inside["PRETRAINED_WEIGHTS"] = f"/weights/{Path(weights).name}"
@@ -80,7 +86,7 @@ def command(
     if gpus == "auto":
         gpus = "all" if gpus_here() else "none"
     volumes, inside = mounts(settings, Path.home())
-    credentials = [name for name in sorted(os.environ) if name.startswith("AWS_") and name not in inside]
+    credentials = [name for name in sorted(os.environ) if name.startswith("AWS_") and not name.endswith(PLACES)]
     return [
         *(engine, "run", "--rm"),
         *(("-it",) if terminal else ()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ class WrongSetting(SystemExit):
     """Ends the program with a message for people and exit code 2."""
 
     def __init__(self, message: str) -> None:
-        print(f"error: {message}")
+        print(f"error: {message}", file=sys.stderr)
         super().__init__(2)
 
 

@@ -72,9 +72,11 @@ def test_a_bucket_comes_with_credentials_that_stay_out_of_the_command_line(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-shown")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/of/this/machine")
     (here / ".aws").mkdir()
     line = container.command("docker", "image", "none", {"OUTPUT": "s3://bucket/runs"})
     assert "--env=AWS_SECRET_ACCESS_KEY" in line
+    assert not any("TOKEN_FILE" in part for part in line)
     assert "not-to-be-shown" not in " ".join(line)
     assert "--env=OUTPUT=s3://bucket/runs" in line
     assert f"{here}/.aws:/aws:ro" in line

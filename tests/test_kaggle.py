@@ -63,10 +63,10 @@ def test_a_kernel_needs_an_owner_and_a_model(
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(WrongSetting):
         render.write(tmp_path, {}, {})
-    assert "KAGGLE_USERNAME" in capsys.readouterr().out
+    assert "KAGGLE_USERNAME" in capsys.readouterr().err
     with pytest.raises(WrongSetting):
         render.write(tmp_path, {"MODEL": "resnet"}, ME)
-    assert "did you mean resnet18?" in capsys.readouterr().out
+    assert "did you mean resnet18?" in capsys.readouterr().err
 
 
 def test_the_script_runs_the_job_and_leaves_nothing_but_results(kaggle: Path) -> None:
