@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.loaders
+import botocore.retries.standard
 import pytest
 from botocore.config import Config
 
@@ -41,6 +44,16 @@ def tls_proxy(swift: Server) -> Iterator[fault_proxy.Proxy]:
     """The same over TLS, with the server's certificate."""
     with fault_proxy.proxy(swift, tls=True) as running:
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def botocore_is_quick() -> None:
+    """What adds up over hundreds of stores: botocore parses its description of S3 anew for each session, and waits up
+    to a second before it sends a request again.
+    """
+    load = functools.cache(botocore.loaders.JSONFileLoader().load_file)
+    botocore.loaders.JSONFileLoader.load_file = lambda _, path: load(path)
+    botocore.retries.standard.ExponentialBackoff.delay_amount = lambda *_: 0.02
 
 
 @pytest.fixture(scope="session")
@@ -91,11 +104,11 @@ def set_aws(
     return variables
 
 
-def s3_client(server: Server) -> Any:
+def s3_client(server: Server, endpoint: str | None = None) -> Any:
     """A client with boto3's defaults and the server's owner."""
     return boto3.session.Session().client(
         "s3",
-        endpoint_url=server.endpoint,
+        endpoint_url=endpoint or server.endpoint,
         aws_access_key_id=OWNER.id,
         aws_secret_access_key=OWNER.secret,
         region_name=REGION,

@@ -23,7 +23,7 @@ from job.storage.local import LocalStore
 from tests.conftest import ROOT
 
 MIB = 1 << 20
-QUICK = s3.Limits(connect=2, read=5, attempts=2, rounds=3, pause=0.05, patience=5, settle=0.2, part=5 * MIB)
+QUICK = s3.Limits(connect=2, read=5, attempts=2, rounds=2, pause=0.05, patience=5, settle=0.2, part=5 * MIB)
 PATIENT = s3.Limits(settle=1.0)  # for races, which need the whole time that a loaded machine takes for a write
 Open = Callable[..., ArtifactStore]
 
