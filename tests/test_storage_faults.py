@@ -24,6 +24,7 @@ from job.progress import Progress
 from job.storage import open_object, open_store, s3
 from job.storage.s3 import S3Store
 from tests import s3_server
+from tests.conftest import Job
 from tests.fault_proxy import MESSAGE, Proxy, Rule
 from tests.s3_fixtures import s3_client, set_aws
 from tests.s3_server import OWNER, STRANGER, Key, Server
@@ -306,10 +307,35 @@ def test_settings_that_are_no_addresses(monkeypatch: pytest.MonkeyPatch) -> None
         fails(Fault, lambda output=output: open_store(output, "run"), "OUTPUT")  # type: ignore[misc]
 
 
-def test_a_certificate_that_is_not_trusted(swift: Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_aws(monkeypatch, swift.tls_endpoint)
-    store = s3.open_store(f"s3://{bucket}", "run", QUICK)
-    fails(Fault, lambda: store.get("a"), bucket, "not trusted", "AWS_CA_BUNDLE")
+def test_a_certificate_that_is_not_trusted(
+    swift: Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty.pem").write_bytes(b"")
+    for authority in (None, tmp_path / "empty.pem", tmp_path / "missing.pem"):
+        set_aws(monkeypatch, swift.tls_endpoint, certificate=authority)
+        store = s3.open_store(f"s3://{bucket}", "run", QUICK)
+        fails(Fault, lambda store=store: store.get("a"), bucket, "cannot be verified", "AWS_CA_BUNDLE")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("configuration", "kind", "word"),
+    [
+        ("credential_process = /nonexistent canary-secret", Fault, "/nonexistent cannot be read"),
+        ("credential_process = sh -c 'echo canary-secret >&2; exit 1'", TemporaryFault, "could not be obtained"),
+        ("role_arn = arn:aws:iam::123456789012:role/x\nweb_identity_token_file = /nonexistent", Fault, "/nonexistent"),
+        ("retry_mode = canary-user", Fault, "InvalidRetryModeError"),
+        ("[canary-password", Fault, "ConfigParseError"),
+    ],
+)
+def test_aws_files_that_do_not_serve(
+    configuration: str, kind: type[Fault], word: str, swift: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_aws(monkeypatch, swift.endpoint)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    (tmp_path / "config").write_text(f"[default]\n{configuration}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    fails(kind, lambda: s3.open_store("s3://bucket", "run", QUICK).get("a"), "S3 bucket bucket", word)
 
 
 # ---- multipart uploads that end early ----
@@ -460,3 +486,26 @@ def test_a_download_goes_on_to_the_next_mirror(
         TemporaryFault, lambda: get(f"s3://{bucket}/missing", f"s3://{bucket}/cut"), "has no object missing", "cut off"
     )
     fails(Fault, lambda: get(f"s3://{bucket}/missing", "s3://no-such-bucket/x"), "has no object missing")
+
+
+# ---- the whole job ----
+
+
+def test_a_job_publishes_to_a_bucket(
+    tiny: Job, s3_tls_environment: dict[str, str], bucket: str, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = {"OUTPUT": f"s3://{bucket}/some/prefix", "RUN_ID": "run"}
+    done = tiny(**s3_tls_environment, **place)
+    assert done.returncode == 0, done.stdout
+    keys = {item["Key"] for item in owner.list_objects_v2(Bucket=bucket)["Contents"]}
+    assert {f"some/prefix/run/{name}" for name in ("manifest.json", "weights.pt", "results.txt")} <= keys
+    again = tiny(**s3_tls_environment, **place)
+    assert again.returncode == 0
+    assert "finished already" in again.stdout
+
+    wrong = s3_tls_environment | {"AWS_SECRET_ACCESS_KEY": "canary-secret"}
+    refused = tiny(**wrong, **place)
+    assert refused.returncode == 78
+    assert f"S3 bucket {bucket}: cannot read" in refused.stdout
+    assert "canary-secret" not in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stdout + refused.stderr

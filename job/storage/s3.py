@@ -89,6 +89,8 @@ NO_ROOM = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"}
 OTHER_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 UNKNOWN_KEY = {"InvalidAccessKeyId", "UnrecognizedClientException", "InvalidClientTokenId"}
 
+NOT_VERIFIED = ("CERTIFICATE_VERIFY_FAILED", "NO_CERTIFICATE_OR_CRL_FOUND", "[Errno 2]", "[Errno 13]")  # of a TLS error
+
 STAMP = "job-write"  # metadata: which single write this content comes from
 SHA256 = "job-sha256"  # metadata: of the whole content, as multipart ETags are no hash of it
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
@@ -383,13 +385,8 @@ def connect(bucket: str, variable: str, *limits: Limits) -> tuple[list[Any], Pla
         clients = [session.client("s3", config=configuration(each, custom)) for each in limits]
     except boto_errors.ProfileNotFound:
         raise Fault("AWS_PROFILE names a profile that no AWS file has.", "Correct it, or mount the file.") from None
-    except boto_errors.PartialCredentialsError:
-        raise Fault("The AWS credentials are incomplete.", CREDENTIALS_REMEDY) from None
-    except (boto_errors.BotoCoreError, ValueError) as error:
-        raise Fault(
-            f"The AWS settings are unusable: {type(error).__name__}.",
-            "Check AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION and the files in ~/.aws.",
-        ) from None
+    except (*TROUBLE, ValueError) as error:  # credentials are looked for at once, ValueError is about addresses
+        raise explained(error, Place(bucket, variable, "the store"), "open it", "") from None
     return clients, Place(bucket, variable, urllib.parse.urlsplit(probe.meta.endpoint_url).netloc.rpartition("@")[2])
 
 
@@ -439,6 +436,11 @@ def explained(error: Exception, place: Place, operation: str, name: str) -> Faul
     doing = f"S3 bucket {place.bucket}: cannot {operation} {name}".rstrip()
     again = f"Check that {place.server} is up and reachable from here, then start the same command again."
     match error:
+        case FileNotFoundError() | PermissionError() | IsADirectoryError():
+            return Fault(
+                f"{doing}: {error.filename} cannot be read.",
+                "An AWS variable (AWS_WEB_IDENTITY_TOKEN_FILE ...) or file names it: correct that, or mount the file.",
+            )
         case boto_errors.NoCredentialsError():
             return Fault(f"{doing}: there are no AWS credentials.", CREDENTIALS_REMEDY)
         case boto_errors.PartialCredentialsError():
@@ -450,10 +452,10 @@ def explained(error: Exception, place: Place, operation: str, name: str) -> Faul
                 f"{doing}: the AWS credentials could not be obtained.",
                 "Check the role, token file or credential process that AWS_PROFILE or the machine names.",
             )
-        case boto_errors.SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        case boto_errors.SSLError() if any(sign in str(error) for sign in NOT_VERIFIED):
             return Fault(
-                f"{doing}: the TLS certificate of {place.server} is not trusted.",
-                "Name the file of its certificate authority in AWS_CA_BUNDLE.",
+                f"{doing}: the TLS certificate of {place.server} cannot be verified.",
+                "Name the file of its certificate authority, in PEM format and readable, in AWS_CA_BUNDLE.",
             )
         case boto_errors.ParamValidationError():
             return Fault(f"{doing}: not a valid name.", f"Choose another bucket or prefix in {place.variable}.")
@@ -472,7 +474,10 @@ def explained(error: Exception, place: Place, operation: str, name: str) -> Faul
             )
         case _ if isinstance(error, FOUND_DAMAGED):
             return TemporaryFault(f"{doing}: what {place.server} sent arrived cut off or altered.", again)
-    return Fault(f"{doing}: {type(error).__name__}.", "Check the AWS variables and files.")
+    return Fault(
+        f"{doing}: the AWS settings are unusable ({type(error).__name__}).",
+        "Check AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION and the files in ~/.aws.",
+    )
 
 
 def refused(error: boto_errors.ClientError, place: Place, operation: str, name: str) -> Fault:
