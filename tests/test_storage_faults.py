@@ -491,17 +491,12 @@ def test_a_download_goes_on_to_the_next_mirror(
 # ---- the whole job ----
 
 
-def test_a_job_publishes_to_a_bucket(
-    tiny: Job, s3_tls_environment: dict[str, str], bucket: str, owner: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_publishes_to_a_bucket(tiny: Job, s3_tls_environment: dict[str, str], bucket: str, owner: Any) -> None:
     place = {"OUTPUT": f"s3://{bucket}/some/prefix", "RUN_ID": "run"}
     done = tiny(**s3_tls_environment, **place)
     assert done.returncode == 0, done.stdout
     keys = {item["Key"] for item in owner.list_objects_v2(Bucket=bucket)["Contents"]}
     assert {f"some/prefix/run/{name}" for name in ("manifest.json", "weights.pt", "results.txt")} <= keys
-    again = tiny(**s3_tls_environment, **place)
-    assert again.returncode == 0
-    assert "finished already" in again.stdout
 
     wrong = s3_tls_environment | {"AWS_SECRET_ACCESS_KEY": "canary-secret"}
     refused = tiny(**wrong, **place)
