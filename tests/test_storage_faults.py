@@ -152,6 +152,19 @@ def test_a_finished_upload_whose_answer_was_lost(shaky: S3Store, proxy: Proxy, o
     assert uploads(owner, bucket) == []
 
 
+def test_an_altered_upload_over_tls(
+    tls_proxy: Proxy, swift: Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the body is not part of the signature: Content-MD5 guards it."""
+    set_aws(monkeypatch, tls_proxy.endpoint, certificate=swift.certificate)
+    store = s3.open_store(f"s3://{bucket}", "run", QUICK)
+    for content in (SMALL, LARGE):
+        tls_proxy.rules = [Rule("flip", times=1)]
+        store.put("a", content)
+        assert tls_proxy.rules[0].times == 0
+        assert store.get("a") == content
+
+
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "over TLS"])
 def test_a_store_that_refuses_newer_checksum_headers(
     tls: bool, request: pytest.FixtureRequest, swift: Server, bucket: str, monkeypatch: pytest.MonkeyPatch
@@ -396,12 +409,14 @@ def test_one_of_two_wins_on_every_kind_of_store(
     shaky: S3Store, proxy: Proxy, bucket: str, kind: str, held: bool
 ) -> None:
 
-    proxy.rules = [Rule(kind)]
-    limits = s3.Limits(settle=1.0)
-    stores = [s3.open_store(f"s3://{bucket}", "run", limits) for _ in range(2)]
+    stores = [s3.open_store(f"s3://{bucket}", "run", replace(QUICK, settle=1.0)) for _ in range(2)]
     if held:
         shaky.put("lock", b"of a dead owner")
     _, version = shaky.get_versioned("lock") or (b"", None)
+    # Both look before either writes, and the first has long been answered when the second one's write arrives.
+    proxy.rules = [Rule(kind, times=1, delay=0.2), Rule(kind, delay=0.5)]
+    if kind == "unconditional":  # each is refused once, then writes without its condition
+        proxy.rules = [Rule(kind, times=2), *proxy.rules]
     with ThreadPoolExecutor(2) as pool:
         won = list(pool.map(lambda me: stores[me].put_if("lock", str(me).encode(), version), range(2)))
     assert won.count(True) == 1
