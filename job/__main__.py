@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from job import logs, settings
+from job import logs, settings, status
 from job.errors import Fault, Interrupted
-from job.interrupt import stop_on_signals
+from job.interrupt import ignore_signals, stop_on_signals
 
 
 def main(arguments: list[str]) -> int:
@@ -34,13 +34,17 @@ def main(arguments: list[str]) -> int:
             finally:
                 shown.close()
     except Fault as fault:
+        status.write_termination_log(str(fault))
         logs.event("fault", str(fault), level="ERROR", what=fault.what, remedy=fault.remedy, exit_code=fault.exit_code)
         return fault.exit_code
     except Interrupted as interrupted:
+        status.write_termination_log(str(interrupted))
         logs.event("interrupted", str(interrupted), level="WARNING", exit_code=interrupted.exit_code)
         return interrupted.exit_code
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    ignore_signals()
+    sys.exit(code)

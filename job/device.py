@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,14 +48,20 @@ class Compute:
         """Numbers from the device: the one synchronisation of an epoch."""
         return torch.stack([value.double() for value in values]).tolist()
 
+    def arithmetic(self) -> dict[str, Any]:
+        """What the bits of a result depend on beside settings and data."""
+        return {"device": self.device.type, "precision": self.precision, "threads": torch.get_num_threads()}
+
     def describe(self) -> str:
         return f"{self.device} ({self.hardware}, {self.precision})"
 
 
-def choose(device: str, precision: str) -> Compute:
+def choose(device: str, precision: str, kept: Mapping[str, Any] | None = None) -> Compute:
     """The device and precision for `DEVICE` and `PRECISION`.
 
-    Raises Fault where the device is not there, cannot run the installed torch, or does not do the precision.
+    `kept` is the arithmetic that an earlier attempt of the run chose (see `Compute.arithmetic`): it is chosen again as
+    far as this machine has it. Raises Fault where the device is not there, cannot run the installed torch, or does not
+    do the precision.
     """
     where = choose_device(device)
     if where.type == "cuda":
@@ -62,8 +70,21 @@ def choose(device: str, precision: str) -> Compute:
         torch.backends.cudnn.deterministic = True
     else:
         torch.set_flush_denormal(True)  # weights that fade out would otherwise slow every product down
+    if kept is not None and kept["device"] == where.type:
+        torch.set_num_threads(kept["threads"])  # sums are split by thread: another number would change the last bits
     what, reason = choose_precision(where, precision)
+    if kept is not None and kept["precision"] != what and kept["precision"] in native_precisions(where):
+        what, reason = kept["precision"], "as this run began"
     return Compute(where, what, reason, hardware(where))
+
+
+@contextmanager
+def memory_faults() -> Iterator[None]:
+    """Tells a GPU that is too small as a fault of the settings."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise Fault("the GPU's memory is not enough.", "Lower BATCH_SIZE, or choose a larger GPU.") from error
 
 
 def choose_device(name: str) -> torch.device:

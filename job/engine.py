@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from job.data import Split
 from job.device import Compute
-from job.results import Score
+from job.results import Epoch, Score
 from job.seeds import seed_for
 
 # Mean and standard deviation of each colour after scaling to [0, 1]; the values commonly used for CIFAR-10.
@@ -36,6 +37,14 @@ class Learner:
     part: tuple[str | int, ...]
 
 
+@dataclass(frozen=True)
+class Paused:
+    """A part of a run that an earlier attempt began: its epochs so far and the learner after the last of them."""
+
+    history: tuple[Epoch, ...]
+    learner: dict[str, Any]
+
+
 def new_learner(
     build: Callable[[], nn.Module], learning_rate: float, compute: Compute, seed: int, part: tuple[str | int, ...]
 ) -> Learner:
@@ -43,6 +52,30 @@ def new_learner(
     torch.manual_seed(seed_for(seed, *part, "weights"))
     model = compute.place(build())
     return Learner(model, compute.adam(model, learning_rate), compute.scaler(), compute, seed, part)
+
+
+def snapshot(learner: Learner) -> dict[str, Any]:
+    """A copy on the CPU of everything that the next epoch depends on; strides are kept."""
+    return {
+        "model": on_cpu(learner.model.state_dict()),
+        "optimizer": on_cpu(learner.optimizer.state_dict()),
+        "scaler": on_cpu(learner.scaler.state_dict()),
+    }
+
+
+def restore(learner: Learner, state: dict[str, Any]) -> None:
+    """Sets a fresh learner to what `snapshot` copied."""
+    learner.model.load_state_dict(state["model"])
+    learner.optimizer.load_state_dict(state["optimizer"])
+    learner.scaler.load_state_dict(state["scaler"])
+
+
+def on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: on_cpu(item) for key, item in value.items()}
+    return [on_cpu(item) for item in value] if isinstance(value, list) else value
 
 
 def normalise(images: Tensor) -> Tensor:

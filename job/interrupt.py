@@ -25,6 +25,12 @@ class Stop:
             raise Interrupted(self.signum)
 
 
+def ignore_signals() -> None:
+    """From here on nothing can change the outcome: for the moments in which the interpreter shuts down."""
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
     """Turns SIGTERM and SIGINT into a request that `Stop.check` raises at the next safe place.

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from job import build, data, device, provenance, publish, report, storage, train, tune
+from job import build, checkpoint, data, device, lock, provenance, publish, report, storage, train, tune
+from job.checkpoint import Keeper, Standing
 from job.data import Dataset
 from job.device import Compute
+from job.engine import Learner, Paused, snapshot
+from job.errors import Fault, Interrupted
 from job.interrupt import Stop
 from job.logs import event
 from job.progress import Progress, Work
-from job.results import Recipe, Trial, winner
+from job.results import Epoch, Recipe, Trial, winner
 from job.settings import Settings
+from job.status import NAME as STATUS
+from job.status import Status
 from job.storage import ArtifactStore
 
+FINAL = "final"  # the name of the final training among a run's parts; trials have numbers
 KAGGLE_INPUT = Path("/kaggle/input")
 
 
@@ -27,19 +34,57 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     Raises Fault, TemporaryFault or Interrupted; returns only when the run is finished and published.
     """
     store = storage.open_store(settings.output, settings.run_name)
-    if publish.finished_already(store, settings, lambda: load_data(settings, Progress("off")).sha256):
+    if not settings.fresh and is_finished(settings, store):
         return
-    compute = device.choose(settings.device, settings.precision)
+    with lock.held(store, stop.check) as held:
+        store.tidy()
+        if settings.fresh:
+            start_over(store)
+        elif is_finished(settings, store):  # by the job that held the lock until now
+            return
+
+        def check() -> None:
+            stop.check()
+            held.check()
+
+        progress.check = check
+        status = Status(store)
+        try:
+            with device.memory_faults():
+                work(settings, store, status, progress)
+        except (Fault, Interrupted) as error:
+            remedy = error.remedy if isinstance(error, Fault) else "Start the same command again: it goes on from here."
+            status.failed(str(error.args[0]), remedy, error.exit_code)
+            raise
+        except Exception as error:
+            status.failed(f"a bug: {type(error).__name__}", "Please report it with the log.", 1)
+            raise
+
+
+def work(settings: Settings, store: ArtifactStore, status: Status, progress: Progress) -> None:
+    """The run itself, from where an earlier attempt left it."""
+    saved = checkpoint.load(store)
+    compute = device.choose(settings.device, settings.precision, saved.identity.arithmetic if saved else None)
+    status.tell("data")
     dataset = load_data(settings, progress)
-    announce(settings, store, compute, dataset)
+    identity = checkpoint.Identity(settings.shaping(), dataset.sha256, compute.arithmetic())
+    if saved is not None:
+        checkpoint.check(saved, identity, store.uri)
+    standing = saved.standing if saved else Standing()
+    announce(settings, store, compute, dataset, status, standing)
     builder = build.builder(settings.model, len(dataset.classes), settings.pretrained_weights)
     on_device = dataset.to(compute.device)
 
-    trials = search(settings, builder, on_device, compute, progress, stop)
-    recipe = choose_recipe(settings, trials)
-    fitted = fit(settings, recipe, builder, on_device, compute, progress, stop)
+    with Keeper(store, identity, saved.sequence if saved else 0, partial(tell_standing, status)) as keeper:
+        status.tell("tune" if settings.learning_rate is None else "train")
+        trials = search(settings, builder, on_device, compute, progress, keeper, standing)
+        recipe = choose_recipe(settings, trials)
+        status.tell("train")
+        fitted = fit(settings, recipe, builder, on_device, compute, progress, keeper, standing, trials)
+        keeper.flush()
     progress.close()
 
+    status.tell("report")
     finished = report.RunReport(
         run_name=settings.run_name,
         model=settings.model,
@@ -56,9 +101,33 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
         provenance=provenance.collect(compute),
     )
     files = {**report.files(finished), "weights.pt": build.weights_file(fitted.model)}
-    publish.publish(store, files, settings, dataset.sha256)
+    publish.publish(store, files, settings, dataset.sha256, progress.check)
+    checkpoint.remove(store)
+    status.tell("finished")
     event("results", report.text(finished).rstrip(), **report.as_json(finished)["test"])
     event("finished", f"finished: the files are in {store.uri}", uri=store.uri)
+
+
+def is_finished(settings: Settings, store: ArtifactStore) -> bool:
+    """Whether this very run is finished already; then what a kill in its last moment left is removed."""
+    if not publish.finished_already(store, settings, lambda: load_data(settings, Progress("off")).sha256):
+        return False
+    checkpoint.remove(store)
+    event("finished", f"finished already: the files are in {store.uri} (FRESH=1 runs it again)", uri=store.uri)
+    return True
+
+
+def start_over(store: ArtifactStore) -> None:
+    """Removes what an earlier run of this name left: the manifest first, from there on it counts as not finished."""
+    publish.remove(store)
+    checkpoint.remove(store)
+    store.delete(STATUS)
+
+
+def tell_standing(status: Status, standing: Standing) -> None:
+    """Writes into the status how far the state that has just become durable goes."""
+    phase = "train" if standing.part == FINAL else "tune"
+    status.tell(phase, trials_finished=len(standing.trials), epochs_of_part=len(standing.history))
 
 
 def load_data(settings: Settings, progress: Progress) -> Dataset:
@@ -75,7 +144,9 @@ def load_data(settings: Settings, progress: Progress) -> Dataset:
     )
 
 
-def announce(settings: Settings, store: ArtifactStore, compute: Compute, dataset: Dataset) -> None:
+def announce(
+    settings: Settings, store: ArtifactStore, compute: Compute, dataset: Dataset, status: Status, standing: Standing
+) -> None:
     event(
         "run",
         f"run {settings.run_name}: {settings.model} on {dataset.name} ({dataset.origin}), "
@@ -93,6 +164,16 @@ def announce(settings: Settings, store: ArtifactStore, compute: Compute, dataset
         reason=compute.reason,
         output=store.uri,
     )
+    if standing != Standing():
+        part = "the final training" if standing.part == FINAL else f"trial {len(standing.trials) + 1}"
+        event(
+            "resume",
+            f"attempt {status.attempt}: going on after {len(standing.trials)} finished trials, "
+            f"{len(standing.history)} epochs into {part}",
+            attempt=status.attempt,
+            trials_finished=len(standing.trials),
+            epochs_of_part=len(standing.history),
+        )
 
 
 def search(
@@ -101,11 +182,13 @@ def search(
     dataset: Dataset,
     compute: Compute,
     progress: Progress,
-    stop: Stop,
+    keeper: Keeper,
+    standing: Standing,
 ) -> list[Trial]:
     """All trials on the tuning subset; none where LEARNING_RATE and EPOCHS are given."""
     tuned = settings.learning_rate is None
     rows, validation_rows = data.tuning_rows(len(dataset.train), settings.tune_percent, settings.seed)
+    paused = paused_at(standing, len(standing.trials))
     progress.begin(
         Work(
             trials=settings.max_evals if tuned else 0,
@@ -113,7 +196,9 @@ def search(
             trial_images=Work.images(len(rows), len(validation_rows)),
             final_images=Work.images(len(dataset.train), len(dataset.test)),
             final_epochs=settings.epochs,
-        )
+        ),
+        finished=standing.trials,
+        running=len(paused.history) if paused else 0,
     )
     if not tuned:
         return []
@@ -126,29 +211,46 @@ def search(
         trials=settings.max_evals,
         random_trials=random_trials,
     )
+    finished = list(standing.trials)
 
-    def on_batch(images: int) -> None:
-        stop.check()
-        progress.batch(images)
+    def on_epoch(number: int, rate: float, history: Sequence[Epoch], learner: Learner) -> None:
+        progress.trial_epoch(number, rate, history[-1], len(rows), len(validation_rows))
+        if keeper.due():
+            keeper.hand_over(Standing(tuple(finished), number, tuple(history), snapshot(learner)))
 
-    def on_trial(trial: Trial) -> None:
-        progress.trial_done(trial)
-        outcome = trial.failure or f"validation_loss={trial.validation_loss:.4f} best_epoch={trial.best_epoch}"
-        event(
-            "trial",
-            f"tune trial={trial.number + 1}/{settings.max_evals} learning_rate={trial.learning_rate:.6f} {outcome} "
-            f"epochs={len(trial.epochs)} seconds={trial.seconds:.1f}",
-            **{name: value for name, value in report.trial_json(trial).items() if name != "epochs"},
-        )
+    def on_trial(trials: Sequence[Trial]) -> None:
+        finished.append(trials[-1])
+        keeper.hand_over(Standing(tuple(finished)))
+        progress.trial_done(trials[-1])
+        tell_trial(trials[-1], settings.max_evals)
 
-    callbacks = tune.Callbacks(
-        on_batch=on_batch,
-        on_epoch=lambda number, rate, epoch: progress.trial_epoch(number, rate, epoch, len(rows), len(validation_rows)),
-        on_trial=on_trial,
-    )
     return tune.search(
-        settings, builder, dataset.train.take(rows), dataset.train.take(validation_rows), compute, callbacks
+        settings,
+        builder,
+        dataset.train.take(rows),
+        dataset.train.take(validation_rows),
+        compute,
+        tune.Callbacks(on_batch=progress.batch, on_epoch=on_epoch, on_trial=on_trial),
+        finished=standing.trials,
+        paused=paused,
     )
+
+
+def tell_trial(trial: Trial, of: int) -> None:
+    outcome = trial.failure or f"validation_loss={trial.validation_loss:.4f} best_epoch={trial.best_epoch}"
+    event(
+        "trial",
+        f"tune trial={trial.number + 1}/{of} learning_rate={trial.learning_rate:.6f} {outcome} "
+        f"epochs={len(trial.epochs)} seconds={trial.seconds:.1f}",
+        **{name: value for name, value in report.trial_json(trial).items() if name != "epochs"},
+    )
+
+
+def paused_at(standing: Standing, part: int | str) -> Paused | None:
+    """What an earlier attempt did of this part, where it was at it."""
+    if standing.part != part or standing.learner is None:
+        return None
+    return Paused(standing.history, standing.learner)
 
 
 def choose_recipe(settings: Settings, trials: Sequence[Trial]) -> Recipe:
@@ -168,10 +270,13 @@ def fit(
     dataset: Dataset,
     compute: Compute,
     progress: Progress,
-    stop: Stop,
+    keeper: Keeper,
+    standing: Standing,
+    trials: Sequence[Trial],
 ) -> train.Fitted:
     """The final training on the whole training set."""
-    progress.training_begins(recipe.epochs)
+    paused = paused_at(standing, FINAL)
+    progress.training_begins(recipe.epochs, len(paused.history) if paused else 0)
     event(
         "train",
         f"train: {recipe.epochs} epochs on {len(dataset.train):,} images, learning_rate={recipe.learning_rate:.6f} "
@@ -181,9 +286,10 @@ def fit(
         learning_rate=recipe.learning_rate,
     )
 
-    def on_batch(images: int) -> None:
-        stop.check()
-        progress.batch(images)
+    def on_epoch(history: Sequence[Epoch], learner: Learner) -> None:
+        progress.final_epoch(history[-1], len(dataset.train), len(dataset.test))
+        if keeper.due() or len(history) == recipe.epochs:
+            keeper.hand_over(Standing(tuple(trials), FINAL, tuple(history), snapshot(learner)))
 
     return train.fit(
         settings,
@@ -192,8 +298,9 @@ def fit(
         dataset.train,
         dataset.test,
         compute,
-        on_batch=on_batch,
-        on_epoch=lambda learner, history: progress.final_epoch(history[-1], len(dataset.train), len(dataset.test)),
+        on_batch=progress.batch,
+        on_epoch=on_epoch,
+        paused=paused,
     )
 
 

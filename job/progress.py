@@ -50,10 +50,14 @@ def remaining(work: Work, finished: Sequence[int], running: int, final_epochs: i
 
 
 class Progress:
-    """Shows the run's progress as `bar`, `line` or `off`. One object for the whole run."""
+    """Shows the run's progress as `bar`, `line` or `off`. One object for the whole run.
 
-    def __init__(self, mode: str) -> None:
+    `check` is called at every batch, image or block of a download, and may raise to stop the work there.
+    """
+
+    def __init__(self, mode: str, check: Callable[[], object] = lambda: None) -> None:
         self.mode = mode
+        self.check = check
         self.work: Work | None = None
         self.finished: list[int] = []
         self.running = 0
@@ -68,12 +72,18 @@ class Progress:
         """Progress of one piece of work that is not training. Gives a function that takes what has been done since."""
         if self.mode == "bar":
             with tqdm(total=total, desc=title, unit=unit, unit_scale=True, **screen()) as bar:
-                yield bar.update
+
+                def move(count: int) -> None:
+                    self.check()
+                    bar.update(count)
+
+                yield move
             return
         done, said = 0, time.monotonic()
 
         def update(count: int) -> None:
             nonlocal done, said
+            self.check()
             done += count
             if self.mode == "line" and time.monotonic() - said >= LINE_EVERY_SECONDS:
                 said = time.monotonic()
@@ -82,14 +92,15 @@ class Progress:
 
         yield update
 
-    def begin(self, work: Work, finished: Sequence[Trial] = (), final_done: int = 0) -> None:
-        """Starts counting the time that is left; what an earlier attempt finished is not done again."""
+    def begin(self, work: Work, finished: Sequence[Trial] = (), running: int = 0) -> None:
+        """Starts counting the time that is left; what an earlier attempt did (`running`: epochs) is not done again."""
         self.work = work
         self.finished = [len(trial.epochs) for trial in finished]
-        self.final_done = final_done
+        self.running = running
 
     def batch(self, images: int) -> None:
         """Moves the bar by one batch."""
+        self.check()
         if self.mode != "bar" or self.work is None:
             return
         if self._bar is None:
@@ -122,8 +133,9 @@ class Progress:
         self.finished.append(len(trial.epochs))
         self.running = 0
 
-    def training_begins(self, epochs: int) -> None:
+    def training_begins(self, epochs: int, done: int) -> None:
         assert self.work is not None
+        self.final_done = done
         self.finished += [0] * (self.work.trials - len(self.finished))
         self.final_epochs = epochs
 

@@ -6,32 +6,47 @@ import hashlib
 import json
 from collections.abc import Callable
 
-from job.errors import Fault
-from job.logs import event
+from job.errors import Fault, TemporaryFault
 from job.settings import Settings
 from job.storage import ArtifactStore
 
 MANIFEST = "manifest.json"
 
 
-def publish(store: ArtifactStore, files: dict[str, bytes], settings: Settings, data_sha256: str) -> None:
-    """Stores all files, then `manifest.json` with the size and SHA-256 of each: a run without one is not finished."""
+def publish(
+    store: ArtifactStore,
+    files: dict[str, bytes],
+    settings: Settings,
+    data_sha256: str,
+    check: Callable[[], object],
+) -> None:
+    """Stores all files, then `manifest.json` with the size and SHA-256 of each: a run without one is not finished.
+
+    Every file is read back and compared before the manifest vouches for it. `check` is called between two files and may
+    raise. Raises TemporaryFault where a file does not come back as it was put.
+    """
+    listed = {}
     for name, content in files.items():
-        store.put(name, content)
-    manifest = {
-        "run": settings.run_name,
-        "settings": settings.shaping(),
-        "data_sha256": data_sha256,
-        "files": {
-            name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, content in files.items()
-        },
-    }
-    store.put(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+        check()
+        listed[name] = {"size": len(content), "sha256": put_checked(store, name, content)}
+    manifest = {"run": settings.run_name, "settings": settings.shaping(), "data_sha256": data_sha256, "files": listed}
+    put_checked(store, MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+
+
+def put_checked(store: ArtifactStore, name: str, content: bytes) -> str:
+    """Stores `content`, reads it back, and returns its SHA-256 (hex)."""
+    wanted = hashlib.sha256(content).hexdigest()
+    store.put(name, content)
+    if hashlib.sha256(store.get(name) or b"").hexdigest() != wanted:
+        store.put(name, content)  # once more: a fault on the way there or back
+        if hashlib.sha256(store.get(name) or b"").hexdigest() != wanted:
+            store.delete(name)
+            raise TemporaryFault(f"{store.uri}/{name} does not come back as it was stored.", "Check the store or disk.")
+    return wanted
 
 
 def finished_already(store: ArtifactStore, settings: Settings, data_sha256: Callable[[], str]) -> bool:
-    """Whether this very run is there already. With FRESH=1 what is there is removed instead.
+    """Whether this very run is there already.
 
     `data_sha256` gives the hash of the data set as it is now: a person's own images can change under the same settings.
     Raises Fault where the finished run in that place is another one.
@@ -40,10 +55,6 @@ def finished_already(store: ArtifactStore, settings: Settings, data_sha256: Call
     if found is None:
         return False
     manifest = json.loads(found)
-    if settings.fresh:
-        for name in (MANIFEST, *manifest["files"]):  # the manifest first: from there on the run counts as not finished
-            store.delete(name)
-        return False
     differences = [
         f"{name} was {manifest['settings'].get(name)} and is {value}"
         for name, value in settings.shaping().items()
@@ -56,5 +67,12 @@ def finished_already(store: ArtifactStore, settings: Settings, data_sha256: Call
             f"{store.uri} holds a finished run with other settings: {'; '.join(differences)}.",
             "Choose another RUN_ID or OUTPUT, or set FRESH=1 to replace it.",
         )
-    event("finished", f"finished already: the files are in {store.uri} (FRESH=1 runs it again)", uri=store.uri)
     return True
+
+
+def remove(store: ArtifactStore) -> None:
+    """Removes a finished run: its manifest first, so that no manifest names a file that is gone."""
+    found = store.get(MANIFEST)
+    if found is not None:
+        for name in (MANIFEST, *json.loads(found)["files"]):
+            store.delete(name)

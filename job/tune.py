@@ -15,7 +15,7 @@ from torch import nn
 
 from job.data import Split
 from job.device import Compute
-from job.engine import OnBatch, epochs, new_learner
+from job.engine import Learner, OnBatch, Paused, epochs, new_learner, restore
 from job.errors import Fault
 from job.results import Epoch, Trial, out_of_patience, winner
 from job.settings import Settings
@@ -25,11 +25,14 @@ LABEL = "learning_rate"
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What the search tells while it runs. `on_batch` may raise to stop the search there."""
+    """What the search tells while it runs; each may raise to stop the search there.
+
+    `on_epoch` gets the trial's number, learning rate, epochs so far and learner; `on_trial` all trials so far.
+    """
 
     on_batch: OnBatch
-    on_epoch: Callable[[int, float, Epoch], object]
-    on_trial: Callable[[Trial], object]
+    on_epoch: Callable[[int, float, Sequence[Epoch], Learner], object]
+    on_trial: Callable[[Sequence[Trial]], object]
 
 
 def search(
@@ -40,17 +43,18 @@ def search(
     compute: Compute,
     callbacks: Callbacks,
     finished: Sequence[Trial] = (),
+    paused: Paused | None = None,
 ) -> list[Trial]:
-    """All trials, those in `finished` (of an earlier attempt) first and not run again.
+    """All trials. Those in `finished` are of an earlier attempt and not run again; `paused` is the one it was at.
 
     Raises Fault where every trial failed.
     """
     trials = list(finished)
     for number in range(len(trials), settings.max_evals):
         rate = suggest(settings, trials)
-        trial = run_trial(settings, build, train, validation, compute, callbacks, number, rate)
-        trials.append(trial)
-        callbacks.on_trial(trial)
+        trials.append(run_trial(settings, build, train, validation, compute, callbacks, number, rate, paused))
+        paused = None
+        callbacks.on_trial(trials)
     if winner(trials) is None:
         raise Fault(
             f"all {len(trials)} trials failed; the last one: {trials[-1].failure}.",
@@ -121,6 +125,7 @@ def run_trial(
     callbacks: Callbacks,
     number: int,
     learning_rate: float,
+    paused: Paused | None = None,
 ) -> Trial:
     """One fresh model trained at `learning_rate` until its validation loss has not improved for PATIENCE epochs.
 
@@ -128,22 +133,34 @@ def run_trial(
     """
     learner = new_learner(build, learning_rate, compute, settings.seed, ("trial", number))
     history: list[Epoch] = []
+    if paused is not None:
+        history.extend(paused.history)
+        restore(learner, paused.learner)
     started = time.monotonic()
+    last = settings.tune_max_epochs if not is_over(history, settings.patience) else 0
     for epoch_number, trained, validated in epochs(
         learner,
         train,
         validation,
         batch_size=settings.batch_size,
-        numbers=range(1, settings.tune_max_epochs + 1),
+        numbers=range(len(history) + 1, last + 1),
         on_batch=callbacks.on_batch,
     ):
-        now = time.monotonic()
-        epoch = Epoch(epoch_number, trained, validated, now - started)
-        history.append(epoch)
-        callbacks.on_epoch(number, learning_rate, epoch)
-        started = time.monotonic()
-        if not (math.isfinite(trained.loss) and math.isfinite(validated.loss)):
-            return Trial(number, learning_rate, tuple(history), failure=f"the loss diverged in epoch {epoch_number}")
-        if out_of_patience([e.heldout.loss for e in history], settings.patience):
+        history.append(Epoch(epoch_number, trained, validated, time.monotonic() - started))
+        callbacks.on_epoch(number, learning_rate, history, learner)
+        if is_over(history, settings.patience):
             break
-    return Trial(number, learning_rate, tuple(history))
+        started = time.monotonic()
+    failure = f"the loss diverged in epoch {len(history)}" if has_diverged(history[-1]) else ""
+    return Trial(number, learning_rate, tuple(history), failure)
+
+
+def is_over(history: Sequence[Epoch], patience: int) -> bool:
+    """Whether a trial ends here: its loss has diverged, or has not improved for `patience` epochs."""
+    if not history:
+        return False
+    return has_diverged(history[-1]) or out_of_patience([epoch.heldout.loss for epoch in history], patience)
+
+
+def has_diverged(epoch: Epoch) -> bool:
+    return not (math.isfinite(epoch.train.loss) and math.isfinite(epoch.heldout.loss))

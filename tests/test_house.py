@@ -14,7 +14,7 @@ FILES = sorted(JOB.rglob("*.py"))
 TIERS = (
     {"errors", "logs", "seeds"},
     {"results", "interrupt", "storage", "data", "device", "models"},
-    {"settings", "report", "checkpoint", "engine", "progress", "build", "provenance"},
+    {"settings", "report", "checkpoint", "engine", "progress", "build", "provenance", "lock", "status"},
     {"tune", "train", "publish"},
     {"pipeline"},
     {"__main__"},

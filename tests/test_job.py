@@ -30,6 +30,7 @@ FILES = {
     "trials.csv",
     "tuning.png",
     "manifest.json",
+    "status.json",
 }
 
 
@@ -64,7 +65,7 @@ def test_the_whole_job(tiny: Job, tmp_path: Path) -> None:
     assert results["provenance"]["versions"]["torch"] == torch.__version__
 
     manifest = json.loads((run / "manifest.json").read_text())
-    assert set(manifest["files"]) == FILES - {"manifest.json"}
+    assert set(manifest["files"]) == FILES - {"manifest.json", "status.json"}
     for name, said in manifest["files"].items():
         content = (run / name).read_bytes()
         assert said == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}

@@ -128,8 +128,8 @@ class Recorder:
     def callbacks(self) -> tune.Callbacks:
         return tune.Callbacks(
             on_batch=lambda images: None,
-            on_epoch=lambda number, rate, epoch: self.epochs.append((number, epoch)),
-            on_trial=self.trials.append,
+            on_epoch=lambda number, rate, history, learner: self.epochs.append((number, history[-1])),
+            on_trial=lambda trials: self.trials.append(trials[-1]),
         )
 
 

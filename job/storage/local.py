@@ -103,7 +103,7 @@ def write_new(path: Path, content: bytes) -> bool:
     with temporary(path, content) as part:
         try:
             os.link(part, path)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # not found: who won the lock has tidied this one away
             return False
         except OSError as error:
             if error.errno not in NO_LINKS:

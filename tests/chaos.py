@@ -1,0 +1,205 @@
+"""Kills jobs at random moments and compares what they leave with an uninterrupted run, byte by byte.
+
+`make chaos` runs it at length; `tests/test_resume.py` takes a sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import bare_environment
+
+# Long enough for several states in tuning and in training, short enough for a hundred kills.
+SMALL = {
+    "MODEL": "cnn",
+    "DATASET": "synthetic",
+    "DATA_LIMIT": "600",
+    "TUNE_PERCENT": "50",
+    "MAX_EVALS": "4",
+    "TUNE_MAX_EPOCHS": "4",
+    "PATIENCE": "3",
+    "DEVICE": "cpu",
+    "LOG_FORMAT": "json",
+    "RUN_ID": "run",
+}
+CLOCK = ("seconds",)
+
+
+def comparable(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """What must be equal: every file of a finished run but for the fields that a clock measures, and where it is."""
+    content: dict[str, Any] = {}
+    for name, raw in files.items():
+        if name in ("weights.pt", "training_curves.png", "tuning.png"):
+            content[name] = raw
+        elif name.endswith(".csv"):
+            rows = csv.DictReader(io.StringIO(raw.decode()))
+            content[name] = [{k: v for k, v in row.items() if k not in CLOCK} for row in rows]
+        elif name == "results.json":
+            results = without_clock(json.loads(raw))
+            results["settings"].pop("OUTPUT")
+            content[name] = results
+        elif name == "results.txt":
+            content[name] = [line for line in raw.decode().splitlines() if "duration" not in line]
+    return content
+
+
+def without_clock(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_clock(item) for key, item in value.items() if key not in CLOCK}
+    return [without_clock(item) for item in value] if isinstance(value, list) else value
+
+
+def directory_files(run: Path) -> dict[str, bytes]:
+    return {file.relative_to(run).as_posix(): file.read_bytes() for file in run.rglob("*") if file.is_file()}
+
+
+@dataclass
+class Attempt:
+    """One process of the job: its exit code (negative: the signal that killed it) and the last event before its end."""
+
+    code: int
+    last_event: str
+    seconds: float
+    output: str
+
+
+def attempt(
+    variables: Mapping[str, str], directory: Path, delay: float | None = None, signum: int = signal.SIGKILL
+) -> Attempt:
+    """Starts the job; `delay` seconds after its work began (its first event) it gets the signal."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "job"],
+        cwd=directory,
+        env=bare_environment() | SMALL | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    started = time.monotonic()
+    if delay is not None:
+        try:
+            process.wait(delay)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signum)
+    signalled = time.monotonic()
+    output = first + process.stdout.read()
+    code = process.wait(60)
+    seconds = time.monotonic() - (signalled if signum != signal.SIGKILL else started)
+    events = [line for line in output.splitlines() if line.startswith("{")]
+    return Attempt(code, json.loads(events[-1])["event"] if events else "", seconds, output)
+
+
+@dataclass
+class Report:
+    kills: int = 0
+    jobs: int = 0
+    equal: int = 0
+    different: list[str] = field(default_factory=list)
+    killed_after: Counter[str] = field(default_factory=Counter)
+    slowest_stop: float = 0.0
+
+
+def chaos(
+    kills: int,
+    variables: Mapping[str, str],
+    twin: Mapping[str, bytes],
+    work_seconds: float,
+    read: Callable[[str, Path], Mapping[str, bytes]],
+    *,
+    output: Callable[[int, Path], str],
+    seed: int,
+    signum: int = signal.SIGKILL,
+    empty_disk: bool = False,
+) -> Report:
+    """Runs jobs, killing them `kills` times in all, and compares each finished one with its uninterrupted `twin`.
+
+    `output` names the place of the nth job; `read` gets its files. With `empty_disk` every attempt starts in a new
+    empty directory, as on a new machine.
+    """
+    rng, report = random.Random(seed), Report()
+    with tempfile.TemporaryDirectory() as scratch:
+        while report.kills < kills:
+            report.jobs += 1
+            home = Path(scratch) / f"job-{report.jobs}"
+            home.mkdir()
+            place = output(report.jobs, home)
+            while True:
+                directory = home
+                if empty_disk:
+                    directory = Path(tempfile.mkdtemp(dir=home))
+                # Most moments lie in the work; some beyond it, in report and upload. A job is left alone in the end.
+                delay = rng.uniform(0, work_seconds * 0.7) if report.kills < kills else None
+                done = attempt({**variables, "OUTPUT": place}, directory, delay, signum)
+                if done.code == 0:
+                    break
+                expected = -signal.SIGKILL if signum == signal.SIGKILL else 128 + signum
+                assert done.code == expected, f"exit code {done.code}:\n{done.output}"
+                report.kills += 1
+                report.killed_after[done.last_event] += 1
+                if signum != signal.SIGKILL:
+                    report.slowest_stop = max(report.slowest_stop, done.seconds)
+            files = read(place, home)
+            leftovers = [name for name in files if name.startswith("checkpoint/") or name.endswith(".part")]
+            mine, theirs = comparable(files), comparable(twin)
+            wrong = [name for name in theirs if mine.get(name) != theirs[name]] + leftovers
+            if wrong:
+                report.different.append(f"job {report.jobs}: {', '.join(wrong)}")
+            else:
+                report.equal += 1
+    return report
+
+
+def local_twin() -> tuple[dict[str, bytes], float]:
+    """The files of an uninterrupted run, and how long its work took."""
+    with tempfile.TemporaryDirectory() as directory:
+        done = attempt({"OUTPUT": "out"}, Path(directory))
+        assert done.code == 0, done.output
+        return directory_files(Path(directory) / "out" / "run"), done.seconds
+
+
+def read_directory(place: str, home: Path) -> dict[str, bytes]:
+    return directory_files(home / place / "run")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    twin, work_seconds = local_twin()
+    for name, signum in (("kill -9", signal.SIGKILL), ("SIGTERM", signal.SIGTERM)):
+        kills = arguments.kills if signum == signal.SIGKILL else max(10, arguments.kills // 4)
+        report = chaos(
+            kills,
+            {},
+            twin,
+            work_seconds,
+            read_directory,
+            output=lambda number, home: "out",
+            seed=arguments.seed,
+            signum=signum,
+        )
+        print(f"{name}: {report.kills} times over {report.jobs} jobs, {report.equal} of {report.jobs} byte-equal")
+        print(f"  last event before it: {dict(report.killed_after)}; slowest stop {report.slowest_stop:.1f} s")
+        if report.different:
+            sys.exit("\n".join(report.different))
+
+
+if __name__ == "__main__":
+    main()
