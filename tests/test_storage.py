@@ -231,6 +231,32 @@ while True:
     assert [path.name for path in store.root.iterdir()] == ["content"]
 
 
+def test_delete_leaves_no_empty_folders(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for name in ("checkpoint/deep/0", "checkpoint/1"):
+        store.put(name, b"1")
+    store.delete("checkpoint/deep/0")
+    assert store.list() == ["checkpoint/1"]
+    assert not (tmp_path / "checkpoint" / "deep").exists()
+    store.delete("checkpoint/1")
+    assert list(tmp_path.iterdir()) == []
+    store.put("checkpoint/1", b"2")
+    assert store.get("checkpoint/1") == b"2"
+
+
+def test_put_beside_delete_in_one_folder(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+
+    def come_and_go(name: str) -> None:
+        for _ in range(100):
+            store.put(name, b"1")
+            store.delete(name)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(come_and_go, ["folder/a", "folder/b"]))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_tidy_removes_only_unfinished_files(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.put("deep/er", b"1")
