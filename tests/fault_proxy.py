@@ -33,6 +33,8 @@ class Rule:
     - `heedless`: a store that ignores conditions on a write
     - `unconditional`: a store that answers 501 to any condition on a write
     - `atomic`: a store that decides both conditions in one step
+
+    `delay` is in seconds, before the last three.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class Rule:
     times: int = 1_000_000
     status: int = 503
     code: str | None = "SlowDown"
+    delay: float = 0.0
 
 
 PASS = Rule("pass")
@@ -131,6 +134,7 @@ class Relay:
         elif rule.kind == "old" and newer_headers(headers):
             answer = error(501, "NotImplemented")
         elif rule.kind in ("heedless", "unconditional", "atomic"):
+            await asyncio.sleep(rule.delay)
             answer = await self.conditional(rule.kind, line, headers, body)
         else:
             answer = await self.forward(line, headers, flipped(body) if rule.kind == "flip" and body else body, rule)

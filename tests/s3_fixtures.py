@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.loaders
+import botocore.retries.standard
 import pytest
 from botocore.config import Config
 
@@ -16,7 +20,23 @@ from tests import fault_proxy, s3_server
 from tests.s3_server import OWNER, REGION, Key, Server
 
 NUMBERS = itertools.count()
-AWS_VARIABLES = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE")
+NOTHING_OF_THIS_MACHINE = {
+    "AWS_CONFIG_FILE": "/nonexistent",
+    "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "NO_PROXY": "127.0.0.1,localhost",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_aws_of_this_machine() -> Iterator[None]:
+    """Tests find no store and no credentials but those that they set up."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in NOTHING_OF_THIS_MACHINE.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +61,16 @@ def tls_proxy(swift: Server) -> Iterator[fault_proxy.Proxy]:
     """The same over TLS, with the server's certificate."""
     with fault_proxy.proxy(swift, tls=True) as running:
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def botocore_is_quick() -> None:
+    """What adds up over hundreds of stores: botocore parses its description of S3 anew for each session, and waits up
+    to a second before it sends a request again.
+    """
+    load = functools.cache(botocore.loaders.JSONFileLoader().load_file)
+    botocore.loaders.JSONFileLoader.load_file = lambda _, path: load(path)
+    botocore.retries.standard.ExponentialBackoff.delay_amount = lambda *_: 0.02
 
 
 @pytest.fixture(scope="session")
@@ -72,30 +102,26 @@ def s3_tls_environment(swift: Server, monkeypatch: pytest.MonkeyPatch) -> dict[s
 def set_aws(
     monkeypatch: pytest.MonkeyPatch, endpoint: str, key: Key = OWNER, certificate: Path | None = None
 ) -> dict[str, str]:
-    """Sets all that boto3 looks at, so that nothing of this machine's own set-up takes part."""
+    """Sets the AWS variables for a store at `endpoint`. Gives all that a subprocess needs, too."""
     variables = {
         "AWS_ENDPOINT_URL_S3": endpoint,
         "AWS_ACCESS_KEY_ID": key.id,
         "AWS_SECRET_ACCESS_KEY": key.secret,
         "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_CONFIG_FILE": "/nonexistent",
-        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        **({"AWS_CA_BUNDLE": str(certificate)} if certificate else {}),
     }
-    for name in AWS_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    if certificate:
+        variables["AWS_CA_BUNDLE"] = str(certificate)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return variables
+    return NOTHING_OF_THIS_MACHINE | variables
 
 
-def s3_client(server: Server) -> Any:
+def s3_client(server: Server, endpoint: str | None = None) -> Any:
     """A client with boto3's defaults and the server's owner."""
     return boto3.session.Session().client(
         "s3",
-        endpoint_url=server.endpoint,
+        endpoint_url=endpoint or server.endpoint,
         aws_access_key_id=OWNER.id,
         aws_secret_access_key=OWNER.secret,
         region_name=REGION,

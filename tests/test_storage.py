@@ -23,7 +23,7 @@ from job.storage.local import LocalStore
 from tests.conftest import ROOT
 
 MIB = 1 << 20
-QUICK = s3.Limits(connect=2, read=5, attempts=2, rounds=3, pause=0.05, patience=5, settle=0.2, part=5 * MIB)
+QUICK = s3.Limits(connect=2, read=5, attempts=2, rounds=2, pause=0.05, patience=5, settle=0.2, part=5 * MIB)
 PATIENT = s3.Limits(settle=1.0)  # for races, which need the whole time that a loaded machine takes for a write
 Open = Callable[..., ArtifactStore]
 
@@ -229,6 +229,32 @@ while True:
         assert store.list() == ["content"]
     store.tidy()
     assert [path.name for path in store.root.iterdir()] == ["content"]
+
+
+def test_delete_leaves_no_empty_folders(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for name in ("checkpoint/deep/0", "checkpoint/1"):
+        store.put(name, b"1")
+    store.delete("checkpoint/deep/0")
+    assert store.list() == ["checkpoint/1"]
+    assert not (tmp_path / "checkpoint" / "deep").exists()
+    store.delete("checkpoint/1")
+    assert list(tmp_path.iterdir()) == []
+    store.put("checkpoint/1", b"2")
+    assert store.get("checkpoint/1") == b"2"
+
+
+def test_put_beside_delete_in_one_folder(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+
+    def come_and_go(name: str) -> None:
+        for _ in range(100):
+            store.put(name, b"1")
+            store.delete(name)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(come_and_go, ["folder/a", "folder/b"]))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_tidy_removes_only_unfinished_files(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def fetch(
             try:
                 _fetch_one(url, target, md5, bar, open_s3, slowest, limits)
                 return
-            except _Gone as error:
+            except (_Gone, FileNotFoundError, PermissionError) as error:  # the latter two from `open_s3`
                 gone.add(url)
                 said[url] = str(error)
             except (OSError, http.client.HTTPException) as error:

@@ -18,6 +18,7 @@ MAY_MEND = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.EMFILE, e
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # FAT and several FUSE file systems
 NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 TEMPORARY = ".part"
+PUT_ATTEMPTS = 10
 
 
 class LocalStore:
@@ -33,8 +34,12 @@ class LocalStore:
     def put(self, name: str, content: bytes) -> None:
         path = self._path(name)
         with faults("write", path):
-            make_directory(path.parent)
-            write_whole(path, content)
+            for _ in range(PUT_ATTEMPTS):
+                make_directory(path.parent)
+                with suppress(FileNotFoundError):  # a `delete` beside us has just removed the folder it left empty
+                    write_whole(path, content)
+                    return
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def get(self, name: str) -> bytes | None:
         path = self._path(name)
@@ -50,10 +55,16 @@ class LocalStore:
             return sorted(name for name in names if name.startswith(prefix) and "/." not in f"/{name}")
 
     def delete(self, name: str) -> None:
+        """Folders that this leaves empty go as well: as in a bucket, they are there for their contents only."""
         path = self._path(name)
         with faults("delete", path), suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
             sync_directory(path.parent)
+        for folder in path.relative_to(self.root).parents[:-1]:
+            try:
+                (self.root / folder).rmdir()
+            except OSError:
+                break
 
     def get_versioned(self, name: str) -> tuple[bytes, str] | None:
         content = self.get(name)

@@ -50,10 +50,10 @@ class Limits:
     connect: float = 10.0
     read: float = 60.0
     attempts: int = 3
-    rounds: int = 4
+    rounds: int = 5
     pause: float = 1.0
     patience: float = 60.0
-    settle: float = 1.0
+    settle: float = 2.0
     part: int = 16 << 20
 
 
@@ -78,7 +78,7 @@ FOUND_DAMAGED = (
     boto_errors.IncompleteReadError,
     OSError,
 )
-TROUBLE = (boto_errors.ClientError, boto_errors.BotoCoreError, *FOUND_DAMAGED)
+TROUBLE = (boto_errors.ClientError, boto_errors.BotoCoreError, *FOUND_DAMAGED, RecursionError)
 
 ARRIVED_DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody", "MissingContentLength"}
 BUSY = {"OperationAborted", "ConditionalRequestConflict", "SlowDown", "RequestTimeout", "InternalError", "Throttling"}
@@ -88,6 +88,8 @@ EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "Req
 NO_ROOM = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"}
 OTHER_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 UNKNOWN_KEY = {"InvalidAccessKeyId", "UnrecognizedClientException", "InvalidClientTokenId"}
+
+NOT_VERIFIED = ("CERTIFICATE_VERIFY_FAILED", "NO_CERTIFICATE_OR_CRL_FOUND", "[Errno 2]", "[Errno 13]")  # of a TLS error
 
 STAMP = "job-write"  # metadata: which single write this content comes from
 SHA256 = "job-sha256"  # metadata: of the whole content, as multipart ETags are no hash of it
@@ -137,11 +139,15 @@ class Reading:
     length: int | None
     place: Place
     key: str
+    received: int = 0
 
     def read1(self, size: int, /) -> bytes:
         with as_os_error():
             try:
                 content: bytes = self.raw.read1(size)
+                self.received += len(content)
+                if not content and self.length is not None and self.received < self.length:
+                    raise _Damaged
             except TROUBLE as error:
                 raise explained(error, self.place, "read", self.key) from None
         return content
@@ -178,8 +184,9 @@ class S3Store:
             self._put_in_parts(target, content, metadata_of(content))
         else:
             self._ask("store", name, lambda: self._put_whole(target, content, metadata_of(content)))
-        while self.abandoned:  # the store answers again
-            self._abort(self.abandoned.pop())
+        abandoned, self.abandoned = self.abandoned, []
+        for upload in abandoned:  # the store answers again
+            self._abort(upload)
 
     def get(self, name: str) -> bytes | None:
         found = self._read(name)
@@ -211,13 +218,13 @@ class S3Store:
 
     def put_if(self, name: str, content: bytes, version: str | None) -> bool:
         """As promised by ArtifactStore: by a conditional write and a second look, because stores differ. AWS and others
-        decide such a write in one step; Swift knows only one of the two conditions and lets two writers within the
-        same instant both pass it; others refuse or ignore both.
+        decide such a write in one step; Swift answers 501 to one of the two conditions and lets several writers within
+        the same instant pass the other; some stores ignore both.
 
-        The second look comes `settle` seconds after the write was answered. Where the store has no conditions, a write
-        that took longer than that since this call first looked counts as lost. So of two that both saw `version`, the
-        one whose write came first finds the other's when it looks again: at most one wins, provided that the store
-        reads what was written and that no write arrives after it was given up for lost.
+        The second look comes `settle` seconds after the write was answered, and a write that was answered later than
+        `settle` after this call began counts as lost. So of two that both found `version`, the one whose write came
+        first finds the other's when it looks again: at most one wins, provided that the store gives back what was
+        written last and that no write arrives after it was given up for lost.
         """
         target = self._target(name)
         started = time.monotonic()
@@ -226,27 +233,26 @@ class S3Store:
             return False
         metadata = metadata_of(content)
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
-        conditions_kept = True
 
-        def write() -> bool:
-            nonlocal conditions_kept
+        def write() -> None:
             try:
                 self._put_whole(target, content, metadata, **condition)
             except boto_errors.ClientError as error:
                 if code_of(error) in CONDITION_NOT_MET:
-                    return False  # or the answer to a first sending was lost, and this one found our own content
+                    return  # lost; or else the answer to a first sending was, and this one found our own content
                 if code_of(error) not in CONDITION_UNKNOWN:
                     raise
-                conditions_kept = False
                 self._put_whole(target, content, metadata)
-            return True
 
-        written = self._ask("store", name, write)
-        too_slow = not conditions_kept and time.monotonic() - started > self.limits.settle
-        if written:
-            time.sleep(self.limits.settle)
-        after = self._read(name)
-        return not too_slow and after is not None and after.stamp == metadata[STAMP]
+        def is_ours() -> bool:
+            found = self._read(name)
+            return found is not None and found.stamp == metadata[STAMP]
+
+        self._ask("store", name, write)
+        if time.monotonic() - started > self.limits.settle or not is_ours():
+            return False
+        time.sleep(self.limits.settle)
+        return is_ours()
 
     def tidy(self) -> None:
         """Aborts multipart uploads below `root`. Not every store lists them by the start of their keys (MinIO wants the
@@ -296,9 +302,8 @@ class S3Store:
             with answer["Body"] as raw:
                 content = raw.read()
             metadata = answer.get("Metadata", {})
-            if len(content) != answer["ContentLength"]:
-                raise _Damaged
-            if metadata.get(SHA256, sha256(content)) != sha256(content):
+            expected = metadata.get(SHA256)  # not there where somebody else stored it
+            if len(content) != answer["ContentLength"] or (expected and expected != sha256(content)):
                 raise _Damaged
             return _Found(content, answer["ETag"], metadata.get(STAMP, ""))
 
@@ -380,11 +385,8 @@ def connect(bucket: str, variable: str, *limits: Limits) -> tuple[list[Any], Pla
         clients = [session.client("s3", config=configuration(each, custom)) for each in limits]
     except boto_errors.ProfileNotFound:
         raise Fault("AWS_PROFILE names a profile that no AWS file has.", "Correct it, or mount the file.") from None
-    except (boto_errors.BotoCoreError, ValueError) as error:
-        raise Fault(
-            f"The AWS settings are unusable: {type(error).__name__}.",
-            "Check AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION and the files in ~/.aws.",
-        ) from None
+    except (*TROUBLE, ValueError) as error:  # credentials are looked for at once, ValueError is about addresses
+        raise explained(error, Place(bucket, variable, "the store"), "open it", "") from None
     return clients, Place(bucket, variable, urllib.parse.urlsplit(probe.meta.endpoint_url).netloc.rpartition("@")[2])
 
 
@@ -434,6 +436,11 @@ def explained(error: Exception, place: Place, operation: str, name: str) -> Faul
     doing = f"S3 bucket {place.bucket}: cannot {operation} {name}".rstrip()
     again = f"Check that {place.server} is up and reachable from here, then start the same command again."
     match error:
+        case FileNotFoundError() | PermissionError() | IsADirectoryError():
+            return Fault(
+                f"{doing}: {error.filename} cannot be read.",
+                "An AWS variable (AWS_WEB_IDENTITY_TOKEN_FILE ...) or file names it: correct that, or mount the file.",
+            )
         case boto_errors.NoCredentialsError():
             return Fault(f"{doing}: there are no AWS credentials.", CREDENTIALS_REMEDY)
         case boto_errors.PartialCredentialsError():
@@ -445,10 +452,10 @@ def explained(error: Exception, place: Place, operation: str, name: str) -> Faul
                 f"{doing}: the AWS credentials could not be obtained.",
                 "Check the role, token file or credential process that AWS_PROFILE or the machine names.",
             )
-        case boto_errors.SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        case boto_errors.SSLError() if any(sign in str(error) for sign in NOT_VERIFIED):
             return Fault(
-                f"{doing}: the TLS certificate of {place.server} is not trusted.",
-                "Name the file of its certificate authority in AWS_CA_BUNDLE.",
+                f"{doing}: the TLS certificate of {place.server} cannot be verified.",
+                "Name the file of its certificate authority, in PEM format and readable, in AWS_CA_BUNDLE.",
             )
         case boto_errors.ParamValidationError():
             return Fault(f"{doing}: not a valid name.", f"Choose another bucket or prefix in {place.variable}.")
@@ -460,9 +467,17 @@ def explained(error: Exception, place: Place, operation: str, name: str) -> Faul
             return TemporaryFault(f"{doing}: {place.server} cannot be reached.", again)
         case boto_errors.HTTPClientError() | boto_errors.ConnectionError():
             return TemporaryFault(f"{doing}: {place.server} broke the connection off.", again)
+        case RecursionError():  # how botocore ends where the question for the bucket's region is answered 301 as well
+            return Fault(
+                f"{doing}: {place.server} redirects every request.",
+                "Correct AWS_ENDPOINT_URL_S3 (perhaps https:// in place of http://) or AWS_REGION.",
+            )
         case _ if isinstance(error, FOUND_DAMAGED):
             return TemporaryFault(f"{doing}: what {place.server} sent arrived cut off or altered.", again)
-    return Fault(f"{doing}: {type(error).__name__}.", "Check the AWS variables and files.")
+    return Fault(
+        f"{doing}: the AWS settings are unusable ({type(error).__name__}).",
+        "Check AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION and the files in ~/.aws.",
+    )
 
 
 def refused(error: boto_errors.ClientError, place: Place, operation: str, name: str) -> Fault:
@@ -481,7 +496,10 @@ def refused(error: boto_errors.ClientError, place: Place, operation: str, name: 
         case "NoSuchKey" | "NoSuchUpload":
             return _NotThere(f"{doing}: not there {said}.")
         case "SignatureDoesNotMatch":
-            return Fault(f"{doing}: the secret key is wrong {said}.", "Check AWS_SECRET_ACCESS_KEY.")
+            return Fault(  # some stores say so for an unknown key as well
+                f"{doing}: the secret key does not belong to the access key {said}.",
+                "Check AWS_SECRET_ACCESS_KEY and AWS_ACCESS_KEY_ID, or the profile or role that gives them.",
+            )
         case "RequestTimeTooSkewed":
             return Fault(f"{doing}: this machine's clock is wrong {said}.", "Set the clock.")
         case "InvalidBucketName":
