@@ -74,13 +74,18 @@ def held(store: ArtifactStore, check: Callable[[], object], timing: Timing = Tim
         while not over.wait(timing.beat):
             mine = replace(mine, beat=mine.beat + 1)
             try:
-                if not store.put_if(NAME, content(mine), version):
-                    lock.lost = taken_over(store)
-                    return
+                store.put_if(NAME, content(mine), version)
                 found = store.get_versioned(NAME)
-                version = found[1] if found else version
             except TemporaryFault:
                 continue  # not reachable for a while: the next beat tries again
+            except Fault as fault:
+                lock.lost = fault
+                return
+            # What is there decides, not the answer: a slow store says False to a beat that has been written.
+            if found is None or owner(found[0]).job != me.job:
+                lock.lost = taken_over(store)
+                return
+            version = found[1]
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
@@ -89,9 +94,17 @@ def held(store: ArtifactStore, check: Callable[[], object], timing: Timing = Tim
     finally:
         over.set()
         thread.join(timing.beat)
+        release(store, me, lock)
+
+
+def release(store: ArtifactStore, me: Owner, lock: Lock) -> None:
+    """Gives the lock back. Where the store does not answer any more, its heartbeat stands still and that must do."""
+    try:
         found = None if lock.lost else store.get_versioned(NAME)
         if found is not None and owner(found[0]).job == me.job:
             store.delete(NAME)
+    except Fault:
+        return
 
 
 def acquire(store: ArtifactStore, me: Owner, check: Callable[[], object], timing: Timing) -> str:

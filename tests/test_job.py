@@ -235,4 +235,6 @@ def test_cifar10_that_does_not_arrive_is_not_replaced_by_anything(tiny: Job, tmp
     done = tiny(DATASET="cifar10", DATA_URL="http://127.0.0.1:9/a.tar.gz")
     assert done.returncode == 75
     assert "cifar-10-python.tar.gz could not be fetched" in done.stdout
-    assert not (tmp_path / "outputs").exists()
+    (run,) = (tmp_path / "outputs").iterdir()
+    assert [file.name for file in run.iterdir()] == ["status.json"]
+    assert json.loads((run / "status.json").read_text())["last_error"]["exit_code"] == 75
