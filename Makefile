@@ -30,7 +30,7 @@ LINT := .venv-ci/bin
 
 .DEFAULT_GOAL := list
 .PHONY: list install demo run run-all build docker-run k8s kaggle help-variables test check format lint-deploy
-.PHONY: test-container lock clean
+.PHONY: test-container chaos lock clean
 
 list: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ check: $(DEV) ## ruff, format, mypy
 format: $(DEV) ## put the code into its format
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+chaos: $(DEV) ## kill jobs at 100 random moments and compare with an uninterrupted run; about ten minutes
+	$(RUN) -m tests.chaos
 
 lint-deploy: $(LINT)/.ready ## check Dockerfile, shell scripts, manifests, Makefile and workflows
 	@$(PYTHON) -m deploy.lint $(LINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from job import models
+from job.data.download import describe
 from job.errors import Fault, TemporaryFault
 
 
@@ -29,10 +31,10 @@ def builder(name: str, num_classes: int, pretrained_weights: str | None) -> Call
         ) from error
     except (FileNotFoundError, PermissionError) as error:
         raise Fault(f"PRETRAINED_WEIGHTS: {error}.", "Give the path or URL of a file that can be read.") from error
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         place = "PRETRAINED_WEIGHTS" if pretrained_weights else "torchvision's address"
         raise TemporaryFault(
-            f"the ImageNet weights could not be fetched from {place}: {getattr(error, 'reason', error)}.",
+            f"the ImageNet weights could not be fetched from {place}: {describe(error)}.",
             "Check the network, or put the file there yourself and name it in PRETRAINED_WEIGHTS.",
         ) from error
     return partial(module.build, num_classes, weights)

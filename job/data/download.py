@@ -204,7 +204,9 @@ def public(url: str) -> str:
 
 
 def describe(error: Exception) -> str:
-    """What the network said, in a few words."""
+    """What the network said, in a few words; never the address, which may hold a password."""
+    if isinstance(error, http.client.InvalidURL | ValueError):
+        return "not a usable address (a user and password in it are not supported)"
     reason = getattr(error, "reason", None) or error
     text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
     return "no answer in time" if isinstance(reason, TimeoutError) and "timed out" in str(text) else str(text)

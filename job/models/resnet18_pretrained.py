@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,15 +30,26 @@ def load_weights(source: str | None) -> Weights:
             progress=False, check_hash=True, map_location="cpu", weights_only=True
         )
     elif "://" in source:
-        weights = torch.hub.load_state_dict_from_url(source, progress=False, map_location="cpu", weights_only=True)
+        # Not load_state_dict_from_url: it prints the address, with a password that may be in it, and takes whatever
+        # it cached under the same file name from another one.
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory) / "weights.pth"
+            torch.hub.download_url_to_file(source, str(file), progress=False)
+            weights = read(file, "the file at that address")
     else:
         if not Path(source).is_file():
             raise FileNotFoundError(f"{source} is not a file")
-        try:
-            weights = torch.load(source, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load raises whatever its unpickler meets
-            raise ValueError(f"{source} cannot be read as weights: {type(error).__name__}") from error
+        weights = read(Path(source), source)
     check(weights)
+    return weights
+
+
+def read(file: Path, name: str) -> Weights:
+    """What is in `file`. Raises ValueError, calling it `name`, where it cannot be read as weights alone."""
+    try:
+        weights: Weights = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever its unpickler meets
+        raise ValueError(f"{name} cannot be read as weights: {type(error).__name__}") from error
     return weights
 
 
