@@ -38,7 +38,7 @@ list: ## list the targets
 install: $(READY) ## set up what the job needs in .venv
 
 demo: $(READY) ## the whole job on the CPU with drawn images, in under two minutes
-	MODEL=cnn DATASET=synthetic DATA_LIMIT=5000 TUNE_PERCENT=30 MAX_EVALS=4 TUNE_MAX_EPOCHS=8 PATIENCE=3 \
+	MODEL=cnn DATASET=synthetic DATA_LIMIT=4000 TUNE_PERCENT=30 MAX_EVALS=3 TUNE_MAX_EPOCHS=6 PATIENCE=3 \
 	DEVICE=cpu OUTPUT=outputs/demo FRESH=1 $(RUN) -m job
 
 run: $(READY) ## run the job with the variables given, e.g. make run MODEL=vit
