@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 from job import logs, settings, status
 from job.errors import Fault, Interrupted
 from job.interrupt import ignore_signals, stop_on_signals
+
+MODES = {"run": "job.pipeline"}  # MODE → the module whose `run` does it
 
 
 def main(arguments: list[str]) -> int:
@@ -25,12 +28,12 @@ def main(arguments: list[str]) -> int:
             )
         wanted = settings.load()
         with stop_on_signals() as stop:
-            from job import pipeline, progress  # torch is loaded only now, after the settings proved right
+            from job import progress  # torch is loaded only now, after the settings proved right
 
             stop.check()
             shown = progress.Progress(progress.mode(wanted.progress, wanted.log_format))
             try:
-                pipeline.run(wanted, shown, stop)
+                import_module(MODES[wanted.mode]).run(wanted, shown, stop)
             finally:
                 shown.close()
     except Fault as fault:

@@ -16,7 +16,7 @@ TIERS = (
     {"results", "interrupt", "storage", "data", "device", "models"},
     {"settings", "report", "checkpoint", "engine", "progress", "build", "provenance", "lock", "status"},
     {"tune", "train", "publish"},
-    {"pipeline"},
+    {"pipeline", "check", "summary", "verify", "predict", "export"},
     {"__main__"},
 )
 TIER = {name: height for height, names in enumerate(TIERS) for name in names}
