@@ -29,7 +29,7 @@ DEV := $(VENV)/.ready-dev
 LINT := .venv-ci/bin
 
 .DEFAULT_GOAL := list
-.PHONY: list install demo run run-all build docker-run k8s kaggle help-variables test check format lint-deploy
+.PHONY: list install demo run run-all build docker-run k8s kaggle help-variables test test-slow check format lint-deploy
 .PHONY: test-container chaos lock clean
 
 list: ## list the targets
@@ -69,8 +69,11 @@ kaggle: ## write build/kaggle/MODEL for `kaggle kernels push`
 help-variables: $(READY) ## every variable with default and meaning
 	@$(RUN) -m job --help
 
-test: $(DEV) ## the tests
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS)
+test: $(DEV) ## the tests, in under five minutes on two cores
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) -m "not slow"
+
+test-slow: $(DEV) ## the tests that run many whole jobs: more kills, full disks
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) -m slow
 
 check: $(DEV) ## ruff, format, mypy
 	$(RUN) -m ruff check .

@@ -36,7 +36,14 @@ def twin() -> tuple[dict[str, bytes], float]:
     return chaos.local_twin()
 
 
-@pytest.mark.parametrize(("signum", "kills"), [(signal.SIGKILL, 10), (signal.SIGTERM, 3), (signal.SIGINT, 2)])
+@pytest.mark.parametrize(
+    ("signum", "kills"),
+    [
+        (signal.SIGKILL, 10),
+        pytest.param(signal.SIGTERM, 3, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow),
+    ],
+)
 def test_killed_at_random_moments(twin: tuple[dict[str, bytes], float], signum: int, kills: int) -> None:
     report = chaos.chaos(
         kills,
@@ -368,6 +375,7 @@ def resize(place: Path, size: str) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_full_disks(small_disk: Path, twin: tuple[dict[str, bytes], float], tmp_path: Path) -> None:
     """The disk fills up at the first state, at a later one and in the publishing; with room again the job goes on."""
     variables = {"OUTPUT": str(small_disk)}

@@ -23,7 +23,9 @@ def files_in(owner: Any, bucket: str, prefix: str) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize(("signum", "kills"), [(signal.SIGKILL, 1), (signal.SIGTERM, 1)])
+@pytest.mark.parametrize(
+    ("signum", "kills"), [(signal.SIGKILL, 1), pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow)]
+)
 def test_killed_and_resumed_on_an_empty_disk(
     s3_environment: dict[str, str], owner: Any, bucket: str, signum: int, kills: int
 ) -> None:
