@@ -1,0 +1,181 @@
+"""The loops that are compared: each prepares itself once and returns a function that runs one epoch with its evaluation.
+
+All of them train the same model on the same images with Adam at the same rate and batch size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from job import engine, models
+from job.data import Split
+from job.device import Compute
+
+BATCH = 128
+LEARNING_RATE = 1e-3
+
+Epoch = Callable[[], None]
+
+
+class DecodedImages(Dataset[tuple[Tensor, int]]):
+    """As torchvision's CIFAR10 has them: arrays in memory, and for each image PIL → ToTensor → Normalize."""
+
+    def __init__(self, split: Split) -> None:
+        self.images = split.images.cpu().numpy()  # uint8 [count, 32, 32, 3]
+        self.labels = split.labels.tolist()
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(engine.MEAN, engine.STD)])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(np.asarray(self.images[row]))), self.labels[row]
+
+
+def notebook(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
+    """The conventional loop: no workers, fp32, `loss.item()` each step, evaluation with the same batch size."""
+    return conventional(name, train, test, compute, workers=0)
+
+
+def tuned_loader(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
+    """The same loop with two persistent workers and pinned memory."""
+    return conventional(name, train, test, compute, workers=2)
+
+
+def conventional(name: str, train: Split, test: Split, compute: Compute, workers: int) -> Epoch:
+    options = {"num_workers": workers, "persistent_workers": workers > 0}
+    options["pin_memory"] = workers > 0 and compute.device.type != "cpu"
+    train_loader = DataLoader(DecodedImages(train), batch_size=BATCH, shuffle=True, **options)
+    test_loader = DataLoader(DecodedImages(test), batch_size=BATCH, **options)
+    device = compute.device
+    model = models.find(name).build(10).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    criterion = nn.CrossEntropyLoss()
+
+    def epoch() -> None:
+        model.train()
+        running_loss = 0.0
+        for images, labels in train_loader:
+            images, labels = images.to(device), labels.to(device)
+            optimizer.zero_grad()
+            loss = criterion(model(images), labels)
+            loss.backward()
+            optimizer.step()
+            running_loss += loss.item()
+        model.eval()
+        correct = 0
+        with torch.no_grad():
+            for images, labels in test_loader:
+                images, labels = images.to(device), labels.to(device)
+                logits = model(images)
+                running_loss += criterion(logits, labels).item()
+                correct += (logits.argmax(dim=1) == labels).sum().item()
+
+    return epoch
+
+
+def lightning(precision: str) -> Callable[[str, Split, Split, Compute], Epoch]:
+    """Lightning's Trainer in `precision`, with the tuned loader; its progress bar, logger and checkpoints off."""
+
+    def prepare(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
+        import lightning as L  # of the benchmark alone
+
+        class Classifier(L.LightningModule):
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = models.find(name).build(10)
+
+            def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+                return cross_entropy(self.model(batch[0]), batch[1])
+
+            def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+                return cross_entropy(self.model(batch[0]), batch[1])
+
+            def configure_optimizers(self) -> torch.optim.Optimizer:
+                return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
+
+        options = {"num_workers": 2, "persistent_workers": True, "pin_memory": compute.device.type != "cpu"}
+        train_loader = DataLoader(DecodedImages(train), batch_size=BATCH, shuffle=True, **options)
+        test_loader = DataLoader(DecodedImages(test), batch_size=BATCH, **options)
+        classifier = Classifier()
+
+        def epoch() -> None:
+            trainer = L.Trainer(
+                max_epochs=1,
+                accelerator=compute.device.type if compute.device.type == "cpu" else "gpu",
+                devices=1,
+                precision=precision,  # type: ignore[arg-type]
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+            )
+            trainer.fit(classifier, train_loader, test_loader)
+
+        return epoch
+
+    return prepare
+
+
+def job(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
+    """One epoch with its evaluation, as the pipeline runs it."""
+    learner = learner_of(name, compute)
+
+    def epoch() -> None:
+        numbers = range(1, 2)
+        for _ in engine.epochs(learner, train, test, batch_size=BATCH, numbers=numbers, on_batch=lambda _: None):
+            pass
+
+    return epoch
+
+
+def limit(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
+    """The arithmetic alone: the job's step repeated on one batch that is on the device, evaluation likewise."""
+    learner = learner_of(name, compute)
+    model = learner.model
+    images, labels = engine.normalise(train.images[:BATCH]), train.labels[:BATCH]
+    rest = len(train) % BATCH
+    held = [engine.normalise(test.images[start : start + engine.EVALUATION_BATCH]) for start in (0,)]
+    whole, left = divmod(len(test), engine.EVALUATION_BATCH)
+
+    def step(count: int) -> None:
+        with compute.autocast():
+            logits = model(images[:count])
+        loss = cross_entropy(logits.float(), labels[:count])
+        learner.optimizer.zero_grad(set_to_none=True)
+        learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        learner.scaler.step(learner.optimizer)
+        learner.scaler.update()
+
+    @torch.no_grad()
+    def evaluate(count: int) -> None:
+        with compute.autocast():
+            model(held[0][:count])
+
+    def epoch() -> None:
+        model.train()
+        for _ in range(len(train) // BATCH):
+            step(BATCH)
+        if rest:
+            step(rest)
+        model.eval()
+        for _ in range(whole):
+            evaluate(engine.EVALUATION_BATCH)
+        if left:
+            evaluate(left)
+        compute.fetch(next(model.parameters()).sum())  # waits for the device
+
+    return epoch
+
+
+def learner_of(name: str, compute: Compute) -> engine.Learner:
+    return engine.new_learner(lambda: models.find(name).build(10), LEARNING_RATE, compute, 1, ("bench",))
