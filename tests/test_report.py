@@ -8,11 +8,15 @@ import json
 import math
 
 import pytest
+import numpy as np
 from PIL import Image
 
-from job import report
+from job import metrics, report
 from job.report import RunReport
 from job.results import Epoch, Recipe, Score, Trial
+
+LOGITS = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]], np.float32)  # the last one is a mistake
+LABELS = np.array([0, 1, 0])
 
 
 @pytest.fixture
@@ -38,6 +42,8 @@ def finished() -> RunReport:
         sources={"MODEL": "environment", "SEED": "default"},
         data={"name": "synthetic", "sha256": "0" * 64},
         provenance={"git_commit": None},
+        evaluation=metrics.evaluate(LOGITS, LABELS, ("cat", "dog <b>")),
+        thumbnails=np.zeros((1, 32, 32, 3), np.uint8),
     )
 
 
