@@ -29,7 +29,7 @@ DEV := $(VENV)/.ready-dev
 LINT := .venv-ci/bin
 
 .DEFAULT_GOAL := list
-.PHONY: list install demo run run-all build docker-run k8s kaggle help-variables test check format lint-deploy
+.PHONY: list install demo run run-all summary build docker-run k8s kaggle help-variables test check format lint-deploy
 .PHONY: test-container chaos lock clean
 
 list: ## list the targets
@@ -51,6 +51,9 @@ else
 run-all: $(READY)
 	@$(RUN) -m deploy.run_all --runner $(RUNNER) $(MODELS)
 endif
+
+summary: $(READY) ## all finished runs below OUTPUT side by side: summary.html, .txt, .csv
+	MODE=summary $(RUN) -m job
 
 build: ## build the image; TORCH=cpu and TORCH=cu126 choose other wheels, ENGINE=podman another engine
 	$(ENGINE) build -t $(IMAGE) --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg TORCH=$(TORCH) \

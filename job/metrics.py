@@ -50,7 +50,7 @@ class Mistake:
 class Evaluation:
     """A classifier on a test set. `confusion[true][predicted]` counts images; `interval` and accuracies are shares.
 
-    `calibration_error` is the expected calibration error (ECE), a share as well. `mistakes` are the most confident ones.
+    `calibration_error` is the expected calibration error (ECE), a share, too. `mistakes` are the most confident ones.
     """
 
     images: int

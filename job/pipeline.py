@@ -340,7 +340,7 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
 
 
 def describe_model(finished: report.RunReport, dataset: Dataset, compute: Compute) -> bytes:
-    """`model.json`: all that is needed beside `weights.pt` to load the model, feed it and check that it still is the same."""
+    """`model.json`: all that is needed beside `weights.pt` to load the model, feed it and check its figures."""
     content = {
         "model": finished.model,
         "num_classes": len(dataset.classes),

@@ -7,8 +7,8 @@ import io
 import json
 import math
 
-import pytest
 import numpy as np
+import pytest
 from PIL import Image
 
 from job import metrics, report

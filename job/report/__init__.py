@@ -1,4 +1,4 @@
-"""A finished run as files: text, JSON, CSV, pictures and a page. The only importer of matplotlib; writes nothing itself."""
+"""A run as files: text, JSON, CSV, pictures, a page. The only importer of matplotlib; writes nothing itself."""
 
 from __future__ import annotations
 

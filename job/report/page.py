@@ -74,7 +74,10 @@ def headline(report: RunReport) -> str:
 def training(report: RunReport) -> str:
     last = report.history[-1]
     epochs = f"{len(report.history)} epoch{'s' * (len(report.history) > 1)}"
-    loss = f"Loss after each of {epochs}; at the end {last.train.loss:.4f} in training and {last.heldout.loss:.4f} in the test."
+    loss = (
+        f"Loss after each of {epochs}; at the end {last.train.loss:.4f} in training and "
+        f"{last.heldout.loss:.4f} in the test."
+    )
     accuracy = (
         f"Accuracy after each of {epochs}; at the end {last.train.accuracy:.2f} % in training and "
         f"{last.heldout.accuracy:.2f} % in the test."
@@ -82,8 +85,8 @@ def training(report: RunReport) -> str:
     return (
         f'<div class="pair">{plot(plots.svg(plots.curves(report, "loss"), "loss"), loss)}'
         f"{plot(plots.svg(plots.curves(report, 'accuracy'), 'accuracy'), accuracy)}</div>"
-        '<p class="note">Training figures are means over an epoch, while the weights still change; test figures are taken '
-        "after it. The number of epochs was fixed before this training began.</p>"
+        '<p class="note">Training figures are means over an epoch, while the weights still change; test figures are '
+        "taken after it. The number of epochs was fixed before this training began.</p>"
     )
 
 
@@ -132,8 +135,8 @@ def search_words(report: RunReport, best: Trial) -> str:
     whole = report.tuning_seconds + report.training_seconds
     cost = (
         f"{len(trials)} trials took {sum(len(trial.epochs) for trial in trials)} epochs on the tuning subset"
-        f"<span {VARIES}>, {duration(report.tuning_seconds)} or {percent(report.tuning_seconds / (whole or 1), 0)} of the "
-        f"run’s time</span>; {early} stopped early" + (f" and {failed} diverged" if failed else "") + "."
+        f"<span {VARIES}>, {duration(report.tuning_seconds)} or {percent(report.tuning_seconds / (whole or 1), 0)} of "
+        f"the run’s time</span>; {early} stopped early" + (f" and {failed} diverged" if failed else "") + "."
     )
     won = (
         f"Trial {best.number + 1} won at {best.learning_rate:.6f} with a validation loss of {best.validation_loss:.4f} "
@@ -168,8 +171,11 @@ def confusion(report: RunReport) -> str:
         ),
         key=lambda pair: (-pair[0], pair[1], pair[2]),
     )[:WORST_PAIRS]
-    alternative = f"Confusion matrix of {len(names)} classes: {evaluation.correct:,} of {evaluation.images:,} images on its diagonal."
-    caption = "Rows are true classes, columns answers. Blue: right, orange: wrong; the darker, the larger its share of the row."
+    alternative = (
+        f"Confusion matrix of {len(names)} classes: {evaluation.correct:,} of {evaluation.images:,} images are on its "
+        "diagonal."
+    )
+    caption = "Rows are true classes, columns answers. Blue: right, orange: wrong; the stronger, the larger a share."
     picture = plot(plots.svg(plots.confusion_matrix(evaluation), "confusion"), alternative, caption, square=True)
     rows = [
         (
@@ -201,7 +207,8 @@ def classes(report: RunReport) -> str:
     rows.append(("mean of the classes", *(f"{value:.3f}" for value in mean), f"{report.evaluation.images:,}"))
     caption = "Precision, recall, their harmonic mean F1, and the count of test images of each class"
     return table(caption, ("Class", "Precision", "Recall", "F1", "Support"), rows, best=len(rows) - 1) + (
-        '<p class="note">Precision: how many answers of this class are right. Recall: how many images of this class are found.</p>'
+        '<p class="note">Precision: the share of right ones among the answers of this class. '
+        "Recall: the share of this class’s images that are found.</p>"
     )
 
 
@@ -234,15 +241,15 @@ def calibration(report: RunReport) -> str:
     gap = evaluation.confidence - evaluation.accuracy
     tendency = "surer than it is right" if gap > 0 else "right more often than it is sure"
     alternative = f"Reliability diagram: share of right answers against confidence in {len(evaluation.bins)} bins."
-    caption = "Bars: share of right answers; orange: mean confidence; pale bars hold few images. On the dashed line both agree."
+    caption = "Bars: share of right answers; orange: mean confidence; pale bars hold few images; dashed: both agree."
     return (
         f'<div class="pair">{plot(plots.svg(plots.reliability(evaluation), "calibration"), alternative, caption)}<div>'
         f"<p>On average the model is {percent(evaluation.confidence)} sure and {percent(evaluation.accuracy)} right: "
         f"it is {tendency}.</p>"
         f"<p>Expected calibration error: <b>{percent(evaluation.calibration_error)}</b>, the mean distance between "
         f"confidence and accuracy over {len(evaluation.bins)} bins, weighted by their images.</p>"
-        '<p class="note">C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger: On calibration of modern neural networks, ICML 2017.'
-        "</p></div></div>"
+        '<p class="note">C. Guo and others: On calibration of modern neural networks, ICML 2017.</p>'
+        "</div></div>"
     )
 
 

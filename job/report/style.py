@@ -31,7 +31,8 @@ nav a { text-decoration: none; } nav a:hover { text-decoration: underline; }
 section { background: var(--surface); border: 1px solid var(--rule); border-radius: 8px; padding: 22px 24px 18px;
   margin: 0 0 18px; }
 .head { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 8fr); gap: 20px 36px; align-items: center; }
-.score { font-size: clamp(2.8rem, 9vw, 4rem); line-height: 1; font-weight: 650; letter-spacing: -.035em; margin: 0 0 8px; }
+.score { font-size: clamp(2.8rem, 9vw, 4rem); line-height: 1; font-weight: 650; letter-spacing: -.035em;
+  margin: 0 0 8px; }
 .score small { font-size: .5em; font-weight: 500; letter-spacing: 0; }
 dl.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(132px, 1fr)); gap: 14px 20px; margin: 0; }
 dl.facts dt { color: var(--soft); font-size: .8125rem; } dl.facts dd { margin: 0; font-weight: 600; }
@@ -54,8 +55,9 @@ td.bar { background: linear-gradient(to right, var(--tint) var(--part), transpar
   margin: 8px 0; list-style: none; }
 .mistakes img { width: 96px; height: 96px; image-rendering: pixelated; border-radius: 4px; display: block; }
 .mistakes p { font-size: .8125rem; line-height: 1.35; margin: 5px 0 0; } .mistakes span { color: var(--soft); }
-pre { background: var(--ground); border: 1px solid var(--rule); border-radius: 6px; padding: 12px 14px; margin: 8px 0 12px;
-  white-space: pre-wrap; overflow-wrap: anywhere; font: .875rem/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, monospace; }
+pre { background: var(--ground); border: 1px solid var(--rule); border-radius: 6px; padding: 12px 14px;
+  margin: 8px 0 12px; white-space: pre-wrap; overflow-wrap: anywhere;
+  font: .875rem/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, monospace; }
 details { margin: 12px 0 4px; } summary { cursor: pointer; color: var(--blue); }
 footer { font-size: .8125rem; padding-bottom: 40px; }
 @media (max-width: 640px) { header { padding-top: 26px; } main, header, footer, nav { padding-left: 12px;
