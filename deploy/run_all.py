@@ -70,7 +70,7 @@ class Runner:
         return Outcome(model, code if code >= 0 else 128 - code, time.monotonic() - started)
 
     def summarize(self) -> None:
-        """Puts all finished runs side by side. The exit status tells of the runs alone, so a failure is only printed."""
+        """Puts all finished runs side by side. The exit status is the runs' own: a failure here is only printed."""
         environment = {**os.environ, "MODE": "summary"}
         line = [sys.executable, "-m", "job"]
         if self.kind == "docker":

@@ -140,7 +140,7 @@ class Settings(BaseSettings):
     price_per_hour: float | None = variable(
         "Output",
         None,
-        "what the machine costs, in USD an hour: reports then tell a run's cost",
+        "the machine's price in USD an hour; reports then tell what a run cost",
         gt=0,
         allow_inf_nan=False,
     )

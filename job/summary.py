@@ -57,7 +57,7 @@ def collect(store: ArtifactStore, stop: Stop) -> tuple[list[comparison.Run], lis
 
 
 def read(store: ArtifactStore, folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Manifest and results of a run. Raises ValueError where the results are not those that the manifest vouches for."""
+    """Manifest and results of a run. Raises ValueError where the results are not what the manifest vouches for."""
     manifest = json.loads(store.get(f"{folder}/{publish.MANIFEST}") or b"{}")
     results = store.get(f"{folder}/{RESULTS}")
     if results is None:

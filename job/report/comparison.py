@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, Formatter, FuncFormatter, LogLocator, NullFormatter
 
 from job.metrics import Z95, two_proportions, wilson
 from job.report import style
@@ -309,14 +309,14 @@ def differences(group: Sequence[Run]) -> str:
     return (
         "<h3>Which differences count</h3>"
         + style.table(caption, ("Run", *names), rows)
-        + '<p class="note">“Chance”: within what test sets of this size leave open, by the z-test of two proportions at the '
-        "95 % level. It takes the results as independent; models tested on the same images agree more than that, so it "
+        + '<p class="note">“Chance”: within what test sets of this size leave open, by the z-test of two proportions at '
+        "the 95 % level. It takes the results as independent; models tested on the same images agree more than that, so it "
         "rather overlooks a small difference (Dietterich 1998). Another seed changes results as well.</p>"
     )
 
 
 def per_class(group: Sequence[Run]) -> str:
-    """Recall of each class in each run, and whether the best and the worst run of a class differ by more than chance."""
+    """Recall of each class in each run, and whether its best and worst run differ by more than chance."""
     known = [(name, run) for name, run in zip(labels(group), group, strict=True) if run.recalls]
     if len(known) < 2:
         return ""
@@ -338,5 +338,5 @@ def per_class(group: Sequence[Run]) -> str:
     return (
         "<h3>Class by class</h3>"
         + style.table("Recall: percent of each class’s test images that are found", columns, rows)
-        + f'<p class="note">Of {len(rows)} classes that do not differ at all, one in twenty would look as if it did.</p>'
+        + '<p class="note">Where no class differs at all, one in twenty would still look as if it did.</p>'
     )

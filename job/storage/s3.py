@@ -167,7 +167,10 @@ def as_os_error() -> Iterator[None]:
 
 
 class S3Store:
-    """Objects whose keys start with `root/`, all where `root` is empty. `brief` is a client that gives up soon, to clean up after a failure."""
+    """Objects whose keys start with `root/`, all where `root` is empty.
+
+    `brief` is a client that gives up soon, to clean up after a failure.
+    """
 
     def __init__(self, client: Any, brief: Any, place: Place, root: str, limits: Limits) -> None:
         self.client = client
