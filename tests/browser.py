@@ -100,9 +100,9 @@ def browser(executable: str, profile: Path) -> Iterator[Browser]:
     # The browser reads from descriptor 3 and writes to 4; ours may have these very numbers, so they move up first.
     high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 50) for descriptor in (theirs_in, theirs_out)]
     options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe")
+    more = (f"--user-data-dir={profile}", "--disable-dev-shm-usage", "--no-first-run")
     process = subprocess.Popen(
-        ["bash", "-c", f'exec "$@" 3<&{high[0]} 4>&{high[1]}', "bash", executable, *options]
-        + [f"--user-data-dir={profile}", "--disable-dev-shm-usage", "--no-first-run"],
+        ["bash", "-c", f'exec "$@" 3<&{high[0]} 4>&{high[1]}', "bash", executable, *options, *more],
         pass_fds=high,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

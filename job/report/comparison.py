@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, Formatter, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from job.metrics import Z95, two_proportions, wilson
 from job.report import style
@@ -219,8 +219,10 @@ def section(group: Sequence[Run], price_per_hour: float | None, number: int) -> 
 
 
 def overview(group: Sequence[Run], price_per_hour: float | None) -> str:
+    computers = sorted({f"{run.hardware}, {run.precision}" for run in group})
     columns = ["Run", "Accuracy", "95 % interval", "Test loss", "Parameters", "Learning rate", "Epochs"]
-    columns += ["Tuning", "Training", *(["Cost"] if price_per_hour else []), "|Computed on"]
+    columns += ["Tuning", "Training", *(["Cost"] if price_per_hour else [])]
+    columns += ["|Computed on"] if len(computers) > 1 else []
     rows = [
         [
             escape(name),
@@ -233,11 +235,11 @@ def overview(group: Sequence[Run], price_per_hour: float | None) -> str:
             duration(run.tuning_seconds),
             duration(run.training_seconds),
             *([f"{cost(run, price_per_hour):.2f} USD"] if price_per_hour else []),
-            escape(f"{run.hardware}, {run.precision}"),
+            *([escape(f"{run.hardware}, {run.precision}")] if len(computers) > 1 else []),
         ]
         for name, run in zip(labels(group), group, strict=True)
     ]
-    notes = []
+    notes = [f"All computed on {escape(computers[0])}."] if len(computers) == 1 < len(group) else []
     if len({run.hardware for run in group}) > 1:
         notes.append("Times were measured on different hardware and do not compare.")
     if price_per_hour:
@@ -297,7 +299,7 @@ def differences(group: Sequence[Run]) -> str:
     for name, run in zip(names, group, strict=True):
         cells = [name]
         for other in group:
-            points = f"{100 * (run.accuracy - other.accuracy):+.2f}"
+            points = f"{100 * (run.accuracy - other.accuracy):+.2f}".replace("-", "−")
             if run is other:
                 cells.append("–")
             elif differ((run.correct, run.images), (other.correct, other.images)):
@@ -309,9 +311,9 @@ def differences(group: Sequence[Run]) -> str:
     return (
         "<h3>Which differences count</h3>"
         + style.table(caption, ("Run", *names), rows)
-        + '<p class="note">“Chance”: within what test sets of this size leave open, by the z-test of two proportions at '
-        "the 95 % level. It takes the results as independent; models tested on the same images agree more than that, so it "
-        "rather overlooks a small difference (Dietterich 1998). Another seed changes results as well.</p>"
+        + '<p class="note">“Chance”: within what test sets of this size leave open, by the z-test of two proportions '
+        "at the 95 % level. It takes the results as independent; models tested on the same images agree more than that, "
+        "so it rather overlooks a small difference (Dietterich 1998). Another seed changes results as well.</p>"
     )
 
 

@@ -128,7 +128,7 @@ def search(report: RunReport) -> Figure:
         axes.scatter(*ring, s=110, facecolors="none", edgecolors=TEST, linewidths=1.5, label="nearest to 0.001")
     axes.set_xscale("log")
     axes.set(xlabel="learning rate (log scale)", ylabel="lowest validation loss")
-    axes.legend(frameon=False, fontsize="small")
+    figure.legend(loc="outside upper right", ncols=4, frameon=False, fontsize="small", handletextpad=0.2)
     return figure
 
 

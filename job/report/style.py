@@ -25,7 +25,7 @@ p { margin: 0 0 12px; max-width: 70ch; }
 a { color: var(--blue); }
 .lead, .note, figcaption, caption, footer { color: var(--soft); }
 .lead { margin-top: 6px; }
-.note { font-size: .875rem; line-height: 1.5; }
+.note { font-size: .875rem; line-height: 1.5; max-width: 92ch; }
 nav { display: flex; flex-wrap: wrap; gap: 4px 18px; padding-top: 14px; padding-bottom: 14px; font-size: .9rem; }
 nav a { text-decoration: none; } nav a:hover { text-decoration: underline; }
 section { background: var(--surface); border: 1px solid var(--rule); border-radius: 8px; padding: 22px 24px 18px;
@@ -40,7 +40,7 @@ dl.facts dt { color: var(--soft); font-size: .8125rem; } dl.facts dd { margin: 0
 figure { margin: 8px 0; min-width: 0; } figcaption { font-size: .875rem; line-height: 1.45; max-width: 66ch; }
 .plot svg { display: block; width: 100%; height: auto; } .plot text { fill: var(--ink); }
 .plot.square { max-width: 680px; } .plot.square svg { min-width: 420px; }
-.scroll { overflow-x: auto; } .scroll:focus-visible, a:focus-visible, summary:focus-visible {
+.scroll { overflow-x: auto; } .scroll + .note { margin-top: 8px; } .scroll:focus-visible, a:focus-visible, summary:focus-visible {
   outline: 2px solid var(--blue); outline-offset: 2px; }
 table { border-collapse: collapse; width: 100%; font-size: .9375rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-size: .875rem; padding-bottom: 6px; }
