@@ -312,8 +312,8 @@ def differences(group: Sequence[Run]) -> str:
         "<h3>Which differences count</h3>"
         + style.table(caption, ("Run", *names), rows)
         + '<p class="note">“Chance”: within what test sets of this size leave open, by the z-test of two proportions '
-        "at the 95 % level. It takes the results as independent; models tested on the same images agree more than that, "
-        "so it rather overlooks a small difference (Dietterich 1998). Another seed changes results as well.</p>"
+        "at the 95 % level. It takes the results as independent; models tested on the same images agree "
+        "more than that, so it rather overlooks a small difference (Dietterich 1998). Another seed changes results as well.</p>"
     )
 
 

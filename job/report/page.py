@@ -204,7 +204,7 @@ def classes(report: RunReport) -> str:
         sum(getattr(score, key) for score in report.evaluation.per_class) / len(rows)
         for key in ("precision", "recall", "f1")
     ]
-    rows.append(("mean of the classes", *(f"{value:.3f}" for value in mean), f"{report.evaluation.images:,}"))
+    rows.append(("mean", *(f"{value:.3f}" for value in mean), f"{report.evaluation.images:,}"))
     caption = "Precision, recall, their harmonic mean F1, and the count of test images of each class"
     return table(caption, ("Class", "Precision", "Recall", "F1", "Support"), rows, best=len(rows) - 1) + (
         '<p class="note">Precision: the share of right ones among the answers of this class. '

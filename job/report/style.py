@@ -30,6 +30,7 @@ nav { display: flex; flex-wrap: wrap; gap: 4px 18px; padding-top: 14px; padding-
 nav a { text-decoration: none; } nav a:hover { text-decoration: underline; }
 section { background: var(--surface); border: 1px solid var(--rule); border-radius: 8px; padding: 22px 24px 18px;
   margin: 0 0 18px; }
+.head + .note { margin-top: 16px; }
 .head { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 8fr); gap: 20px 36px; align-items: center; }
 .score { font-size: clamp(2.8rem, 9vw, 4rem); line-height: 1; font-weight: 650; letter-spacing: -.035em;
   margin: 0 0 8px; }
@@ -40,8 +41,8 @@ dl.facts dt { color: var(--soft); font-size: .8125rem; } dl.facts dd { margin: 0
 figure { margin: 8px 0; min-width: 0; } figcaption { font-size: .875rem; line-height: 1.45; max-width: 66ch; }
 .plot svg { display: block; width: 100%; height: auto; } .plot text { fill: var(--ink); }
 .plot.square { max-width: 680px; } .plot.square svg { min-width: 420px; }
-.scroll { overflow-x: auto; } .scroll + .note { margin-top: 8px; } .scroll:focus-visible, a:focus-visible, summary:focus-visible {
-  outline: 2px solid var(--blue); outline-offset: 2px; }
+.scroll { overflow-x: auto; } .scroll + .note { margin-top: 8px; } 
+.scroll:focus-visible, a:focus-visible, summary:focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
 table { border-collapse: collapse; width: 100%; font-size: .9375rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-size: .875rem; padding-bottom: 6px; }
 th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--rule); white-space: nowrap; }
@@ -49,7 +50,7 @@ thead th { color: var(--soft); font-weight: 600; font-size: .8125rem; vertical-a
 th:first-child, td.text, th.text { text-align: left; } tbody th { font-weight: 500; }
 td.wrap { white-space: normal; overflow-wrap: anywhere; }
 tbody tr:last-child > * { border-bottom: 0; } tbody tr.best > * { font-weight: 650; }
-td.bar { background: linear-gradient(to right, var(--tint) var(--part), transparent var(--part)) no-repeat;
+td.bar { width: 17%; background: linear-gradient(to right, var(--tint) var(--part), transparent var(--part)) no-repeat;
   background-size: 100% 78%; background-position: 0 50%; }
 .mistakes { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: 16px 14px; padding: 0;
   margin: 8px 0; list-style: none; }
@@ -63,7 +64,7 @@ footer { font-size: .8125rem; padding-bottom: 40px; }
 @media (max-width: 640px) { header { padding-top: 26px; } main, header, footer, nav { padding-left: 12px;
   padding-right: 12px; } section { padding: 16px 14px 12px; } .head { grid-template-columns: minmax(0, 1fr); }
   .mistakes { grid-template-columns: repeat(3, 1fr); gap: 12px 8px; } .mistakes img { width: 100%; height: auto;
-  aspect-ratio: 1; } th, td { padding: 5px 8px; } }
+  aspect-ratio: 1; } table { font-size: .875rem; } th, td { padding: 5px 6px; } }
 @media print { nav { display: none; } section { border: 0; padding: 0 0 14px; } figure, tr, .mistakes li {
   break-inside: avoid; } h2, h3 { break-after: avoid; } header { padding-top: 0; } .scroll { overflow: visible; }
   body { font-size: 11pt; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
