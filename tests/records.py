@@ -53,7 +53,12 @@ def run_report(count: int = 400, classes: tuple[str, ...] = CLASSES, seed: int =
         history=history,
         device="cpu (some processor, bf16)",
         settings={"MODEL": "cnn", "TUNE_MAX_EPOCHS": 12, "OUTPUT": "s3://bucket/prefix", "PRICE_PER_HOUR": 2.5},
-        sources={"MODEL": "environment", "TUNE_MAX_EPOCHS": "environment", "OUTPUT": "environment"},
+        sources={
+            "MODEL": "environment",
+            "TUNE_MAX_EPOCHS": "environment",
+            "OUTPUT": "environment",
+            "PRICE_PER_HOUR": "default",
+        },
         data={"name": "cifar10", "origin": "archive", "train_images": 50_000, "sha256": "ab" * 32},
         provenance={"git_commit": "12" * 20, "versions": {"python": "3.11", "cuda": None}, "precision": "bf16"},
         evaluation=evaluation,

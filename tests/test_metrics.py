@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,10 +104,8 @@ def test_shapes_that_do_not_fit() -> None:
 
 
 @pytest.fixture(params=["fp32", "bf16"])
-def compute(request: pytest.FixtureRequest) -> Iterator[device.Compute]:
-    from dataclasses import replace
-
-    yield replace(device.choose("cpu", "fp32"), precision=request.param)
+def compute(request: pytest.FixtureRequest) -> device.Compute:
+    return replace(device.choose("cpu", "fp32"), precision=request.param)
 
 
 def test_logits_give_the_very_score_of_the_evaluation(compute: device.Compute) -> None:

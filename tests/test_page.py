@@ -23,7 +23,7 @@ THEMES = ("light", "dark")
 # The lowest contrast of any text with what lies behind it, by https://www.w3.org/TR/WCAG21/#dfn-contrast-ratio.
 LOOK = """(() => {
   const parts = colour => (colour.match(/[\\d.]+/g) || []).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+  const light = rgb => rgb.slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
     .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
   const behind = element => {
     for (; element; element = element.parentElement) {
@@ -32,7 +32,8 @@ LOOK = """(() => {
     }
     return [255, 255, 255];
   };
-  const contrasts = [...document.querySelectorAll('h1,h2,h3,p,dt,dd,th,td,figcaption,caption,a,summary,code,footer,text')]
+  const texts = 'h1,h2,h3,p,dt,dd,th,td,figcaption,caption,a,summary,code,footer,text';
+  const contrasts = [...document.querySelectorAll(texts)]
     .filter(e => e.textContent.trim() && e.getClientRects().length).map(element => {
       const style = getComputedStyle(element);
       const a = light(parts(element.tagName === 'text' ? style.fill : style.color)), b = light(behind(element));

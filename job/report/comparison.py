@@ -313,7 +313,8 @@ def differences(group: Sequence[Run]) -> str:
         + style.table(caption, ("Run", *names), rows)
         + '<p class="note">“Chance”: within what test sets of this size leave open, by the z-test of two proportions '
         "at the 95 % level. It takes the results as independent; models tested on the same images agree "
-        "more than that, so it rather overlooks a small difference (Dietterich 1998). Another seed changes results as well.</p>"
+        "more than that, so it rather overlooks a small difference (Dietterich 1998). Another seed changes results as "
+        "well.</p>"
     )
 
 
