@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from job import metrics, report
-from job.report import RunReport
+from job.report import RunReport, page
 from job.results import Epoch, Recipe, Score, Trial
 from tests import records
 from tests.chaos import VARIES
@@ -153,20 +153,20 @@ def test_the_evaluation_is_in_json_and_csv(finished: RunReport) -> None:
 
 
 def test_the_page_says_what_the_search_gained(finished: RunReport) -> None:
-    page = report.files(finished)["report.html"].decode()
-    assert "dog &lt;b&gt;" in page
-    assert "<b>dog" not in page.replace("<b>dog &lt;b&gt;</b>", "")
+    text = page.html(finished)
+    assert "dog &lt;b&gt;" in text
+    assert "<b>dog" not in text.replace("<b>dog &lt;b&gt;</b>", "")
     # Of the trials that did not fail, 0.0001 is nearest to 0.001; its loss of 3.1 is 2.0 above the winner's.
-    assert "nearest to it, trial 3 (0.000100, a factor of 10.0 away), reached 3.1000" in page
-    assert "the search gained 2.0000" in page
-    assert "a hint at most" in page
-    assert "1 diverged" in page
+    assert "nearest to it, trial 3 (0.000100, a factor of 10.0 away), reached 3.1000" in text
+    assert "the search gained 2.0000" in text
+    assert "a hint at most" in text
+    assert "1 diverged" in text
 
 
 def test_no_gain_is_claimed_where_the_winner_is_nearest_to_the_default(finished: RunReport) -> None:
     only = (finished.trials[1],)
-    page = report.files(replace(finished, trials=only, recipe=Recipe(0.0000564321, 2, 1)))["report.html"].decode()
-    assert "nothing here shows a gain over that default" in page
+    text = page.html(replace(finished, trials=only, recipe=Recipe(0.0000564321, 2, 1)))
+    assert "nothing here shows a gain over that default" in text
 
 
 def test_the_command_repeats_the_run(finished: RunReport) -> None:
@@ -174,12 +174,12 @@ def test_the_command_repeats_the_run(finished: RunReport) -> None:
     settings = {"MODEL": "mlp", "DATA_DIR": "my images/<new>", "SEED": 3407, "FRESH": True, "OUTPUT": "out"}
     sources = {name: "default" if name == "SEED" else "environment" for name in settings}
     told = replace(finished, settings=settings, sources=sources, provenance={"git_commit": "abc-dirty"})
-    page = report.files(told)["report.html"].decode()
-    command = html.unescape(re.sub("<[^>]*>", "", re.findall(r"<pre><code>(.*?)</code></pre>", page, re.DOTALL)[0]))
+    text = page.html(told)
+    command = html.unescape(re.sub("<[^>]*>", "", re.findall(r"<pre><code>(.*?)</code></pre>", text, re.DOTALL)[0]))
     checkout, line = command.splitlines()
     assert checkout == "git checkout abc"
     assert shlex.split(line) == ["MODEL=mlp", "DATA_DIR=my images/<new>", "OUTPUT=out", "python", "-m", "job"]
-    assert "changes that no commit holds" in page
+    assert "changes that no commit holds" in text
 
 
 def test_equal_runs_give_equal_pages_but_for_the_clock(finished: RunReport) -> None:
@@ -188,11 +188,11 @@ def test_equal_runs_give_equal_pages_but_for_the_clock(finished: RunReport) -> N
     sources = dict.fromkeys(settings, "environment")
     one = replace(finished, settings=settings | {"OUTPUT": "here"}, sources=sources)
     two = replace(one, history=slower, settings=settings)
-    pages = [report.files(run)["report.html"].decode() for run in (one, two)]
+    pages = [page.html(run) for run in (one, two)]
     assert pages[0] != pages[1]
     assert VARIES.sub("", pages[0]) == VARIES.sub("", pages[1])
     worse = replace(one, history=(*one.history[:-1], replace(one.history[-1], heldout=Score(1.1001, 45.0))))
-    assert VARIES.sub("", report.files(worse)["report.html"].decode()) != VARIES.sub("", pages[0])
+    assert VARIES.sub("", page.html(worse)) != VARIES.sub("", pages[0])
 
 
 def test_a_faultless_model_has_no_mistakes_to_show(finished: RunReport) -> None:

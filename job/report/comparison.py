@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from job.report.tables import as_csv
 from job.report.text import duration
 
 RULE = "=" * 50
+PLOT_HEIGHT = 185  # of the axes of a small figure, in points
 
 
 @dataclass(frozen=True)
@@ -269,15 +271,20 @@ def against(
     figure, axes = small_figure()
     values = [value(run) for run in group]
     middle = (min(values) * max(values)) ** 0.5
-    for name, run, x in zip(labels(group), group, values, strict=True):
+    for run, x in zip(group, values, strict=True):
         low, high = (100 * end for end in run.interval)
         axes.plot([x, x], [low, high], color=TRAIN, linewidth=1.5, alpha=0.6)
         axes.plot(x, 100 * run.accuracy, "o", color=TRAIN, markersize=6)
+    bottom, top = axes.get_ylim()
+    taken = {True: math.inf, False: math.inf}  # the height of the last name on each side, in points
+    for name, run, x in zip(labels(group), group, values, strict=True):
         inwards = x <= middle  # beside the point, on the side where there is room
+        height = (100 * run.accuracy - bottom) / (top - bottom) * PLOT_HEIGHT
+        taken[inwards] = min(height, taken[inwards] - 10)  # names of points that lie together move down
         axes.annotate(
             name,
             (x, 100 * run.accuracy),
-            xytext=(7 if inwards else -7, 0),
+            xytext=(7 if inwards else -7, taken[inwards] - height),
             textcoords="offset points",
             ha="left" if inwards else "right",
             va="center",

@@ -45,7 +45,8 @@ figure { margin: 8px 0; min-width: 0; } figcaption { font-size: .875rem; line-he
 .scroll:focus-visible, a:focus-visible, summary:focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
 table { border-collapse: collapse; width: 100%; font-size: .9375rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-size: .875rem; padding-bottom: 6px; }
-th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--rule); white-space: nowrap; }
+caption span { display: block; max-width: calc(100vw - 58px); }
+th, td { text-align: right; padding: 5px 7px; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 thead th { color: var(--soft); font-weight: 600; font-size: .8125rem; vertical-align: bottom; }
 th:first-child, td.text, th.text { text-align: left; } tbody th { font-weight: 500; }
 td.wrap { white-space: normal; overflow-wrap: anywhere; }
@@ -136,7 +137,7 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], b
         body += f"<tr{' class=best' * (number == best)}>{cells}</tr>\n"
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
+        f"<caption><span>{escape(caption)}</span></caption><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
     )
 
 
