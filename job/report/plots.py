@@ -241,7 +241,8 @@ def nearest(trials: Sequence[Trial], rate: float) -> Trial:
 
 
 def shorter(name: str, length: int = 18) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+    """At most `length` characters, and no formula for matplotlib where dollars are part of the name."""
+    return (name if len(name) <= length else f"{name[: length - 1]}…").replace("$", r"\$")
 
 
 # What matplotlib draws in, and the page's own variable for it: one picture for light and dark.
