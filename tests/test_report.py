@@ -204,7 +204,6 @@ def test_a_faultless_model_has_no_mistakes_to_show(finished: RunReport) -> None:
 
 def test_many_classes_with_long_names_still_fit() -> None:
     names = tuple(f"${number} is a class with a rather long name that costs $1" for number in range(60))
-    content = report.files(records.run_report(count=600, classes=names))
-    with Image.open(io.BytesIO(content["confusion_matrix.png"])) as picture:
+    many = records.run_report(count=600, classes=names)
+    with Image.open(io.BytesIO(report.png(report.confusion_matrix(many.evaluation)))) as picture:
         assert max(picture.size) < 2500
-    assert len(content["report.html"]) < 1_000_000

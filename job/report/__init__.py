@@ -10,7 +10,18 @@ from job.report.records import RunReport
 from job.report.tables import as_json, history_csv, per_class_csv, trial_json, trials_csv
 from job.report.text import duration, text
 
-__all__ = ["RunReport", "as_json", "duration", "files", "text", "training_curves", "trial_json", "tuning_plot"]
+__all__ = [
+    "RunReport",
+    "as_json",
+    "confusion_matrix",
+    "duration",
+    "files",
+    "png",
+    "text",
+    "training_curves",
+    "trial_json",
+    "tuning_plot",
+]
 
 
 def files(report: RunReport) -> dict[str, bytes]:
