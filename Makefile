@@ -29,8 +29,8 @@ DEV := $(VENV)/.ready-dev
 LINT := .venv-ci/bin
 
 .DEFAULT_GOAL := list
-.PHONY: list install demo run run-all build docker-run k8s kaggle help-variables test test-slow check format lint-deploy
-.PHONY: test-container chaos lock clean
+.PHONY: list install demo run run-all summary build docker-run k8s kaggle help-variables test test-slow check format
+.PHONY: lint-deploy bench test-container chaos lock clean
 
 list: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ else
 run-all: $(READY)
 	@$(RUN) -m deploy.run_all --runner $(RUNNER) $(MODELS)
 endif
+
+summary: $(READY) ## all finished runs below OUTPUT side by side: summary.html, .txt, .csv
+	MODE=summary $(RUN) -m job
 
 build: ## build the image; TORCH=cpu and TORCH=cu126 choose other wheels, ENGINE=podman another engine
 	$(ENGINE) build -t $(IMAGE) --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg TORCH=$(TORCH) \
@@ -83,6 +86,9 @@ check: $(DEV) ## ruff, format, mypy
 format: $(DEV) ## put the code into its format
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+bench: $(READY) ## the job's epoch beside conventional loops and the arithmetic alone, as ratios; about ten minutes
+	$(RUN) -m bench
 
 chaos: $(DEV) ## kill jobs at 100 random moments and compare with an uninterrupted run; about ten minutes
 	$(RUN) -m tests.chaos

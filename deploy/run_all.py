@@ -69,6 +69,16 @@ class Runner:
         self.running.remove(process)
         return Outcome(model, code if code >= 0 else 128 - code, time.monotonic() - started)
 
+    def summarize(self) -> None:
+        """Puts all finished runs side by side. The exit status is the runs' own: a failure here is only printed."""
+        environment = {**os.environ, "MODE": "summary"}
+        line = [sys.executable, "-m", "job"]
+        if self.kind == "docker":
+            line = container.command(self.engine, self.image, "none", variables.given(environment))
+        code = subprocess.run(line, env=environment).returncode
+        if code:
+            print(f"  the summary failed (exit {code})", flush=True)
+
     def stop(self, signum: int, frame: FrameType | None = None) -> None:
         self.stopped_by = signum
         if signum == signal.SIGTERM:  # Ctrl-C reaches the runs by itself, and a second signal would end them at once
@@ -125,6 +135,8 @@ def main() -> None:
     missing = [model for model in models if model not in {outcome.model for outcome in outcomes}]
     for model in missing:
         print(f"  {model:20} not started")
+    if not runner.stopped_by and any(outcome.code == 0 for outcome in outcomes):
+        runner.summarize()
     if runner.stopped_by:
         sys.exit(128 + runner.stopped_by)
     sys.exit(any(outcome.code for outcome in outcomes) or bool(missing))

@@ -9,7 +9,7 @@ from job import logs, settings, status
 from job.errors import Fault, Interrupted
 from job.interrupt import ignore_signals, stop_on_signals
 
-MODES = {"run": "job.pipeline"}  # MODE → the module whose `run` does it
+MODES = {"run": "job.pipeline", "summary": "job.summary"}  # MODE → the module whose `run` does it
 
 
 def main(arguments: list[str]) -> int:

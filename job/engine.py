@@ -146,6 +146,20 @@ def evaluate(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch
     return score(compute, loss_sum, correct, count)
 
 
+@torch.no_grad()
+def predict(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch) -> Tensor:
+    """The logits of all images, float32 `[count, classes]` on the CPU, computed in `evaluate`'s very batches."""
+    model.eval()
+    parts = []
+    for start in range(0, len(split), EVALUATION_BATCH):
+        images = split.images[start : start + EVALUATION_BATCH]
+        with compute.autocast():
+            logits = model(normalise(images))  # [batch, classes]
+        parts.append(logits.float())
+        on_batch(len(images))
+    return torch.cat(parts).cpu()
+
+
 def score(compute: Compute, loss_sum: Tensor, correct: Tensor, count: int) -> Score:
     loss, right = compute.fetch(loss_sum, correct)
     return Score(loss=loss / count, accuracy=100 * right / count)

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from job import build, checkpoint, data, device, lock, provenance, publish, report, storage, train, tune
+from job import (
+    build,
+    checkpoint,
+    data,
+    device,
+    engine,
+    lock,
+    metrics,
+    provenance,
+    publish,
+    report,
+    storage,
+    train,
+    tune,
+)
 from job.checkpoint import Keeper, Standing
 from job.data import Dataset
 from job.device import Compute
@@ -82,6 +98,11 @@ def work(settings: Settings, store: ArtifactStore, status: Status, progress: Pro
         status.tell("train")
         fitted = fit(settings, recipe, builder, on_device, compute, progress, keeper, standing, trials)
         keeper.flush()
+        evaluation = metrics.evaluate(
+            engine.predict(fitted.model, on_device.test, compute, progress.batch).numpy(),
+            dataset.test.labels.numpy(),
+            dataset.classes,
+        )
     progress.close()
 
     status.tell("report")
@@ -99,8 +120,11 @@ def work(settings: Settings, store: ArtifactStore, status: Status, progress: Pro
         sources=settings.sources(),
         data=describe_data(dataset),
         provenance=provenance.collect(compute),
+        evaluation=evaluation,
+        thumbnails=dataset.test.images[[mistake.row for mistake in evaluation.mistakes]].numpy(),
     )
-    files = {**report.files(finished), "weights.pt": build.weights_file(fitted.model)}
+    model = {"weights.pt": build.weights_file(fitted.model), "model.json": describe_model(finished, dataset, compute)}
+    files = {**report.files(finished), **model}
     publish.publish(store, files, settings, dataset.sha256, progress.check)
     checkpoint.remove(store)
     status.tell("finished")
@@ -313,3 +337,21 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "test_images": len(dataset.test),
         "sha256": dataset.sha256,
     }
+
+
+def describe_model(finished: report.RunReport, dataset: Dataset, compute: Compute) -> bytes:
+    """`model.json`: all that is needed beside `weights.pt` to load the model, feed it and check its figures."""
+    content = {
+        "model": finished.model,
+        "num_classes": len(dataset.classes),
+        "classes": list(dataset.classes),
+        "image_size": dataset.test.images.shape[1],
+        "mean": list(engine.MEAN),
+        "std": list(engine.STD),
+        "precision": compute.precision,
+        "torch": torch.__version__,
+        "test": report.as_json(finished)["test"],
+        "dataset": dataset.name,
+        "data_sha256": dataset.sha256,
+    }
+    return (json.dumps(content, indent=2) + "\n").encode()

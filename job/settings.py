@@ -37,7 +37,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", protected_namespaces=())
 
-    mode: Literal["run"] = variable("What to do", "run", "`run`: tune, train, report, publish")
+    mode: Literal["run", "summary"] = variable(
+        "What to do",
+        "run",
+        "`run`: tune, train, report, publish; `summary`: all finished runs below `OUTPUT` side by side",
+    )
     model: str = variable(
         "What to do", "cnn", "a file name in `job/models/`: " + ", ".join(models.names()), shapes=True
     )
@@ -133,6 +137,13 @@ class Settings(BaseSettings):
         "without it the model's name and 8 hex digits of the settings that shape the result",
     )
     fresh: bool = variable("Output", False, "1 starts over instead of resuming or returning the finished run")
+    price_per_hour: float | None = variable(
+        "Output",
+        None,
+        "the machine's price in USD an hour; reports then tell what a run cost",
+        gt=0,
+        allow_inf_nan=False,
+    )
     progress: Literal["auto", "bar", "line", "off"] = variable(
         "Output", "auto", "`bar` on a terminal, `line` elsewhere, `off`"
     )

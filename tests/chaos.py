@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -37,13 +38,14 @@ SMALL = {
     "RUN_ID": "run",
 }
 CLOCK = ("seconds",)
+VARIES = re.compile(r"<(\w+)[^<>]* data-varies>.*?</\1>", re.DOTALL)
 
 
 def comparable(files: Mapping[str, bytes]) -> dict[str, Any]:
     """What must be equal: every file of a finished run but for the fields that a clock measures, and where it is."""
     content: dict[str, Any] = {}
     for name, raw in files.items():
-        if name in ("weights.pt", "training_curves.png", "tuning.png"):
+        if name in ("weights.pt", "model.json") or name.endswith(".png"):
             content[name] = raw
         elif name.endswith(".csv"):
             rows = csv.DictReader(io.StringIO(raw.decode()))
@@ -52,6 +54,8 @@ def comparable(files: Mapping[str, bytes]) -> dict[str, Any]:
             results = without_clock(json.loads(raw))
             results["settings"].pop("OUTPUT")
             content[name] = results
+        elif name == "report.html":
+            content[name] = VARIES.sub("", raw.decode())
         elif name == "results.txt":
             content[name] = [line for line in raw.decode().splitlines() if "duration" not in line]
     return content

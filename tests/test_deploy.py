@@ -137,6 +137,8 @@ def test_run_all_natively(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(tmp_path.glob("mlp-*/manifest.json"))) == 1
     assert re.search(r"  mlp +finished \(exit 0\)", done.stdout)
+    assert {file.name for file in tmp_path.glob("summary.*")} == {"summary.html", "summary.txt", "summary.csv"}
+    assert "== all models" in done.stdout
 
 
 # ---- make k8s ----

@@ -13,7 +13,7 @@ FILES = sorted(JOB.rglob("*.py"))
 
 TIERS = (
     {"errors", "logs", "seeds"},
-    {"results", "interrupt", "storage", "data", "device", "models"},
+    {"results", "metrics", "interrupt", "storage", "data", "device", "models"},
     {"settings", "report", "checkpoint", "engine", "progress", "build", "provenance", "lock", "status"},
     {"tune", "train", "publish"},
     {"pipeline", "check", "summary", "verify", "predict", "export"},

@@ -26,6 +26,11 @@ FILES = {
     "results.json",
     "training_curves.png",
     "weights.pt",
+    "model.json",
+    "report.html",
+    "per_class.csv",
+    "confusion_matrix.png",
+    "mistakes.png",
     "history.csv",
     "trials.csv",
     "tuning.png",
@@ -55,6 +60,14 @@ def test_the_whole_job(tiny: Job, tmp_path: Path) -> None:
 
     results = json.loads((run / "results.json").read_text())
     assert results["model"]["parameters"] == models.find("cnn").PARAMETERS
+    sidecar = json.loads((run / "model.json").read_text())
+    assert sidecar["test"] == results["test"]
+    assert (sidecar["model"], sidecar["classes"], sidecar["image_size"]) == ("cnn", results["data"]["classes"], 32)
+    assert (len(sidecar["mean"]), len(sidecar["std"]), sidecar["precision"]) == (3, 3, "fp32")
+    assert (sidecar["dataset"], sidecar["data_sha256"]) == ("synthetic", results["data"]["sha256"])
+    evaluation = results["evaluation"]
+    assert 100 * evaluation["correct"] / evaluation["images"] == results["test"]["accuracy_percent"]
+
     best = min(results["tuning"]["trials"], key=lambda trial: trial["validation_loss"])
     assert results["recipe"]["learning_rate"] == best["learning_rate"]
     assert results["recipe"]["epochs"] == best["best_epoch"] == len(results["training"]["epochs"])

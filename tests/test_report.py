@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import math
+import re
+import shlex
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from job import report
-from job.report import RunReport
+from job import metrics, report
+from job.report import RunReport, page
 from job.results import Epoch, Recipe, Score, Trial
+from tests import records
+from tests.chaos import VARIES
+
+LOGITS = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]], np.float32)  # the last one is a mistake
+LABELS = np.array([0, 1, 0])
 
 
 @pytest.fixture
@@ -38,6 +48,8 @@ def finished() -> RunReport:
         sources={"MODEL": "environment", "SEED": "default"},
         data={"name": "synthetic", "sha256": "0" * 64},
         provenance={"git_commit": None},
+        evaluation=metrics.evaluate(LOGITS, LABELS, ("cat", "dog <b>")),
+        thumbnails=np.zeros((1, 32, 32, 3), np.uint8),
     )
 
 
@@ -114,8 +126,6 @@ def test_what_the_pictures_say(finished: RunReport) -> None:
 
 
 def test_a_run_without_tuning(finished: RunReport) -> None:
-    from dataclasses import replace
-
     content = report.files(replace(finished, trials=(), recipe=Recipe(0.001, 2, None)))
     assert "tuning.png" not in content
     assert content["trials.csv"].decode().count("\n") == 1
@@ -125,3 +135,75 @@ def test_a_run_without_tuning(finished: RunReport) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0m 0s"), (59.6, "1m 0s"), (171.2, "2m 51s"), (3725, "62m 5s")])
 def test_durations(seconds: float, text: str) -> None:
     assert report.duration(seconds) == text
+
+
+def test_the_evaluation_is_in_json_and_csv(finished: RunReport) -> None:
+    content = report.files(finished)
+    evaluation = json.loads(content["results.json"])["evaluation"]
+    assert evaluation["confusion_matrix"] == [[1, 1], [0, 1]]
+    assert (evaluation["images"], evaluation["correct"]) == (3, 2)
+    low, high = evaluation["accuracy_interval_percent"]
+    assert 20 < low < 66 < high < 95, "three images say little"
+    (mistake,) = evaluation["most_confident_mistakes"]
+    assert (mistake["test_image"], mistake["true"], mistake["predicted"]) == (2, "cat", "dog <b>")
+    assert mistake["confidence"] == pytest.approx(1 / (1 + math.exp(-3)))
+    cat, dog = csv.DictReader(io.StringIO(content["per_class.csv"].decode()))
+    assert (cat["precision"], cat["recall"], cat["support"]) == ("1.0", "0.5", "2")
+    assert (dog["name"], dog["precision"], dog["recall"]) == ("dog <b>", "0.5", "1.0")
+
+
+def test_the_page_says_what_the_search_gained(finished: RunReport) -> None:
+    text = page.html(finished)
+    assert "dog &lt;b&gt;" in text
+    assert "<b>dog" not in text.replace("<b>dog &lt;b&gt;</b>", "")
+    # Of the trials that did not fail, 0.0001 is nearest to 0.001; its loss of 3.1 is 2.0 above the winner's.
+    assert "nearest to it, trial 3 (0.000100, a factor of 10.0 away), reached 3.1000" in text
+    assert "the search gained 2.0000" in text
+    assert "a hint at most" in text
+    assert "1 diverged" in text
+
+
+def test_no_gain_is_claimed_where_the_winner_is_nearest_to_the_default(finished: RunReport) -> None:
+    only = (finished.trials[1],)
+    text = page.html(replace(finished, trials=only, recipe=Recipe(0.0000564321, 2, 1)))
+    assert "nothing here shows a gain over that default" in text
+
+
+def test_the_command_repeats_the_run(finished: RunReport) -> None:
+    """What a shell makes of it is the very settings that were set, with the commit checked out first."""
+    settings = {"MODEL": "mlp", "DATA_DIR": "my images/<new>", "SEED": 3407, "FRESH": True, "OUTPUT": "out"}
+    sources = {name: "default" if name == "SEED" else "environment" for name in settings}
+    told = replace(finished, settings=settings, sources=sources, provenance={"git_commit": "abc-dirty"})
+    text = page.html(told)
+    command = html.unescape(re.sub("<[^>]*>", "", re.findall(r"<pre><code>(.*?)</code></pre>", text, re.DOTALL)[0]))
+    checkout, line = command.splitlines()
+    assert checkout == "git checkout abc"
+    assert shlex.split(line) == ["MODEL=mlp", "DATA_DIR=my images/<new>", "OUTPUT=out", "python", "-m", "job"]
+    assert "changes that no commit holds" in text
+
+
+def test_equal_runs_give_equal_pages_but_for_the_clock(finished: RunReport) -> None:
+    slower = tuple(replace(epoch, seconds=2 * epoch.seconds) for epoch in finished.history)
+    settings = {"MODEL": "mlp", "OUTPUT": "elsewhere", "PRICE_PER_HOUR": 3.0}
+    sources = dict.fromkeys(settings, "environment")
+    one = replace(finished, settings=settings | {"OUTPUT": "here"}, sources=sources)
+    two = replace(one, history=slower, settings=settings)
+    pages = [page.html(run) for run in (one, two)]
+    assert pages[0] != pages[1]
+    assert VARIES.sub("", pages[0]) == VARIES.sub("", pages[1])
+    worse = replace(one, history=(*one.history[:-1], replace(one.history[-1], heldout=Score(1.1001, 45.0))))
+    assert VARIES.sub("", page.html(worse)) != VARIES.sub("", pages[0])
+
+
+def test_a_faultless_model_has_no_mistakes_to_show(finished: RunReport) -> None:
+    evaluation = metrics.evaluate(LOGITS[:2], LABELS[:2], ("cat", "dog"))
+    content = report.files(replace(finished, evaluation=evaluation, thumbnails=np.zeros((0, 32, 32, 3), np.uint8)))
+    assert "mistakes.png" not in content
+    assert "Not one mistake." in content["report.html"].decode()
+
+
+def test_many_classes_with_long_names_still_fit() -> None:
+    names = tuple(f"${number} is a class with a rather long name that costs $1" for number in range(60))
+    many = records.run_report(count=600, classes=names)
+    with Image.open(io.BytesIO(report.png(report.confusion_matrix(many.evaluation)))) as picture:
+        assert max(picture.size) < 2500

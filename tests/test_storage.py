@@ -67,6 +67,25 @@ def test_put_replaces_and_delete_removes(store: ArtifactStore) -> None:
     assert store.list() == []
 
 
+def test_the_place_of_all_runs_lists_their_files(open_here: Open) -> None:
+    open_here("one").put("manifest.json", b"1")
+    open_here("two").put("manifest.json", b"2")
+    everything = open_here("")
+    assert everything.list() == ["one/manifest.json", "two/manifest.json"]
+    assert everything.get("two/manifest.json") == b"2"
+    everything.put("summary.txt", b"3")
+    assert open_here("one").list() == ["manifest.json"], "and a run sees no more than its own"
+    assert not everything.uri.endswith("/")
+
+
+def test_a_bucket_without_a_prefix_is_a_place_too(bucket: str, s3_environment: dict[str, str]) -> None:
+    storage.open_store(f"s3://{bucket}", "run").put("manifest.json", b"1")
+    everything = storage.open_store(f"s3://{bucket}")
+    assert everything.list() == ["run/manifest.json"]
+    assert everything.get("run/manifest.json") == b"1"
+    assert everything.uri == f"s3://{bucket}"
+
+
 def test_list_is_sorted_and_by_prefix(store: ArtifactStore) -> None:
     names = ["trials/2.json", "trials/10.json", "b c+d%20é.txt", "a", "trials.csv"]
     for name in names:

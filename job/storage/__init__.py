@@ -67,8 +67,9 @@ class Reading(Protocol):
     def read1(self, size: int, /) -> bytes: ...
 
 
-def open_store(output: str, run_name: str) -> ArtifactStore:
-    """The store for a run: `run_name` below `output`, a directory or `s3://bucket/prefix`. Nothing is touched yet.
+def open_store(output: str, run_name: str = "") -> ArtifactStore:
+    """The store for a run: `run_name` below `output`, a directory or `s3://bucket/prefix`; without a name the one for
+    `output` itself, where the files of all runs are listed as `run_name/file`. Nothing is touched yet.
 
     Raises Fault where `output` or the AWS settings are unusable.
     """

@@ -105,12 +105,15 @@ PERMISSIONS_REMEDY = (
 )
 
 
-def open_store(output: str, run_name: str, limits: Limits = Limits()) -> S3Store:
-    """The store for `run_name` below `output`, `s3://bucket` or `s3://bucket/prefix`. Nothing is sent yet."""
+def open_store(output: str, run_name: str = "", limits: Limits = Limits()) -> S3Store:
+    """The store for `run_name` below `output`, `s3://bucket` or `s3://bucket/prefix`; without one for all of it.
+
+    Nothing is sent yet.
+    """
     bucket, prefix = split(output, "OUTPUT")
     once = Limits(connect=min(3.0, limits.connect), read=min(5.0, limits.read), attempts=1)
     (client, brief), place = connect(bucket, "OUTPUT", limits, once)
-    return S3Store(client, brief, place, f"{prefix}/{run_name}".lstrip("/"), limits)
+    return S3Store(client, brief, place, f"{prefix}/{run_name}".strip("/"), limits)
 
 
 @contextmanager
@@ -164,7 +167,10 @@ def as_os_error() -> Iterator[None]:
 
 
 class S3Store:
-    """Objects whose keys start with `root/`. `brief` is a client that gives up soon, to clean up after a failure."""
+    """Objects whose keys start with `root/`, all where `root` is empty.
+
+    `brief` is a client that gives up soon, to clean up after a failure.
+    """
 
     def __init__(self, client: Any, brief: Any, place: Place, root: str, limits: Limits) -> None:
         self.client = client
@@ -176,7 +182,7 @@ class S3Store:
 
     @property
     def uri(self) -> str:
-        return f"s3://{self.place.bucket}/{self.root}"
+        return f"s3://{self.place.bucket}/{self.root}".rstrip("/")
 
     def put(self, name: str, content: bytes) -> None:
         target = self._target(name)
@@ -194,7 +200,7 @@ class S3Store:
 
     def list(self, prefix: str = "") -> list[str]:
         names: list[str] = []
-        start = f"{self.root}/"
+        start = self._start
         page: dict[str, str] = {}
         while True:
             request = partial(self.client.list_objects_v2, Bucket=self.place.bucket, Prefix=start + prefix, **page)
@@ -258,7 +264,7 @@ class S3Store:
         """Aborts multipart uploads below `root`. Not every store lists them by the start of their keys (MinIO wants the
         whole one), and not every key may: those are left to the store's own clean-up.
         """
-        start = f"{self.root}/"
+        start = self._start
         page: dict[str, str] = {}
         while True:
             request = partial(self.client.list_multipart_uploads, Bucket=self.place.bucket, Prefix=start, **page)
@@ -276,8 +282,13 @@ class S3Store:
                 return
             page = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
 
+    @property
+    def _start(self) -> str:
+        """What every key starts with."""
+        return f"{self.root}/" if self.root else ""
+
     def _target(self, name: str) -> dict[str, str]:
-        return {"Bucket": self.place.bucket, "Key": f"{self.root}/{checked(name)}"}
+        return {"Bucket": self.place.bucket, "Key": self._start + checked(name)}
 
     def _ask(self, operation: str, name: str, request: Callable[[], T]) -> T:
         """What `request` returns, tried again as `Limits` says. Raises Fault; _NotThere for a 404 about an object."""
@@ -317,7 +328,7 @@ class S3Store:
 
     def _put_in_parts(self, target: dict[str, str], content: bytes, metadata: dict[str, str]) -> None:
         """Uploads parts in order. Whatever ends it early, a signal included, aborts the upload."""
-        name = target["Key"][len(self.root) + 1 :]
+        name = target["Key"][len(self._start) :]
         started = self._ask("store", name, lambda: self.client.create_multipart_upload(**target, Metadata=metadata))
         upload = {**target, "UploadId": started["UploadId"]}
         try:

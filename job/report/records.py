@@ -1,0 +1,44 @@
+"""What a report is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job.metrics import Evaluation
+from job.results import Epoch, Recipe, Trial
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Everything that a report tells. `settings`, `sources` and `provenance` are JSON as they stand.
+
+    `thumbnails` are the test images of `evaluation.mistakes`, uint8 `[mistakes, rows, columns, RGB]`.
+    """
+
+    run_name: str
+    model: str
+    structure: str
+    parameters: int
+    batch_size: int
+    recipe: Recipe
+    trials: tuple[Trial, ...]
+    history: tuple[Epoch, ...]
+    device: str
+    settings: dict[str, Any]
+    sources: dict[str, str]
+    data: dict[str, Any]
+    provenance: dict[str, Any]
+    evaluation: Evaluation
+    thumbnails: NDArray[np.uint8]
+
+    @property
+    def tuning_seconds(self) -> float:
+        return sum(trial.seconds for trial in self.trials)
+
+    @property
+    def training_seconds(self) -> float:
+        return sum(epoch.seconds for epoch in self.history)

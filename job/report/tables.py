@@ -1,0 +1,114 @@
+"""`results.json` and the CSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from job.metrics import Evaluation
+from job.report.records import RunReport
+from job.results import Epoch, Trial, winner
+
+
+def as_json(report: RunReport) -> dict[str, Any]:
+    """`results.json`: every number of the run."""
+    best = winner(report.trials)
+    last = report.history[-1].heldout
+    return {
+        "run": report.run_name,
+        "model": {"name": report.model, "parameters": report.parameters, "structure": report.structure},
+        "recipe": {
+            "learning_rate": report.recipe.learning_rate,
+            "epochs": report.recipe.epochs,
+            "batch_size": report.batch_size,
+            "chosen_by": "LEARNING_RATE and EPOCHS" if best is None else f"trial {best.number + 1}",
+        },
+        "test": {"loss": last.loss, "accuracy_percent": last.accuracy},
+        "evaluation": evaluation_json(report.evaluation),
+        "tuning": {
+            "trials": [trial_json(trial) for trial in report.trials],
+            "best_trial": None if best is None else best.number + 1,
+            "seconds": report.tuning_seconds,
+        },
+        "training": {
+            "epochs": [epoch_json(epoch, "test") for epoch in report.history],
+            "seconds": report.training_seconds,
+        },
+        "data": report.data,
+        "settings": {name: {"value": value, "source": report.sources[name]} for name, value in report.settings.items()},
+        "provenance": report.provenance,
+    }
+
+
+def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The measures beyond loss and accuracy; shares are from 0 to 1 but for names that end in `_percent`."""
+    return {
+        "images": evaluation.images,
+        "correct": evaluation.correct,
+        "accuracy_interval_percent": [100 * end for end in evaluation.interval],
+        "mean_confidence_percent": 100 * evaluation.confidence,
+        "calibration_error_percent": 100 * evaluation.calibration_error,
+        "classes": [asdict(score) for score in evaluation.per_class],
+        "confusion_matrix": [list(row) for row in evaluation.confusion],
+        "calibration": [asdict(part) for part in evaluation.bins],
+        "most_confident_mistakes": [
+            {
+                "test_image": mistake.row,
+                "true": evaluation.per_class[mistake.true].name,
+                "predicted": evaluation.per_class[mistake.predicted].name,
+                "confidence": mistake.confidence,
+            }
+            for mistake in evaluation.mistakes
+        ],
+    }
+
+
+def trial_json(trial: Trial) -> dict[str, Any]:
+    return {
+        "trial": trial.number + 1,
+        "learning_rate": trial.learning_rate,
+        "validation_loss": None if trial.failure else trial.validation_loss,
+        "best_epoch": trial.best_epoch or None,
+        "failure": trial.failure or None,
+        "seconds": trial.seconds,
+        "epochs": [epoch_json(epoch, "validation") for epoch in trial.epochs],
+    }
+
+
+def epoch_json(epoch: Epoch, heldout: str) -> dict[str, Any]:
+    """One epoch; `heldout` names the set of its second score. A loss that is no number becomes null: JSON has none."""
+    scores = {
+        "train_loss": epoch.train.loss,
+        "train_accuracy_percent": epoch.train.accuracy,
+        f"{heldout}_loss": epoch.heldout.loss,
+        f"{heldout}_accuracy_percent": epoch.heldout.accuracy,
+    }
+    finite = {name: value if abs(value) < float("inf") else None for name, value in scores.items()}
+    return {"epoch": epoch.number, **finite, "seconds": epoch.seconds}
+
+
+def history_csv(history: Sequence[Epoch]) -> str:
+    """`history.csv`: one line an epoch of the final training."""
+    return as_csv([epoch_json(epoch, "test") for epoch in history])
+
+
+def trials_csv(trials: Sequence[Trial]) -> str:
+    """`trials.csv`: one line a trial; only the heading where there was no tuning."""
+    columns = ("trial", "learning_rate", "validation_loss", "best_epoch", "epochs", "failure", "seconds")
+    return as_csv([{**trial_json(trial), "epochs": len(trial.epochs)} for trial in trials], columns)
+
+
+def per_class_csv(evaluation: Evaluation) -> str:
+    """`per_class.csv`: one line a class, in the order of the model's outputs."""
+    return as_csv([asdict(score) for score in evaluation.per_class])
+
+
+def as_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns or list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
