@@ -9,24 +9,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from torch import nn
 
-from job import device, models, runners, tune
+from job import device, models, pipeline, runners, tune
 from job.checkpoint import Identity, Saved, Standing, decode, encode
 from job.engine import Learner
+from job.errors import Interrupted
 from job.lock import start_time
 from job.results import Epoch, Score, Trial
 from job.runners import Plan
-from job.runners.processes import DEATHS, Processes, processes
+from job.runners.processes import DEATHS, processes
 from job.runners.trial import Callbacks, Order, Setup
 from job.settings import Settings
 from tests.chaos import SMALL, comparable, directory_files
-from tests.conftest import TINY, Job, bare_environment
+from tests.conftest import Job, bare_environment
+from tests.odd_models import broken, hungry, stubborn
 from tests.test_tune import some_images
 
 
@@ -76,7 +78,7 @@ def test_workers_give_the_records_of_one_process() -> None:
     )
     inline, side_by_side = search(common, 1, rounds_of=2), search(common, 2, callbacks)
     assert without_clock(side_by_side) == without_clock(inline)
-    assert sorted(told[:], key=lambda item: item[:2]) == [(n, e, None) for n in range(7) for e in (1, 2)]
+    assert sorted(told, key=lambda item: item[:2]) == [(n, e, None) for n in range(7) for e in (1, 2)]
 
 
 class Backwards:
@@ -136,23 +138,14 @@ def test_a_trial_that_one_process_began_goes_on_in_another() -> None:
 # --- faults ---
 
 
-def stubborn(number: int, spare: Path | None = None) -> nn.Module:
-    """A model whose building kills its process: always, or until the file `spare` is there."""
-    if spare is None or not spare.exists():
-        if spare is not None:
-            spare.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return models.find("mlp").build(10)
-
-
 def test_a_killed_worker_costs_its_own_trial_alone(tmp_path: Path) -> None:
     common = setup(max_evals=3)
-    killed = setup(partial(stubborn, 10, tmp_path / "spare"), max_evals=3)
+    killed = setup(partial(stubborn, tmp_path / "spare"), max_evals=3)
     assert without_clock(search(killed, 2)) == without_clock(search(common, 1))
 
 
 def test_a_trial_that_kills_every_worker_has_failed() -> None:
-    common = setup(partial(stubborn, 10), max_evals=1)
+    common = setup(stubborn, max_evals=1)
     with processes(common, quiet(), 2, ["cpu"]) as runner:
         (trial,) = runner.run([Order(0, 1e-3)])
     assert (
@@ -160,76 +153,46 @@ def test_a_trial_that_kills_every_worker_has_failed() -> None:
     )
 
 
-def hungry() -> nn.Module:
-    """A model that no memory can hold."""
-    return nn.Linear(2**40, 2**10)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_memory_that_is_not_enough_fails_the_trial(workers: int) -> None:
     with runners.open_runner(
         Plan("inline" if workers == 1 else "processes", workers, ("cpu",)), setup(hungry), quiet()
     ) as runner:
-        trials = list(runner.run([Order(0, 1e-3), Order(1, 1e-3)]))
+        trials = list(runner.run([Order(0, 1e-3)]))
     assert {trial.failure for trial in trials} == {device.OUT_OF_MEMORY}
 
 
-def broken() -> nn.Module:
-    raise ZeroDivisionError("a bug in a model")
-
-
 def test_a_bug_in_a_worker_reaches_the_job() -> None:
-    with processes(setup(broken), quiet(), 2, ["cpu"]) as runner, pytest.raises(RuntimeError, match="a bug in a model"):
+    """Told with the number of threads in it: the one that the job chose, whatever the worker would have chosen."""
+    told = r"a bug in a model; threads: 1\b"
+    with processes(setup(broken), quiet(), 2, ["cpu"]) as runner, pytest.raises(RuntimeError, match=told):
         list(runner.run([Order(0, 1e-3)]))
 
 
-def test_leaving_ends_the_workers() -> None:
-    class Enough(Exception):
-        pass
+def test_leaving_ends_the_workers_which_shared_one_copy_of_the_images() -> None:
+    """Both map the very same file, which has no name anywhere."""
+    inodes: dict[int, str] = {}
 
-    def stop(*_: object) -> None:
-        raise Enough
+    def look(number: int, *_: object) -> None:
+        for worker in runner._workers:
+            if worker is not None and worker.process.pid is not None:
+                maps = Path(f"/proc/{worker.process.pid}/maps").read_text().splitlines()
+                inodes[worker.process.pid] = next((line.split()[4] for line in maps if "images" in line), "")
+        if len(inodes) == 2 and all(inodes.values()):
+            raise Interrupted(signal.SIGTERM)
 
-    pids: list[int] = []
-    with (
-        pytest.raises(Enough),
-        processes(setup(tune_max_epochs=1000), Callbacks(lambda n: None, stop), 2, ["cpu"]) as r,
-    ):
-        try:
-            list(r.run([Order(0, 1e-3), Order(1, 1e-3)]))
-        finally:
-            pids = [worker.process.pid or 0 for worker in r._workers if worker is not None]
-    assert len(pids) == 2
-    assert not any(start_time(pid) for pid in pids)
-
-
-def test_the_images_are_in_memory_once() -> None:
-    """Both workers map the very same file, which has no name anywhere."""
-    common = setup(tune_max_epochs=1000)
-    inodes: set[str] = set()
-
-    def look(*_: object) -> None:
-        inodes.update(mapped(worker.process.pid or 0) for worker in runner._workers if worker is not None)
-        seen.append(1)
-        if len(seen) > 6:
-            raise StopIteration
-
-    def mapped(pid: int) -> str:
-        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-        return next((line.split()[4] for line in lines if "memfd:images" in line), "none yet")
-
-    seen: list[int] = []
-    runner: Processes
-    if not hasattr(os, "memfd_create"):
-        pytest.skip("SKIPPED: no memory files on this system")
-    with pytest.raises(RuntimeError), processes(common, Callbacks(lambda n: None, look), 2, ["cpu"]) as runner:
-        list(runner.run([Order(0, 1e-3), Order(1, 1e-3)]))
-    assert len(inodes - {"none yet"}) == 1
+    orders = [Order(0, 1e-3), Order(1, 1e-3)]
+    endless = setup(tune_max_epochs=100_000, patience=100_000)
+    with suppress(Interrupted), processes(endless, Callbacks(lambda n: None, look), 2, ["cpu"]) as runner:
+        list(runner.run(orders))
+    assert len(set(inodes.values())) == 1
+    assert len(inodes) == 2
+    assert not any(start_time(pid) for pid in inodes)
 
 
 # --- the whole job ---
 
-WORKERS = SMALL | {"WORKERS": "2", "MAX_EVALS": "6", "TUNE_STARTUP_TRIALS": "4"}
+WORKERS = SMALL | {"WORKERS": "2", "MAX_EVALS": "5", "TUNE_STARTUP_TRIALS": "3"}
 
 
 def start(directory: Path, **variables: str) -> subprocess.Popen[str]:
@@ -275,69 +238,57 @@ def gone(pids: Sequence[int], seconds: float = 10) -> bool:
 
 
 def test_killed_and_stopped_jobs_end_with_the_bytes_of_an_undisturbed_one(tmp_path: Path) -> None:
-    """The driver killed (no worker outlives it), a worker killed, the job stopped; against a job left alone."""
-    alone = start(tmp_path, OUTPUT="alone")
+    """A worker killed, the driver killed (no worker outlives it), the job stopped; against a job left alone."""
     process = start(tmp_path)
+    wait_for(process, "epoch")
+    os.kill(max(children(process.pid)), signal.SIGKILL)
+    wait_for(process, "worker")
     wait_for(process, "trial")
+    while not list(tmp_path.glob("outputs/run/checkpoint/[01]")):
+        time.sleep(0.01)
     workers = children(process.pid)
-    assert len(workers) >= 2
     process.kill()
     process.wait()
+    assert len(workers) >= 2
     assert gone(workers), "orphans"
 
     process = start(tmp_path)
     wait_for(process, "epoch")
+    workers = children(process.pid)
     process.send_signal(signal.SIGTERM)
     sent = time.monotonic()
-    workers = children(process.pid)
     rest = process.communicate()[0]
     assert process.returncode == 143, rest
     assert time.monotonic() - sent < 10
     assert gone(workers)
 
-    other = start(tmp_path, WORKERS="3")
-    said = other.communicate()[0]
-    assert other.returncode == 78
-    assert "WORKERS was 2 and is 3" in said
-
+    alone = start(tmp_path, OUTPUT="alone")
     process = start(tmp_path, WORKERS="auto")  # rounds of two as it began, though one process runs them
     said = process.communicate()[0]
     assert process.returncode == 0, said
     assert "in rounds of 2" in said
-    assert alone.communicate() and alone.returncode == 0
+    said = alone.communicate()[0]
+    assert alone.returncode == 0, said
     mine, theirs = (comparable(directory_files(tmp_path / place / "run")) for place in ("outputs", "alone"))
     for results in (mine, theirs):
-        results["results.json"].pop("attempt", None)
+        assert results["results.json"]["settings"].pop("RUN_ID")
+    assert len(theirs["trials.csv"]) == 5
     assert mine == theirs
 
 
-def test_a_worker_killed_in_a_job(tmp_path: Path) -> None:
-    process = start(tmp_path, MAX_EVALS="2", TUNE_MAX_EPOCHS="6", PATIENCE="6")
-    wait_for(process, "epoch")
-    os.kill(max(children(process.pid)), signal.SIGKILL)
-    said = process.communicate()[0]
-    assert process.returncode == 0, said
-    events = [json.loads(line)["event"] for line in said.splitlines() if line.startswith("{")]
-    assert "worker" in events
-    inline = start(tmp_path, MAX_EVALS="2", TUNE_MAX_EPOCHS="6", PATIENCE="6", OUTPUT="alone", WORKERS="1")
-    assert inline.communicate() and inline.returncode == 0
-    mine, theirs = (comparable(directory_files(tmp_path / place / "run")) for place in ("outputs", "alone"))
-    assert mine == theirs
+def test_workers_shape_an_adaptive_search_alone() -> None:
+    def kept(**values: object) -> tuple[int, object]:
+        wanted = settings(**values)
+        saved = Saved(Identity({"WORKERS": "2"}, "", {}), 1, Standing())
+        plan = runners.plan(wanted, device.choose("cpu", "fp32"))
+        return pipeline.workers_a_round(wanted, plan, saved), wanted.shaping().get("WORKERS")
+
+    assert kept(max_evals=30) == (2, None), "as the run began"
+    assert kept(max_evals=30, workers="3") == (3, "3"), "another run"
+    assert kept(max_evals=20, workers="3") == (3, None), "random draws: the same run on any number"
 
 
-def test_threads_are_those_of_the_run() -> None:
-    """What a trial's sums are split by is the job's choice, whatever a worker would choose."""
-    common = setup(report_threads)
-    with processes(common, quiet(), 2, ["cpu"]) as runner, pytest.raises(RuntimeError, match=r"threads: 1\b"):
-        list(runner.run([Order(0, 1e-3)]))
-
-
-def report_threads() -> nn.Module:
-    raise RuntimeError(f"threads: {torch.get_num_threads()}")
-
-
-def test_wrong_numbers_of_workers(tiny: Job) -> None:
-    done = tiny(WORKERS="0")
+def test_wrong_numbers_of_workers(job: Job) -> None:
+    done = job(WORKERS="0")
     assert done.returncode == 78
     assert "WORKERS=0: choose auto or a whole number from 1 to 9999" in done.stdout
-    assert TINY["DEVICE"] == "cpu"
