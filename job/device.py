@@ -51,7 +51,16 @@ class Compute:
 
     def arithmetic(self) -> dict[str, Any]:
         """What the bits of a result depend on beside settings and data."""
-        return {"device": self.device.type, "precision": self.precision, "threads": torch.get_num_threads()}
+        return {"device": self.device.type, "precision": self.precision, "threads": self.threads}
+
+    @property
+    def threads(self) -> int:
+        """The CPU threads of this process's arithmetic."""
+        return torch.get_num_threads()
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
 
     def describe(self) -> str:
         return f"{self.device} ({self.hardware}, {self.precision})"

@@ -71,24 +71,24 @@ def work(settings: Settings, store: ArtifactStore, status: Status, progress: Pro
     compute = device.choose(settings.device, settings.precision, saved.identity.arithmetic if saved else None)
     status.tell("data")
     dataset = load_data(settings, progress)
-    plan = runners.plan(settings, compute)
-    rounds_of = workers_a_round(settings, plan, saved)
-    shaping = settings.shaping() | ({"WORKERS": str(rounds_of)} if settings.adapts and rounds_of > 1 else {})
-    identity = checkpoint.Identity(shaping, dataset.sha256, compute.arithmetic())
-    if saved is not None:
-        checkpoint.check(saved, identity, store.uri)
-    standing = saved.standing if saved else Standing()
-    announce(settings, store, compute, dataset, status, standing)
-    builder = build.builder(settings.model, len(dataset.classes), settings.pretrained_weights)
-    on_device = dataset.to(compute.device)
+    with runners.planned(settings, compute, progress.check) as plan:
+        rounds_of = workers_a_round(settings, plan, saved)
+        shaping = settings.shaping() | ({"WORKERS": str(rounds_of)} if settings.adapts and rounds_of > 1 else {})
+        identity = checkpoint.Identity(shaping, dataset.sha256, compute.arithmetic())
+        if saved is not None:
+            checkpoint.check(saved, identity, store.uri)
+        standing = saved.standing if saved else Standing()
+        announce(settings, store, compute, dataset, status, standing)
+        builder = build.builder(settings.model, len(dataset.classes), settings.pretrained_weights)
+        on_device = dataset.to(compute.device)
 
-    with Keeper(store, identity, saved.sequence if saved else 0, partial(tell_standing, status)) as keeper:
-        status.tell("tune" if settings.learning_rate is None else "train")
-        trials = search(settings, builder, on_device, compute, progress, keeper, standing, plan, rounds_of)
-        recipe = choose_recipe(settings, trials)
-        status.tell("train")
-        fitted = fit(settings, recipe, builder, on_device, compute, progress, keeper, standing, trials)
-        keeper.flush()
+        with Keeper(store, identity, saved.sequence if saved else 0, partial(tell_standing, status)) as keeper:
+            status.tell("tune" if settings.learning_rate is None else "train")
+            trials = search(settings, builder, on_device, compute, progress, keeper, standing, plan, rounds_of)
+            recipe = choose_recipe(settings, trials)
+            status.tell("train")
+            fitted = fit(settings, recipe, builder, on_device, compute, progress, keeper, standing, trials)
+            keeper.flush()
     progress.close()
 
     status.tell("report")

@@ -126,6 +126,9 @@ class Settings(BaseSettings):
         "trials at the same time: a number, or `auto` (one per visible GPU, 1 on a CPU); "
         "it shapes the result only where `MAX_EVALS` exceeds `TUNE_STARTUP_TRIALS`",
     )
+    ray_address: str | None = variable(
+        "Machine", None, "a Ray cluster that runs the trials: `auto`, `host:port` or `ray://host:port`"
+    )
 
     output: str = variable(
         "Output",
@@ -201,6 +204,17 @@ class Settings(BaseSettings):
     def _workers_number(cls, value: str) -> str:
         if value != "auto" and not re.fullmatch(r"[1-9]\d{0,3}", value):
             raise ValueError("choose auto or a whole number from 1 to 9999" + did_you_mean(value, ("auto",)))
+        return value
+
+    @field_validator("ray_address")
+    @classmethod
+    def _ray_cluster(cls, value: str | None) -> str | None:
+        if (
+            value is not None
+            and value != "auto"
+            and not re.fullmatch(r"(ray://)?(\[[^\]]+\]|[^\s:/@]+):\d{1,5}", value)
+        ):
+            raise ValueError("choose auto, host:port or ray://host:port" + did_you_mean(value, ("auto",)))
         return value
 
     @field_validator("output")

@@ -280,8 +280,8 @@ def test_workers_shape_an_adaptive_search_alone() -> None:
     def kept(**values: object) -> tuple[int, object]:
         wanted = settings(**values)
         saved = Saved(Identity({"WORKERS": "2"}, "", {}), 1, Standing())
-        plan = runners.plan(wanted, device.choose("cpu", "fp32"))
-        return pipeline.workers_a_round(wanted, plan, saved), wanted.shaping().get("WORKERS")
+        with runners.planned(wanted, device.choose("cpu", "fp32"), lambda: None) as plan:
+            return pipeline.workers_a_round(wanted, plan, saved), wanted.shaping().get("WORKERS")
 
     assert kept(max_evals=30) == (2, None), "as the run began"
     assert kept(max_evals=30, workers="3") == (3, "3"), "another run"

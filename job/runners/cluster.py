@@ -1,4 +1,4 @@
-"""Trials as tasks on a Ray cluster, which places them, runs them again where a node dies, and tells what became of them.
+"""Trials as Ray tasks: Ray places them, runs them again where a node dies, and tells what became of them.
 
 The only importer of ray, an optional extra (`requirements-ray.in`). Source: https://docs.ray.io/en/latest/ray-core/.
 """
@@ -6,7 +6,6 @@ The only importer of ray, an optional extra (`requirements-ray.in`). Source: htt
 from __future__ import annotations
 
 import importlib.util
-import os
 import pickle
 import re
 import socket
@@ -23,6 +22,7 @@ import torch
 
 from job import device
 from job.data import Split
+from job.device import Compute
 from job.errors import Fault, TemporaryFault
 from job.logs import event
 from job.results import Trial
@@ -32,7 +32,6 @@ CONNECT_SECONDS = 60.0  # a cluster that has not answered by then counts as not 
 PORT_SECONDS = 10.0
 LOOK_SECONDS = 0.2  # between two looks at signals while waiting for trials
 RETRIES = 5  # of a trial whose node or worker dies; spot nodes may go several times
-IN_FLIGHT = 1_000  # tasks that Ray holds at most, so that the driver's memory stays bounded
 
 
 def check_installed() -> None:
@@ -107,18 +106,26 @@ def knock(address: str) -> None:
         raise not_reachable(address, error.strerror or str(error)) from error
 
 
-def slots(threads: int, gpu: bool, share: float = 1.0) -> int:
-    """How many trials the cluster can run at the same time as it is now; an autoscaling one may grow."""
+def needs(compute: Compute) -> dict[str, float]:
+    """What a trial takes of a node: a GPU, or as many CPUs as the run's trials have threads."""
+    if compute.on_gpu:
+        return {"num_gpus": 1, "num_cpus": 1}
+    return {"num_gpus": 0, "num_cpus": compute.threads}
+
+
+def slots(compute: Compute) -> int:
+    """How many trials the cluster has room for as it is now; an autoscaling one may grow."""
     import ray
 
-    resources = ray.cluster_resources()
-    there = resources.get("GPU", 0.0) / share if gpu else resources.get("CPU", 0.0) / threads
-    return max(1, int(there))
+    there, needed = ray.cluster_resources(), needs(compute)
+    of = ("GPU", "num_gpus") if compute.on_gpu else ("CPU", "num_cpus")
+    return max(1, int(there.get(of[0], 0.0) / needed[of[1]]))
 
 
 @contextmanager
-def tasks(setup: Setup, callbacks: Callbacks) -> Iterator[Tasks]:
-    runner = Tasks(setup, callbacks)
+def tasks(setup: Setup, callbacks: Callbacks, at_once: int) -> Iterator[Tasks]:
+    """Up to `at_once` trials are handed to Ray at the same time, which places them as there is room."""
+    runner = Tasks(setup, callbacks, at_once)
     try:
         yield runner
     finally:
@@ -128,35 +135,27 @@ def tasks(setup: Setup, callbacks: Callbacks) -> Iterator[Tasks]:
 class Tasks:
     """The trials of one search as Ray tasks. See `job.runners.Runner`. Needs `connected`."""
 
-    def __init__(self, setup: Setup, callbacks: Callbacks) -> None:
+    def __init__(self, setup: Setup, callbacks: Callbacks, at_once: int) -> None:
         import ray
 
+        self._at_once = at_once
         self._callbacks = callbacks
         self._open: dict[Any, Order] = {}
         splits = [
-            tensor.cpu().numpy()
-            for split in (setup.train, setup.validation)
-            for tensor in (split.images, split.labels)
+            tensor.cpu().numpy() for split in (setup.train, setup.validation) for tensor in (split.images, split.labels)
         ]
         nothing = Split(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
         # In the object store: it goes to each node once, and all workers of a node read the same copy.
         self._images = ray.put(splits)
         self._common = ray.put(pickle.dumps(replace(setup, train=nothing, validation=nothing)))
-        compute = setup.compute
-        on_gpu = compute.device.type != "cpu"
-        self._task = ray.remote(
-            num_gpus=1 if on_gpu else 0,
-            num_cpus=1 if on_gpu else compute.arithmetic()["threads"],
-            max_retries=RETRIES,
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(compute.arithmetic()["threads"])}},
-        )(on_a_worker)
+        self._task = ray.remote(max_retries=RETRIES, **needs(setup.compute))(on_a_worker)
 
     def run(self, orders: Sequence[Order]) -> Iterator[Trial]:
         import ray
 
         waiting = list(orders)[::-1]
         while waiting or self._open:
-            while waiting and len(self._open) < IN_FLIGHT:
+            while waiting and len(self._open) < self._at_once:
                 order = waiting.pop()
                 self._open[self._task.remote(self._images, self._common, pickle.dumps(order))] = order
             self._callbacks.on_batch(0)
@@ -207,8 +206,3 @@ def on_a_worker(images: Sequence[Any], common: bytes, ordered: bytes) -> bytes:
     setup = replace(setup, compute=compute, train=Split(parts[0], parts[1]), validation=Split(parts[2], parts[3]))
     silent = Callbacks(on_batch=lambda count: None, on_epoch=lambda number, rate, history, learner: None)
     return pickle.dumps(run_trial(setup, pickle.loads(ordered), silent))
-
-
-def node() -> str:
-    """Where this process runs, for logs."""
-    return f"{socket.gethostname()}, process {os.getpid()}"
