@@ -45,8 +45,7 @@ def ray_start(*arguments: str) -> subprocess.Popen[bytes]:
     """A node with one CPU, in a process group of its own, so that all of it can be killed at once."""
     ray = str(Path(sys.executable).with_name("ray"))
     return subprocess.Popen(
-        [ray, "start", *arguments, "--num-cpus=1", "--num-gpus=0", "--disable-usage-stats", "--block"]
-        + ["--object-store-memory=100000000"],
+        [ray, "start", *arguments, "--num-cpus=1", "--num-gpus=0", "--disable-usage-stats", "--block"],
         env=bare_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
