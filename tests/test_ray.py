@@ -65,6 +65,15 @@ def nodes_alive() -> int:
     return int(done.stdout.split()[-1]) if done.returncode == 0 else 0
 
 
+def join() -> subprocess.Popen[bytes]:
+    """The second node, once it is there."""
+    node = ray_start(f"--address={HEAD}", "--node-ip-address=127.0.0.3")
+    deadline = time.monotonic() + 60
+    while nodes_alive() != 2:
+        assert time.monotonic() < deadline, "the cluster did not come up"
+    return node
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as scratch:
@@ -72,12 +81,9 @@ def cluster() -> Iterator[Cluster]:
         place = (f"--node-ip-address={host}", f"--port={port}", f"--temp-dir={scratch}")
         head = ray_start("--head", *place, "--include-dashboard=false")
         time.sleep(4)
-        node = ray_start(f"--address={HEAD}", "--node-ip-address=127.0.0.3")
-        deadline = time.monotonic() + 60
-        while nodes_alive() != 2:
-            assert time.monotonic() < deadline, "the cluster did not come up"
-        yield Cluster(head, node)
-        end(node)
+        running = Cluster(head, join())
+        yield running
+        end(running.node)
         end(head)
 
 
@@ -140,6 +146,23 @@ def test_a_node_killed_in_the_search_changes_nothing(cluster: Cluster, inline: o
     assert process.wait() == 0, log
     assert len(set(ended)) == len(ended) < 20, "no trial that had ended was run again, not even after the kill"
     assert files(tmp_path / "outputs") == inline
+    cluster.node = join()  # for the tests that follow
+
+
+@here
+def test_all_models_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    given = TINY | {"LEARNING_RATE": "0.001", "EPOCHS": "1", "RAY_ADDRESS": HEAD, "OUTPUT": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.run_all", "--runner", "ray", "mlp", "cnn"],
+        env=bare_environment() | given,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {place.parent.name[:3] for place in tmp_path.glob("*/manifest.json")} == {"mlp", "cnn"}
+    assert "== 2 models at once" in done.stdout
+    assert done.stdout.count("finished (exit 0)") == 2
 
 
 @here
