@@ -30,7 +30,7 @@ LINT := .venv-ci/bin
 
 .DEFAULT_GOAL := list
 .PHONY: list install demo run run-all build docker-run k8s kaggle help-variables test check format lint-deploy
-.PHONY: test-container install-ray test-ray bench-scale chaos lock clean
+.PHONY: build-ray test-container install-ray test-ray bench-scale chaos lock clean
 
 list: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ build: ## build the image; TORCH=cpu and TORCH=cu126 choose other wheels, ENGINE
 	$(ENGINE) build -t $(IMAGE) --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg TORCH=$(TORCH) \
 	  --build-arg VERSION=$(VERSION) \
 	  --build-arg GIT_COMMIT="$$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)" $(BUILD_ARGS) .
+
+build-ray: ## build the image for rayjob.yaml on top of `make build`'s: the same with Ray
+	$(ENGINE) build -t $(IMAGE)-ray -f deploy/kubernetes/ray.Dockerfile --build-arg IMAGE=$(IMAGE) .
 
 docker-run: ## run the image with the variables given, e.g. make docker-run MODEL=vit; results in outputs/
 	@$(PYTHON) -m deploy.container --engine $(ENGINE) --gpus $(GPUS) $(IMAGE) -- $(RUN_ARGS)

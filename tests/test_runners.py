@@ -26,8 +26,8 @@ from job.runners import Plan
 from job.runners.processes import DEATHS, processes
 from job.runners.trial import Callbacks, Order, Setup
 from job.settings import Settings
-from tests.chaos import SMALL, comparable, directory_files
-from tests.conftest import Job, bare_environment
+from tests.chaos import comparable, directory_files
+from tests.conftest import TINY, Job, bare_environment
 from tests.odd_models import broken, hungry, stubborn
 from tests.test_tune import some_images
 
@@ -70,7 +70,7 @@ def test_rounds_after_the_start_up() -> None:
 
 def test_workers_give_the_records_of_one_process() -> None:
     """Start-up and adaptive trials; the latter in rounds of two in both."""
-    common = setup(max_evals=7, tune_startup_trials=4)
+    common = setup(max_evals=5, tune_startup_trials=2)
     told: list[tuple[int, int, Learner | None]] = []
     callbacks = Callbacks(
         on_batch=lambda images: None,
@@ -78,7 +78,7 @@ def test_workers_give_the_records_of_one_process() -> None:
     )
     inline, side_by_side = search(common, 1, rounds_of=2), search(common, 2, callbacks)
     assert without_clock(side_by_side) == without_clock(inline)
-    assert sorted(told, key=lambda item: item[:2]) == [(n, e, None) for n in range(7) for e in (1, 2)]
+    assert sorted(told, key=lambda item: item[:2]) == [(n, e, None) for n in range(5) for e in (1, 2)]
 
 
 class Backwards:
@@ -192,7 +192,15 @@ def test_leaving_ends_the_workers_which_shared_one_copy_of_the_images() -> None:
 
 # --- the whole job ---
 
-WORKERS = SMALL | {"WORKERS": "2", "MAX_EVALS": "5", "TUNE_STARTUP_TRIALS": "3"}
+WORKERS = TINY | {
+    "WORKERS": "2",
+    "MAX_EVALS": "6",
+    "TUNE_STARTUP_TRIALS": "4",
+    "TUNE_MAX_EPOCHS": "8",
+    "DATA_LIMIT": "2000",
+    "RUN_ID": "run",
+    "LOG_FORMAT": "json",
+}
 
 
 def start(directory: Path, **variables: str) -> subprocess.Popen[str]:
@@ -272,7 +280,7 @@ def test_killed_and_stopped_jobs_end_with_the_bytes_of_an_undisturbed_one(tmp_pa
     mine, theirs = (comparable(directory_files(tmp_path / place / "run")) for place in ("outputs", "alone"))
     for results in (mine, theirs):
         assert results["results.json"]["settings"].pop("RUN_ID")
-    assert len(theirs["trials.csv"]) == 5
+    assert len(theirs["trials.csv"]) == 6
     assert mine == theirs
 
 
