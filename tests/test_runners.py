@@ -213,16 +213,16 @@ def start(directory: Path, **variables: str) -> subprocess.Popen[str]:
     )
 
 
-def children(pid: int) -> list[int]:
-    """The processes whose parent this one is (proc(5), field 4 of stat)."""
+def worker_processes(pid: int) -> list[int]:
+    """The workers among the children of this process (proc(5), field 4 of stat); they have begun to run Python."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = stat.read_text().rpartition(")")[2].split()
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"spawn_main" in stat.with_name("cmdline").read_bytes():
+                found.append(int(stat.parent.name))
         except OSError:
             continue
-        if int(fields[1]) == pid:
-            found.append(int(stat.parent.name))
     return found
 
 
@@ -249,20 +249,21 @@ def test_killed_and_stopped_jobs_end_with_the_bytes_of_an_undisturbed_one(tmp_pa
     """A worker killed, the driver killed (no worker outlives it), the job stopped; against a job left alone."""
     process = start(tmp_path)
     wait_for(process, "epoch")
-    os.kill(max(children(process.pid)), signal.SIGKILL)
+    os.kill(worker_processes(process.pid)[0], signal.SIGKILL)
     wait_for(process, "worker")
     wait_for(process, "trial")
     while not list(tmp_path.glob("outputs/run/checkpoint/[01]")):
+        assert process.poll() is None, "it ended before it was killed"
         time.sleep(0.01)
-    workers = children(process.pid)
+    workers = worker_processes(process.pid)
     process.kill()
     process.wait()
-    assert len(workers) >= 2
+    assert workers
     assert gone(workers), "orphans"
 
     process = start(tmp_path)
     wait_for(process, "epoch")
-    workers = children(process.pid)
+    workers = worker_processes(process.pid)
     process.send_signal(signal.SIGTERM)
     sent = time.monotonic()
     rest = process.communicate()[0]
