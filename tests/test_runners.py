@@ -27,7 +27,7 @@ from job.runners.processes import DEATHS, processes
 from job.runners.trial import Callbacks, Order, Setup
 from job.settings import Settings
 from tests.chaos import comparable, directory_files
-from tests.conftest import TINY, Job, bare_environment
+from tests.conftest import TINY, bare_environment
 from tests.odd_models import broken, hungry, stubborn
 from tests.test_tune import some_images
 
@@ -295,9 +295,3 @@ def test_workers_shape_an_adaptive_search_alone() -> None:
     assert kept(max_evals=30) == (2, None), "as the run began"
     assert kept(max_evals=30, workers="3") == (3, "3"), "another run"
     assert kept(max_evals=20, workers="3") == (3, None), "random draws: the same run on any number"
-
-
-def test_wrong_numbers_of_workers(job: Job) -> None:
-    done = job(WORKERS="0")
-    assert done.returncode == 78
-    assert "WORKERS=0: choose auto or a whole number from 1 to 9999" in done.stdout
