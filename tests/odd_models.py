@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from job import models
 
-
-def stubborn(spare: Path | None = None) -> nn.Module:
-    """Kills its process: always, or until the file `spare` is there."""
-    if spare is None or not spare.exists():
-        if spare is not None:
-            spare.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return models.find("mlp").build(10)
+def stubborn() -> nn.Module:
+    """Kills its process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("dead processes do not get here")
 
 
 def hungry() -> nn.Module:

@@ -138,12 +138,6 @@ def test_a_trial_that_one_process_began_goes_on_in_another() -> None:
 # --- faults ---
 
 
-def test_a_killed_worker_costs_its_own_trial_alone(tmp_path: Path) -> None:
-    common = setup(max_evals=3)
-    killed = setup(partial(stubborn, tmp_path / "spare"), max_evals=3)
-    assert without_clock(search(killed, 2)) == without_clock(search(common, 1))
-
-
 def test_a_trial_that_kills_every_worker_has_failed() -> None:
     common = setup(stubborn, max_evals=1)
     with processes(common, quiet(), 2, ["cpu"]) as runner:
