@@ -30,7 +30,7 @@ LINT := .venv-ci/bin
 
 .DEFAULT_GOAL := list
 .PHONY: list install demo run run-all summary build docker-run k8s kaggle help-variables test test-slow check format
-.PHONY: lint-deploy bench test-container chaos lock clean
+.PHONY: lint-deploy build-ray test-container install-ray test-ray bench bench-scale chaos lock clean
 
 list: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ build: ## build the image; TORCH=cpu and TORCH=cu126 choose other wheels, ENGINE
 	$(ENGINE) build -t $(IMAGE) --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg TORCH=$(TORCH) \
 	  --build-arg VERSION=$(VERSION) \
 	  --build-arg GIT_COMMIT="$$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)" $(BUILD_ARGS) .
+
+build-ray: ## build the image for rayjob.yaml on top of `make build`'s: the same with Ray
+	$(ENGINE) build -t $(IMAGE)-ray -f deploy/kubernetes/ray.Dockerfile --build-arg IMAGE=$(IMAGE) .
 
 docker-run: ## run the image with the variables given, e.g. make docker-run MODEL=vit; results in outputs/
 	@$(PYTHON) -m deploy.container --engine $(ENGINE) --gpus $(GPUS) $(IMAGE) -- $(RUN_ARGS)
@@ -90,6 +93,15 @@ format: $(DEV) ## put the code into its format
 bench: $(READY) ## the job's epoch beside conventional loops and the arithmetic alone, as ratios; about ten minutes
 	$(RUN) -m bench
 
+install-ray: $(READY) ## add Ray to .venv, which RAY_ADDRESS needs
+	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-ray.lock
+
+test-ray: .venv-ray/.ready ## search on a real Ray cluster of two nodes and kill one; in a venv of its own
+	OMP_NUM_THREADS=1 .venv-ray/bin/python -m tests.loopback .venv-ray/bin/python -m pytest -q tests/test_ray.py
+
+bench-scale: $(READY) ## 1,000 simulated trials over 64 workers: overhead, memory, and when a cluster pays
+	$(RUN) -m bench.scale
+
 chaos: $(DEV) ## kill jobs at 100 random moments and compare with an uninterrupted run; about ten minutes
 	$(RUN) -m tests.chaos
 
@@ -106,9 +118,11 @@ lock: $(UV) ## write the locks anew from the requirements*.in
 	  --custom-compile-command "make lock" -o requirements-dev.lock requirements-dev.in
 	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" -o requirements-ci.lock requirements-ci.in
+	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" -o requirements-ray.lock requirements-ray.in
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .venv-ci .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-ci .venv-ray .pytest_cache .mypy_cache .ruff_cache
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed (set PYTHON=)"; exit 1; }
@@ -133,4 +147,11 @@ $(DEV): requirements-dev.lock | $(READY)
 $(LINT)/.ready: requirements-ci.lock | $(UV)
 	$(UV) venv -q --clear --python $(PYTHON) .venv-ci
 	$(UV) pip install -q --python $(LINT)/python --require-hashes -r requirements-ci.lock
+	@touch $@
+
+.venv-ray/.ready: requirements.lock requirements-ray.lock requirements-dev.lock | $(UV)
+	$(UV) venv -q --clear --python $(PYTHON) .venv-ray
+	$(UV) pip install -q --python .venv-ray/bin/python $(INSTALL)
+	$(UV) pip install -q --python .venv-ray/bin/python --require-hashes -r requirements-ray.lock
+	$(UV) pip install -q --python .venv-ray/bin/python --require-hashes -r requirements-dev.lock
 	@touch $@

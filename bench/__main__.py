@@ -88,7 +88,7 @@ def measure(name: str, compute: Compute, rounds: int) -> dict[str, Any]:
             compute.fetch(torch.zeros((), device=compute.device))  # what was queued is done
             seconds[title].append(time.perf_counter() - started)
     medians = {title: median(values) for title, values in seconds.items()}
-    flops = step_flops(name, train, compute)
+    flops_per_image = step_flops(name, train, compute) / contenders.BATCH
     return {
         "train_images": len(train),
         "test_images": len(test),
@@ -98,7 +98,7 @@ def measure(name: str, compute: Compute, rounds: int) -> dict[str, Any]:
         "faster_than": {title: value / medians["job"] for title, value in medians.items()},
         "over_limit": medians["job"] / medians["limit"],
         "images_per_second": len(train) / medians["job"],
-        "flops_share_of_matrix_product": flops * len(train) / contenders.BATCH / medians["job"] / product_flops(compute),
+        "flops_share_of_matrix_product": flops_per_image * len(train) / medians["job"] / product_flops(compute),
         "peak_memory_gib": peak_memory(compute),
         # A default tuning phase runs the same epochs in both loops, on fewer images.
         "tuning_seconds_20_trials_of_10_epochs": {

@@ -1,4 +1,4 @@
-"""The loops that are compared: each prepares itself once and returns a function that runs one epoch with its evaluation.
+"""The loops that are compared: each prepares itself once and returns what runs one epoch with its evaluation.
 
 All of them train the same model on the same images with Adam at the same rate and batch size.
 """

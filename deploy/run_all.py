@@ -1,6 +1,8 @@
-"""Runs every model: one after the other, or one per GPU where there are several. Goes on past one that fails.
+"""Runs every model: one after the other, one per GPU where there are several, or all at once on a Ray cluster.
 
-python -m deploy.run_all [--runner native|docker] [--engine docker|podman] [--image IMAGE] MODEL...
+Goes on past one that fails.
+
+python -m deploy.run_all [--runner native|docker|ray] [--engine docker|podman] [--image IMAGE] MODEL...
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
-from deploy import container, variables
+from deploy import container, run_ray, variables
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def may_use_gpus(environment: Mapping[str, str]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runner", default="native", choices=["native", "docker"])
+    parser.add_argument("--runner", default="native", choices=["native", "docker", "ray"])
     parser.add_argument("--engine", default="docker", choices=["docker", "podman"])
     parser.add_argument("--image", default="image-classification-job")
     parser.add_argument("models", nargs="+")
@@ -128,7 +130,12 @@ def main() -> None:
     runner = Runner(wanted.runner, wanted.engine, wanted.image)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, runner.stop)
-    outcomes = run_all(runner, models, container.gpus_here() if may_use_gpus(os.environ) else [])
+    if wanted.runner == "ray":
+        given = {**variables.given(), **{name: os.environ[name] for name in os.environ if name.startswith("AWS_")}}
+        found = run_ray.run_all(models, given, lambda: bool(runner.stopped_by))
+        outcomes = [Outcome(*outcome) for outcome in found]
+    else:
+        outcomes = run_all(runner, models, container.gpus_here() if may_use_gpus(os.environ) else [])
     print("== all models")
     for outcome in outcomes:
         print(f"  {outcome}")

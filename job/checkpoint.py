@@ -22,7 +22,8 @@ from job.logs import event
 from job.results import Epoch, Score, Trial
 from job.storage import ArtifactStore
 
-FORMAT = 1  # raise it when the state of an older job can no longer be continued with the same result
+FORMAT = 2  # raise it when the state of an older job can no longer be continued with the same result
+READABLE = (1, FORMAT)  # 1 had no gaps among its trials; a job that knows it alone must not read a state with gaps
 MAGIC = b"job checkpoint\n"
 SLOTS = ("checkpoint/0", "checkpoint/1")
 SHARE = 1 / 40  # of the run's time that writing states may take
@@ -34,6 +35,8 @@ START_OVER = "Set FRESH=1 to start over, or another RUN_ID to keep both."
 @dataclass(frozen=True)
 class Standing:
     """How far a run has come: the finished trials, and the epochs of the part that was under way.
+
+    `trials` are in the order of their numbers, of which some may be missing: workers do not end in that order.
 
     `part` is the running trial's number, `final` for the final training, or None between two parts. `learner` is the
     state of model and optimizer after the last epoch in `history` (see `engine.snapshot`), None where there is none.
@@ -96,8 +99,9 @@ def decode(content: bytes) -> Saved:
         raise ValueError("checksum does not hold")
     length = int.from_bytes(body[:8], "big")
     header, tensors = json.loads(body[8 : 8 + length]), body[8 + length :]
-    if header["format"] != FORMAT:
-        raise Fault(f"the saved state has format {header['format']}, this version reads {FORMAT}.", START_OVER)
+    if header["format"] not in READABLE:
+        readable = " and ".join(map(str, READABLE))
+        raise Fault(f"the saved state has format {header['format']}, this version reads {readable}.", START_OVER)
     learner = torch.load(io.BytesIO(tensors), map_location="cpu", weights_only=True) if tensors else None
     standing = Standing(
         trials=tuple(as_trial(trial) for trial in header["trials"]),

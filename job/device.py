@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from job.errors import Fault, TemporaryFault
 
+OUT_OF_MEMORY = "the device's memory was not enough"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -50,7 +51,16 @@ class Compute:
 
     def arithmetic(self) -> dict[str, Any]:
         """What the bits of a result depend on beside settings and data."""
-        return {"device": self.device.type, "precision": self.precision, "threads": torch.get_num_threads()}
+        return {"device": self.device.type, "precision": self.precision, "threads": self.threads}
+
+    @property
+    def threads(self) -> int:
+        """The CPU threads of this process's arithmetic."""
+        return torch.get_num_threads()
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
 
     def describe(self) -> str:
         return f"{self.device} ({self.hardware}, {self.precision})"
@@ -76,6 +86,18 @@ def choose(device: str, precision: str, kept: Mapping[str, Any] | None = None) -
     if kept is not None and kept["precision"] != what and kept["precision"] in native_precisions(where):
         what, reason = kept["precision"], "as this run began"
     return Compute(where, what, reason, hardware(where))
+
+
+def for_trials(name: str, compute: Compute) -> tuple[str, ...]:
+    """The devices that trials may use side by side, as DEVICE would name them: every GPU unless one was named."""
+    if compute.device.type == "cuda" and name in ("auto", "cuda"):
+        return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    return (str(compute.device),)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory was not enough, on a GPU or on a CPU (where torch has no exception of its own for it)."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from job import (
     provenance,
     publish,
     report,
+    runners,
     storage,
     train,
     tune,
@@ -35,6 +38,8 @@ from job.interrupt import Stop
 from job.logs import event
 from job.progress import Progress, Work
 from job.results import Epoch, Recipe, Trial, winner
+from job.runners import Plan
+from job.runners.trial import Callbacks, Setup
 from job.settings import Settings
 from job.status import NAME as STATUS
 from job.status import Status
@@ -83,26 +88,29 @@ def work(settings: Settings, store: ArtifactStore, status: Status, progress: Pro
     compute = device.choose(settings.device, settings.precision, saved.identity.arithmetic if saved else None)
     status.tell("data")
     dataset = load_data(settings, progress)
-    identity = checkpoint.Identity(settings.shaping(), dataset.sha256, compute.arithmetic())
-    if saved is not None:
-        checkpoint.check(saved, identity, store.uri)
-    standing = saved.standing if saved else Standing()
-    announce(settings, store, compute, dataset, status, standing)
-    builder = build.builder(settings.model, len(dataset.classes), settings.pretrained_weights)
-    on_device = dataset.to(compute.device)
+    with runners.planned(settings, compute, progress.check) as plan:
+        rounds_of = workers_a_round(settings, plan, saved)
+        shaping = settings.shaping() | ({"WORKERS": str(rounds_of)} if settings.adapts and rounds_of > 1 else {})
+        identity = checkpoint.Identity(shaping, dataset.sha256, compute.arithmetic())
+        if saved is not None:
+            checkpoint.check(saved, identity, store.uri)
+        standing = saved.standing if saved else Standing()
+        announce(settings, store, compute, dataset, status, standing)
+        builder = build.builder(settings.model, len(dataset.classes), settings.pretrained_weights)
+        on_device = dataset.to(compute.device)
 
-    with Keeper(store, identity, saved.sequence if saved else 0, partial(tell_standing, status)) as keeper:
-        status.tell("tune" if settings.learning_rate is None else "train")
-        trials = search(settings, builder, on_device, compute, progress, keeper, standing)
-        recipe = choose_recipe(settings, trials)
-        status.tell("train")
-        fitted = fit(settings, recipe, builder, on_device, compute, progress, keeper, standing, trials)
-        keeper.flush()
-        evaluation = metrics.evaluate(
-            engine.predict(fitted.model, on_device.test, compute, progress.batch).numpy(),
-            dataset.test.labels.numpy(),
-            dataset.classes,
-        )
+        with Keeper(store, identity, saved.sequence if saved else 0, partial(tell_standing, status)) as keeper:
+            status.tell("tune" if settings.learning_rate is None else "train")
+            trials = search(settings, builder, on_device, compute, progress, keeper, standing, plan, rounds_of)
+            recipe = choose_recipe(settings, trials)
+            status.tell("train")
+            fitted = fit(settings, recipe, builder, on_device, compute, progress, keeper, standing, trials)
+            keeper.flush()
+            evaluation = metrics.evaluate(
+                engine.predict(fitted.model, on_device.test, compute, progress.batch).numpy(),
+                dataset.test.labels.numpy(),
+                dataset.classes,
+            )
     progress.close()
 
     status.tell("report")
@@ -119,7 +127,7 @@ def work(settings: Settings, store: ArtifactStore, status: Status, progress: Pro
         settings=settings.values(),
         sources=settings.sources(),
         data=describe_data(dataset),
-        provenance=provenance.collect(compute),
+        provenance=provenance.collect(compute) | {"workers": {**asdict(plan), "round": rounds_of}},
         evaluation=evaluation,
         thumbnails=dataset.test.images[[mistake.row for mistake in evaluation.mistakes]].numpy(),
     )
@@ -189,7 +197,9 @@ def announce(
         output=store.uri,
     )
     if standing != Standing():
-        part = "the final training" if standing.part == FINAL else f"trial {len(standing.trials) + 1}"
+        numbers = {trial.number for trial in standing.trials}
+        begun = standing.part if isinstance(standing.part, int) else next(n for n in count() if n not in numbers)
+        part = "the final training" if standing.part == FINAL else f"trial {begun + 1}"
         event(
             "resume",
             f"attempt {status.attempt}: going on after {len(standing.trials)} finished trials, "
@@ -200,6 +210,13 @@ def announce(
         )
 
 
+def workers_a_round(settings: Settings, plan: Plan, saved: checkpoint.Saved | None) -> int:
+    """How many trials are suggested at a time after the start-up: WORKERS, or what `auto` meant when the run began."""
+    if saved is not None and settings.workers == "auto":
+        return int(saved.identity.settings.get("WORKERS", 1))
+    return plan.workers
+
+
 def search(
     settings: Settings,
     builder: Callable[[], nn.Module],
@@ -208,11 +225,14 @@ def search(
     progress: Progress,
     keeper: Keeper,
     standing: Standing,
+    plan: Plan,
+    rounds_of: int,
 ) -> list[Trial]:
     """All trials on the tuning subset; none where LEARNING_RATE and EPOCHS are given."""
     tuned = settings.learning_rate is None
     rows, validation_rows = data.tuning_rows(len(dataset.train), settings.tune_percent, settings.seed)
-    paused = paused_at(standing, len(standing.trials))
+    begun = standing.part if isinstance(standing.part, int) else -1
+    paused = paused_at(standing, begun)
     progress.begin(
         Work(
             trials=settings.max_evals if tuned else 0,
@@ -220,6 +240,7 @@ def search(
             trial_images=Work.images(len(rows), len(validation_rows)),
             final_images=Work.images(len(dataset.train), len(dataset.test)),
             final_epochs=settings.epochs,
+            workers=plan.workers,
         ),
         finished=standing.trials,
         running=len(paused.history) if paused else 0,
@@ -231,33 +252,38 @@ def search(
         "tune",
         f"tune: {settings.max_evals} trials of up to {settings.tune_max_epochs} epochs on {len(rows):,} images, "
         f"{len(validation_rows):,} for validation; learning rates are random draws up to trial {random_trials}"
-        + (", then suggested by TPE" if settings.max_evals > random_trials else ""),
+        + (f", then suggested by TPE in rounds of {rounds_of}" if settings.adapts else "")
+        + f"; {plan.describe()}",
         trials=settings.max_evals,
         random_trials=random_trials,
     )
-    finished = list(standing.trials)
+    finished = {trial.number: trial for trial in standing.trials}
 
-    def on_epoch(number: int, rate: float, history: Sequence[Epoch], learner: Learner) -> None:
+    def on_epoch(number: int, rate: float, history: Sequence[Epoch], learner: Learner | None) -> None:
         progress.trial_epoch(number, rate, history[-1], len(rows), len(validation_rows))
-        if keeper.due():
-            keeper.hand_over(Standing(tuple(finished), number, tuple(history), snapshot(learner)))
+        if learner is None:
+            progress.batch(len(rows) + len(validation_rows))
+        elif keeper.due():
+            keeper.hand_over(Standing(in_order(finished), number, tuple(history), snapshot(learner)))
 
-    def on_trial(trials: Sequence[Trial]) -> None:
-        finished.append(trials[-1])
-        keeper.hand_over(Standing(tuple(finished)))
-        progress.trial_done(trials[-1])
-        tell_trial(trials[-1], settings.max_evals)
+    def on_trial(trial: Trial) -> None:
+        finished[trial.number] = trial
+        kept = standing if paused and begun not in finished else Standing()  # what was begun of a trial still waiting
+        keeper.hand_over(replace(kept, trials=in_order(finished)))
+        progress.trial_done(trial)
+        tell_trial(trial, settings.max_evals)
 
-    return tune.search(
-        settings,
-        builder,
-        dataset.train.take(rows),
-        dataset.train.take(validation_rows),
-        compute,
-        tune.Callbacks(on_batch=progress.batch, on_epoch=on_epoch, on_trial=on_trial),
-        finished=standing.trials,
-        paused=paused,
-    )
+    tuning, validation = dataset.train.take(rows), dataset.train.take(validation_rows)
+    setup = Setup(settings, builder, tuning, validation, compute)
+    with runners.open_runner(plan, setup, Callbacks(on_batch=progress.batch, on_epoch=on_epoch)) as runner:
+        return tune.search(
+            settings, runner, rounds_of, on_trial, standing.trials, {begun: paused} if paused is not None else {}
+        )
+
+
+def in_order(trials: dict[int, Trial]) -> tuple[Trial, ...]:
+    """By number, whatever the order in which they ended."""
+    return tuple(trials[number] for number in sorted(trials))
 
 
 def tell_trial(trial: Trial, of: int) -> None:

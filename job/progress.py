@@ -21,13 +21,17 @@ LINE_EVERY_SECONDS = 10.0  # for downloads and decoding, where there is no termi
 
 @dataclass(frozen=True)
 class Work:
-    """The size of a run's parts, in images; an evaluated image counts as a third of a trained one."""
+    """The size of a run's parts, in images; an evaluated image counts as a third of a trained one.
+
+    `workers` is how many trials run at the same time.
+    """
 
     trials: int
     trial_epochs: int
     trial_images: float
     final_images: float
     final_epochs: int | None
+    workers: int = 1
 
     @staticmethod
     def images(train: int, heldout: int) -> float:
@@ -35,8 +39,10 @@ class Work:
         return train + heldout * EVALUATION_COST
 
 
-def remaining(work: Work, finished: Sequence[int], running: int, final_epochs: int | None, final_done: int) -> float:
-    """The images still to go in both phases.
+def remaining(
+    work: Work, finished: Sequence[int], running: int, final_epochs: int | None, final_done: int, workers: int = 1
+) -> float:
+    """The images still to go in both phases; with `workers`, as many as go by in the time that they take.
 
     `finished` holds the epochs each finished trial took, `running` those of the trial under way. What is not known yet
     is assumed: a trial takes as long as the finished ones did on average (before there are any, half of what it may),
@@ -46,7 +52,7 @@ def remaining(work: Work, finished: Sequence[int], running: int, final_epochs: i
     waiting = work.trials - len(finished)
     tuning = max(0.0, max(usual, running + 1) - running) + max(0, waiting - 1) * usual if waiting > 0 else 0.0
     expected = final_epochs or work.final_epochs or max(1.0, usual - 5)
-    return tuning * work.trial_images + max(0.0, expected - final_done) * work.final_images
+    return tuning * work.trial_images / workers + max(0.0, expected - final_done) * work.final_images
 
 
 class Progress:
@@ -151,11 +157,12 @@ class Progress:
 
     def seconds_left(self) -> float:
         """An estimate for the whole job, from the speed so far."""
-        return self._images_left() * self.seconds / self.images if self.images else 0.0
+        workers = self.work.workers if self.work else 1
+        return self._images_left(workers) * self.seconds / self.images if self.images else 0.0
 
-    def _images_left(self) -> float:
+    def _images_left(self, workers: int = 1) -> float:
         assert self.work is not None
-        return remaining(self.work, self.finished, self.running, self.final_epochs, self.final_done)
+        return remaining(self.work, self.finished, self.running, self.final_epochs, self.final_done, workers)
 
     def _measure(self, epoch: Epoch, train_count: int, heldout_count: int) -> None:
         self.images += Work.images(train_count, heldout_count)

@@ -124,6 +124,16 @@ class Settings(BaseSettings):
         "Machine", "auto", "`auto` (the fastest that the chip computes natively), `fp32`, `bf16`, `fp16`", shapes=True
     )
 
+    workers: str = variable(
+        "Machine",
+        "auto",
+        "trials at the same time: a number, or `auto` (one per visible GPU, 1 on a CPU); "
+        "it shapes the result only where `MAX_EVALS` exceeds `TUNE_STARTUP_TRIALS`",
+    )
+    ray_address: str | None = variable(
+        "Machine", None, "a Ray cluster that runs the trials: `auto`, `host:port` or `ray://host:port`"
+    )
+
     output: str = variable(
         "Output",
         "./outputs",
@@ -200,6 +210,24 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("workers")
+    @classmethod
+    def _workers_number(cls, value: str) -> str:
+        if value != "auto" and not re.fullmatch(r"[1-9]\d{0,3}", value):
+            raise ValueError("choose auto or a whole number from 1 to 9999" + did_you_mean(value, ("auto",)))
+        return value
+
+    @field_validator("ray_address")
+    @classmethod
+    def _ray_cluster(cls, value: str | None) -> str | None:
+        if (
+            value is not None
+            and value != "auto"
+            and not re.fullmatch(r"(ray://)?(\[[^\]]+\]|[^\s:/@]+):\d{1,5}", value)
+        ):
+            raise ValueError("choose auto, host:port or ray://host:port" + did_you_mean(value, ("auto",)))
+        return value
+
     @field_validator("output")
     @classmethod
     def _output_place(cls, value: str) -> str:
@@ -226,7 +254,14 @@ class Settings(BaseSettings):
 
     def shaping(self) -> dict[str, Any]:
         """Variable → value of every setting that shapes the result."""
-        return {name: value for name, value in self.values().items() if extra(name)["shapes"]}
+        values = self.values()
+        shaping = {name: value for name, value in values.items() if extra(name)["shapes"]}
+        return shaping | ({"WORKERS": values["WORKERS"]} if self.adapts and self.workers not in ("auto", "1") else {})
+
+    @property
+    def adapts(self) -> bool:
+        """Whether suggestions are made from finished trials: then it matters how many are made at the same time."""
+        return self.learning_rate is None and self.max_evals > self.tune_startup_trials
 
     def values(self) -> dict[str, Any]:
         """Variable → value as JSON, in the order of the documentation; without user and password in addresses."""

@@ -52,7 +52,9 @@ def comparable(files: Mapping[str, bytes]) -> dict[str, Any]:
             content[name] = [{k: v for k, v in row.items() if k not in CLOCK} for row in rows]
         elif name == "results.json":
             results = without_clock(json.loads(raw))
-            results["settings"].pop("OUTPUT")
+            for name_of_place in ("OUTPUT", "WORKERS", "RAY_ADDRESS"):  # where it ran, which must not show
+                results["settings"].pop(name_of_place, None)
+            results["provenance"].pop("workers", None)
             content[name] = results
         elif name == "report.html":
             content[name] = VARIES.sub("", raw.decode())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import container, run_all, variables
+from deploy import container, run_all, run_ray, variables
 from deploy.kubernetes import render
 from deploy.variables import WrongSetting
 from job import models, settings
@@ -124,6 +124,13 @@ def test_several_gpus_share_the_models(capfd: pytest.CaptureFixture[str]) -> Non
     said = capfd.readouterr().out
     assert re.search(r"^\[mlp\] mlp [01]$", said, re.MULTILINE)
     assert {match[1] for match in re.finditer(r"on GPU (\d)", said)} == {"0", "1"}
+
+
+def test_the_gpus_are_shared_so_that_all_models_run_at_once() -> None:
+    assert run_ray.share(8, 5) == 1
+    assert run_ray.share(2, 5) == 0.4
+    assert 3 * run_ray.share(1, 3) <= 1
+    assert run_ray.share(0, 5) == 0
 
 
 def test_run_all_natively(tmp_path: Path) -> None:

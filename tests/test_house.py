@@ -15,12 +15,19 @@ TIERS = (
     {"errors", "logs", "seeds"},
     {"results", "metrics", "interrupt", "storage", "data", "device", "models"},
     {"settings", "report", "checkpoint", "engine", "progress", "build", "provenance", "lock", "status"},
+    {"runners"},
     {"tune", "train", "publish"},
     {"pipeline", "check", "summary", "verify", "predict", "export"},
     {"__main__"},
 )
 TIER = {name: height for height, names in enumerate(TIERS) for name in names}
-ONLY_IMPORTERS = {"hyperopt": "tune", "matplotlib": "report", "boto3": "storage", "pydantic": "settings"}
+ONLY_IMPORTERS = {
+    "hyperopt": "tune",
+    "matplotlib": "report",
+    "boto3": "storage",
+    "pydantic": "settings",
+    "ray": "runners",
+}
 
 
 def house_name(file: Path) -> str:

@@ -15,6 +15,9 @@ from job import device, engine, models, tune
 from job.data import Split, tuning_rows
 from job.errors import Fault
 from job.results import Epoch, Score, Trial, best_epoch, out_of_patience, winner
+from job.runners import trial as trials_of
+from job.runners.inline import Inline
+from job.runners.trial import Callbacks, Order, Setup
 from job.settings import Settings
 
 
@@ -60,7 +63,7 @@ def suggestions(wanted: Settings, count: int) -> list[float]:
     """What is suggested when a trial's loss grows with the distance of its rate from 1e-3."""
     trials: list[Trial] = []
     for number in range(count):
-        rate = tune.suggest(wanted, trials)
+        rate = tune.suggest(wanted, number, trials)
         trials.append(trial(number, rate, [abs(math.log(rate / 1e-3))]))
     return [t.learning_rate for t in trials]
 
@@ -115,21 +118,20 @@ def test_tpe_adapts_after_the_start_up() -> None:
 def test_a_failed_trial_does_not_stop_the_suggestions() -> None:
     wanted = settings(tune_startup_trials=2)
     failed = [trial(n, 0.01, [math.nan], "diverged") for n in range(3)]
-    assert math.exp(-10) <= tune.suggest(wanted, failed) <= math.exp(-4)
+    assert math.exp(-10) <= tune.suggest(wanted, 3, failed) <= math.exp(-4)
 
 
 class Recorder:
-    """The search's callbacks, keeping what they were told."""
+    """The runner's callbacks, keeping what they were told."""
 
     def __init__(self) -> None:
         self.epochs: list[tuple[int, Epoch]] = []
         self.trials: list[Trial] = []
 
-    def callbacks(self) -> tune.Callbacks:
-        return tune.Callbacks(
+    def callbacks(self) -> Callbacks:
+        return Callbacks(
             on_batch=lambda images: None,
             on_epoch=lambda number, rate, history, learner: self.epochs.append((number, history[-1])),
-            on_trial=lambda trials: self.trials.append(trials[-1]),
         )
 
 
@@ -148,13 +150,13 @@ def scripted(monkeypatch: pytest.MonkeyPatch, scripts: Sequence[Sequence[float]]
         for epoch in numbers:
             yield epoch, Score(1.0, 10.0), Score(scripts[number][epoch - 1], 10.0)
 
-    monkeypatch.setattr(tune, "epochs", epochs)
+    monkeypatch.setattr(trials_of, "epochs", epochs)
 
 
 def search(wanted: Settings, recorder: Recorder, finished: Sequence[Trial] = ()) -> list[Trial]:
     compute = device.choose("cpu", "fp32")
-    build = lambda: models.find("mlp").build(10)  # noqa: E731
-    return tune.search(wanted, build, some_images(64), some_images(32), compute, recorder.callbacks(), finished)
+    setup = Setup(wanted, partial(models.find("mlp").build, 10), some_images(64), some_images(32), compute)
+    return tune.search(wanted, Inline(setup, recorder.callbacks()), 1, recorder.trials.append, finished)
 
 
 def test_order_and_early_stopping_follow_a_scripted_loss(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,16 +199,8 @@ def test_a_real_divergence_is_recorded() -> None:
     """Adam at an absurd rate: a real NaN out of real arithmetic."""
     compute = device.choose("cpu", "fp32")
     wanted = settings(tune_max_epochs=3, batch_size=16)
-    done = tune.run_trial(
-        wanted,
-        lambda: models.find("mlp").build(10),
-        some_images(64),
-        some_images(32),
-        compute,
-        Recorder().callbacks(),
-        0,
-        1e38,
-    )
+    setup = Setup(wanted, partial(models.find("mlp").build, 10), some_images(64), some_images(32), compute)
+    done = trials_of.run_trial(setup, Order(0, 1e38), Recorder().callbacks())
     assert "diverged" in done.failure
     assert done.validation_loss == math.inf
 

@@ -1,0 +1,103 @@
+"""One trial: a fresh model at one learning rate, and why it ends. Every runner runs trials with these functions."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from job import device
+from job.data import Split
+from job.device import Compute
+from job.engine import Learner, OnBatch, Paused, epochs, new_learner, restore
+from job.results import Epoch, Trial, out_of_patience
+from job.settings import Settings
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all trials of a search have in common."""
+
+    settings: Settings
+    build: Callable[[], nn.Module]
+    train: Split
+    validation: Split
+    compute: Compute
+
+
+@dataclass(frozen=True)
+class Order:
+    """A trial to be run; `paused` is what an earlier attempt did of it."""
+
+    number: int
+    learning_rate: float
+    paused: Paused | None = None
+
+
+OnEpoch = Callable[[int, float, Sequence[Epoch], "Learner | None"], object]
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What runners tell while they run; each may raise to stop the search there.
+
+    `on_batch` gets a count of images, 0 where a runner only waits. `on_epoch` gets the trial's number, learning rate,
+    epochs so far and learner, which is None where it lives in another process.
+    """
+
+    on_batch: OnBatch
+    on_epoch: OnEpoch
+
+
+def run_trial(setup: Setup, order: Order, callbacks: Callbacks) -> Trial:
+    """Trains until the validation loss has not improved for PATIENCE epochs.
+
+    A loss that is not a number or infinite ends the trial as failed, and so does memory that is not enough.
+    """
+    history: list[Epoch] = []
+    try:
+        train_one(setup, order, callbacks, history)
+    except (RuntimeError, MemoryError) as error:
+        if not device.is_out_of_memory(error):
+            raise
+        return Trial(order.number, order.learning_rate, tuple(history), device.OUT_OF_MEMORY)
+    failure = f"the loss diverged in epoch {len(history)}" if has_diverged(history[-1]) else ""
+    return Trial(order.number, order.learning_rate, tuple(history), failure)
+
+
+def train_one(setup: Setup, order: Order, callbacks: Callbacks, history: list[Epoch]) -> None:
+    """Trains the order's learner; every epoch goes to `history`, so that it outlives a failure."""
+    settings = setup.settings
+    learner = new_learner(setup.build, order.learning_rate, setup.compute, settings.seed, ("trial", order.number))
+    if order.paused is not None:
+        history.extend(order.paused.history)
+        restore(learner, order.paused.learner)
+    started = time.monotonic()
+    last = settings.tune_max_epochs if not is_over(history, settings.patience) else 0
+    for epoch_number, trained, validated in epochs(
+        learner,
+        setup.train,
+        setup.validation,
+        batch_size=settings.batch_size,
+        numbers=range(len(history) + 1, last + 1),
+        on_batch=callbacks.on_batch,
+    ):
+        history.append(Epoch(epoch_number, trained, validated, time.monotonic() - started))
+        callbacks.on_epoch(order.number, order.learning_rate, history, learner)
+        if is_over(history, settings.patience):
+            break
+        started = time.monotonic()
+
+
+def is_over(history: Sequence[Epoch], patience: int) -> bool:
+    """Whether a trial ends here: its loss has diverged, or has not improved for `patience` epochs."""
+    if not history:
+        return False
+    return has_diverged(history[-1]) or out_of_patience([epoch.heldout.loss for epoch in history], patience)
+
+
+def has_diverged(epoch: Epoch) -> bool:
+    return not (math.isfinite(epoch.train.loss) and math.isfinite(epoch.heldout.loss))
