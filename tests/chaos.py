@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from job.report.page import PLACES
 from tests.conftest import bare_environment
 
 # Long enough for several states in tuning and in training, short enough for a hundred kills.
@@ -52,7 +53,7 @@ def comparable(files: Mapping[str, bytes]) -> dict[str, Any]:
             content[name] = [{k: v for k, v in row.items() if k not in CLOCK} for row in rows]
         elif name == "results.json":
             results = without_clock(json.loads(raw))
-            for name_of_place in ("OUTPUT", "WORKERS", "RAY_ADDRESS"):  # where it ran, which must not show
+            for name_of_place in PLACES:  # where it ran, which must not show
                 results["settings"].pop(name_of_place, None)
             results["provenance"].pop("workers", None)
             content[name] = results
