@@ -208,13 +208,15 @@ def main() -> None:
         client.create_bucket(Bucket="chaos")
         aws = s3_fixtures.NOTHING_OF_THIS_MACHINE | s3_fixtures.aws_variables(server.endpoint)
         try:
+            uploaded = attempt({**aws, "OUTPUT": "s3://chaos/twin"}, Path(tempfile.mkdtemp(dir=scratch)))
+            assert uploaded.code == 0, uploaded.output
             for signum, count in ((signal.SIGKILL, kills), (signal.SIGTERM, fewer)):
                 told("a directory", signum, chaos(
                     count, {}, twin, work_seconds, read_directory,
                     output=lambda number, home: "out", seed=arguments.seed, signum=signum,
                 ))  # fmt: skip
                 told("a bucket, each attempt on an empty disk", signum, chaos(
-                    fewer, aws, twin, work_seconds, lambda place, home: bucket_files(client, place),
+                    fewer, aws, twin, uploaded.seconds, lambda place, home: bucket_files(client, place),
                     output=lambda number, home, signum=signum: f"s3://chaos/{signum}-{number}", seed=arguments.seed,
                     signum=signum, empty_disk=True,
                 ))  # fmt: skip
