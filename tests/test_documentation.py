@@ -21,6 +21,10 @@ def test_env_example() -> None:
     assert given == documented()
 
 
+def test_env_example_is_what_print_env_writes(job: Job) -> None:
+    assert job("--print-env").stdout == (ROOT / "env.example").read_text()
+
+
 def test_env_example_is_a_default_run(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = settings.load()
     for line in (ROOT / "env.example").read_text().splitlines():
@@ -33,8 +37,9 @@ def test_env_example_is_a_default_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help(job: Job) -> None:
     done = job("--help")
     assert done.returncode == 0
-    given = dict(re.findall(r"^  ([A-Z_]+)  \(default: (.*?)\)", done.stdout, flags=re.M))
+    given = dict(re.findall(r"^  ([A-Z_]+) = (.*?)  \(default\)$", done.stdout, flags=re.M))
     assert given == {name: default or "none" for name, default in documented().items()}
+    assert len(re.findall(r"; default: ", done.stdout.replace("\n        ", " "))) == len(given)
 
 
 def test_readme_table() -> None:
