@@ -93,7 +93,7 @@ def describe(detail: Mapping[str, Any]) -> str:
     elif kind == "literal_error":
         choices = literal_choices(name)
         rule = f"choose from: {', '.join(choices)}{did_you_mean(given, choices)}"
-    elif kind.startswith(("int_", "float_", "finite_", "bool_")):
+    elif kind.startswith(("int_", "float_", "finite_", "bool_", "greater_", "less_")):
         rule = f"must be {type_of(name)}{bounds(name)}"
     else:
         rule = f"{detail['msg']}{bounds(name)}"

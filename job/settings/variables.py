@@ -157,9 +157,10 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = variable(
         "Output",
         None,
-        "an MLflow server or store that records the run, live; needs `make install-extras`; MLflow's own variables, "
-        "such as `MLFLOW_EXPERIMENT_NAME`, hold as well",
+        "an MLflow server or store that records the run, live; needs `make install-extras`; user, password or token go "
+        "into MLflow's own variables",
     )
+    mlflow_experiment_name: str = variable("Output", "image-classification", "the MLflow experiment that gets the run")
     github_step_summary: Path | None = variable(
         "Output", None, "a file that gets a short Markdown report at the end; GitHub Actions sets it by itself"
     )
