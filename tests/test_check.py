@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def test_a_bucket_that_serves_keeps_nothing(job: Job, bucket: str, owner: Any, s
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Path:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB; 1.7 million parameters need about 80."""
     place = tmp_path / "small"
     place.mkdir()
@@ -147,7 +148,7 @@ def small_disk(tmp_path: Path) -> Path:
 def test_a_disk_with_too_little_room(job: Job, small_disk: Path) -> None:
     names = found(job, 75, OUTPUT=str(small_disk / "out"))
     assert failures(names) == {"disk"}
-    assert re.search(r"OUTPUT: .*small has 2.1 MB free, about 76 MB needed", names["disk"][0]["detail"])
+    assert re.search(r"OUTPUT: .*small has 2.1 MB free, about 76 MB are needed", names["disk"][0]["detail"])
 
     run = job(**TINY, OUTPUT=str(small_disk / "out"))
     assert run.returncode == 75, "a run says so before it trains"
@@ -208,7 +209,8 @@ def test_unreadable_images_are_named_one_by_one(job: Job, tmp_path: Path) -> Non
     (root / "test" / "dog" / "3.png").write_bytes(b"")
     names = found(job, 78, DATASET="folder", DATA_DIR=str(root), DATA_LIMIT="")
     assert names["data"][0]["detail"].endswith(
-        "2 classes, 12 training and 12 test images; smallest class cat (6); all 24 images were decoded, 2 cannot be read"
+        "2 classes, 12 training and 12 test images; smallest class cat (6); "
+        "all 24 images were decoded, 2 cannot be read"
     )
     told = " ".join(event["detail"] for event in names["data"][1:])
     assert "cat/0.png cannot be read" in told

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from job import settings
-from tests.conftest import ROOT, Job
+from tests.conftest import ROOT, Job, bare_environment
+from tests.messages import messages
 
 
 def documented() -> dict[str, str]:
@@ -49,3 +54,35 @@ def test_readme_table() -> None:
     }
     meanings = {name: meaning for name, _, meaning in rows}
     assert meanings == {name.upper(): field.description for name, field in settings.variables().items()}
+
+
+def test_every_message_is_explained() -> None:
+    """docs/troubleshooting.md has a row for each message in the code, with cause and remedy, and no row for others."""
+    rows = re.findall(r"^\| `([^`]+)` \| (.*) \|$", (ROOT / "docs" / "troubleshooting.md").read_text(), flags=re.M)
+    made = messages()
+    assert len(made) > 70, "the walk finds them"
+    missing = {text: place for text, place in made.items() if text not in dict(rows)}
+    assert not missing, "give each a row in docs/troubleshooting.md"
+    assert set(dict(rows)) <= set(made), "these are not said any more"
+    for text, rest in rows:
+        assert re.search(r"[a-z]{3}", rest), f"{text}: why, and what to do?"
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / page).read_text(), flags=re.M | re.S)
+
+
+@pytest.mark.parametrize("script", blocks("configuration.md"), ids=lambda script: script.split("\n")[-2][:40])
+def test_the_commands_run(script: str, tmp_path: Path) -> None:
+    """Each block as a person would paste it, with `python` meaning this one."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = bare_environment() | {"PATH": path}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_variable_is_explained_in_use() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    assert [name for name in documented() if f"`{name}" not in text] == []

@@ -13,7 +13,6 @@ from job.settings import Settings
 # fp32; and weights.pt.
 BYTES_PER_PARAMETER = 3 * 3 * 4 + 4
 REPORT_BYTES = 8_000_000  # pages, pictures, tables
-REMEDY = "Make room, or name another place"
 
 
 def room_for_output(settings: Settings, parameters: int) -> list[Finding]:
@@ -29,16 +28,14 @@ def room_for_output(settings: Settings, parameters: int) -> list[Finding]:
 def room(variable: str, directory: Path, needed: int) -> Finding:
     """Whether `needed` bytes fit where `directory` is or would be made."""
     place = nearest(directory)
-    try:
-        status = os.statvfs(place)
-    except OSError as error:
-        return failed("disk", TemporaryFault(f"{variable}: {place}: {error.strerror}.", f"{REMEDY} in {variable}."))
+    remedy = f"Make room, or name another place in {variable}."
+    status = os.statvfs(place)
     free = status.f_bavail * status.f_frsize
-    if free < needed or (status.f_files and not status.f_favail):
-        what = (
-            f"{size(free)} free, about {size(needed)} needed" if free < needed else "no room for another file (inodes)"
-        )
-        return failed("disk", TemporaryFault(f"{variable}: {place} has {what}.", f"{REMEDY} in {variable}."))
+    if free < needed:
+        few = f"{variable}: {place} has {size(free)} free, about {size(needed)} are needed."
+        return failed("disk", TemporaryFault(few, remedy))
+    if status.f_files and not status.f_favail:
+        return failed("disk", TemporaryFault(f"{variable}: {place} has no room for another file (inodes).", remedy))
     return ok("disk", f"{variable}: {size(free)} free in {place}, about {size(needed)} needed")
 
 

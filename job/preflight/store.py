@@ -34,9 +34,10 @@ def probe(settings: Settings) -> list[Finding]:
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()
-    if found != content or left is not None:
-        what = "does not come back as it was stored" if found != content else "is still there after it was deleted"
-        raise TemporaryFault(f"{store.uri}/{name} {what}.", "Check the store or disk.")
+    if found != content:
+        raise TemporaryFault(f"{store.uri}/{name} does not come back as it was stored.", "Check the store or disk.")
+    if left is not None:
+        raise TemporaryFault(f"{store.uri}/{name} is still there after it was deleted.", "Check the store or disk.")
     took = f"{1000 * (time.monotonic() - started):.0f} ms"
     return [ok("store", f"{store.uri}: an object was written, read back and deleted in {took}")]
 
