@@ -305,5 +305,5 @@ def test_the_prediction_is_arithmetic() -> None:
     assert predicted.most_tuning == pytest.approx(4 * (50 * trial + 0.5) / 2)
     given = timing.predict(Settings(learning_rate=0.1, epochs=3), counts, speed, workers=1)
     assert (given.tuning, given.training) == (0, pytest.approx(3 * final + 0.5))
-    (said,) = (f for f in timing.findings(Settings(price_per_hour=36), given, speed) if f.name == "cost")
-    assert said.detail.startswith("about 0.34 USD, at most 0.34")
+    (said,) = (f for f in timing.findings(Settings(price_per_hour=720), given, speed) if f.name == "cost")
+    assert said.detail.startswith("about 6.70 USD, at most 6.70")

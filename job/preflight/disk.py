@@ -21,7 +21,7 @@ def room_for_output(settings: Settings, parameters: int) -> list[Finding]:
         return [ok("disk", f"OUTPUT is a bucket: {settings.output} takes no room here")]
     run = Path(settings.output) / settings.run_name
     needed = BYTES_PER_PARAMETER * parameters + REPORT_BYTES
-    there = sum(file.stat().st_size for file in run.glob("*") if file.is_file()) if run.is_dir() else 0
+    there = sum(file.stat().st_size for file in run.rglob("*") if file.is_file()) if run.is_dir() else 0
     return [room("OUTPUT", run, max(0, needed - there))]
 
 

@@ -29,7 +29,7 @@ class TensorBoard:
 
     def _writer(self, part: str) -> Any:
         if part not in self._writers:
-            self._writers[part] = SummaryWriter(str(self._directory / part))  # type: ignore[no-untyped-call]
+            self._writers[part] = SummaryWriter(str(self._directory / part))
         return self._writers[part]
 
     def _curves(self, part: str, epoch: Epoch, heldout: str) -> None:
