@@ -26,39 +26,54 @@ def history(run: Path) -> list[dict[str, float]]:
     return epochs
 
 
-def test_katib_reads_every_epoch(tiny: Job, tmp_path: Path) -> None:
-    done = tiny(LEARNING_RATE="0.001", EPOCHS="3", RUN_ID="run")
-    read = [
-        {name: value for name, value, *_ in re.findall(KATIB, line)}
-        for line in done.stdout.splitlines()
-        if re.search(r"\btest_accuracy\s*=", line)
-    ]
-    expected = history(tmp_path / "outputs" / "run")
-    assert len(read) == len(expected) == 3
-    for line, epoch in zip(read, expected, strict=True):
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run called `run` and what it said."""
+    place = tmp_path_factory.mktemp("recorded")
+    (place / "summary.md").write_text("before\n")
+    variables = TINY | {"RUN_ID": "run", "GITHUB_STEP_SUMMARY": "summary.md"}
+    done = subprocess.run(
+        [sys.executable, "-m", "job"], cwd=place, env=bare_environment() | variables, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place, done.stdout
+
+
+def test_katib_reads_every_epoch(recorded: tuple[Path, str]) -> None:
+    place, said = recorded
+
+    def read(name: str) -> list[dict[str, str]]:
+        lines = [line for line in said.splitlines() if re.search(rf"\b{name}\s*=", line)]
+        return [{name: value for name, value, *_ in re.findall(KATIB, line)} for line in lines]
+
+    final, measured = history(place / "outputs" / "run"), read("test_accuracy")
+    assert len(measured) == len(final) > 0
+    for line, epoch in zip(measured, final, strict=True):
         assert int(line["epoch"]) == epoch["epoch"]
         for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
             value = epoch.get(name, epoch.get(f"{name}_percent"))
             assert float(line[name]) == pytest.approx(value, rel=1e-3)
+    trials = json.loads((place / "outputs" / "run" / "results.json").read_text())["tuning"]["trials"]
+    best = [line for line in read("validation_loss") if "best_epoch" in line]
+    expected = [pytest.approx(trial["validation_loss"], rel=1e-3) for trial in trials]
+    assert [float(line["validation_loss"]) for line in best] == expected
 
 
-def test_both_phases_are_foretold_after_the_first_epoch(tiny: Job) -> None:
-    lines = tiny(MAX_EVALS="3").stdout.splitlines()
+def test_both_phases_are_foretold_after_the_first_epoch(recorded: tuple[Path, str]) -> None:
+    lines = recorded[1].splitlines()
     (place,) = (number for number, line in enumerate(lines) if line.startswith("expected: "))
-    assert re.match(
-        r"expected: search about \d+m\d\ds \(if trials take 2 epochs\), then training \d+m\d\ds", lines[place]
-    )
-    assert lines[place + 1].startswith("tune trial=1/3")
+    clock = r"\d+m\d\ds"
+    assert re.match(rf"expected: search about {clock} \(if trials take 2 epochs\), then training {clock}", lines[place])
+    assert lines[place + 1].startswith("tune trial=1/2")
 
 
-def test_the_log_begins_and_ends_with_all_that_a_person_needs(tiny: Job) -> None:
-    said = tiny(RUN_ID="mine", MODEL="cnn").stdout
+def test_the_log_begins_and_ends_with_all_that_a_person_needs(recorded: tuple[Path, str]) -> None:
+    said = recorded[1]
     head = [line.split()[0] for line in said.splitlines()[:6]]
     assert head == ["run", "model", "data", "device", "precision", "output"]
     assert "precision  fp32: set by PRECISION" in said
-    listed = re.findall(
-        r"^  (\S+\.\w+)  +\w", said[said.index("finished: the files are in outputs/mine") :], flags=re.M
-    )
+    end = said[said.index("finished: the files are in outputs/run") :]
+    listed = re.findall(r"^  (\S+\.\w+)  +\w", end, flags=re.M)
     assert set(listed) == set(documented_files()) - {"status.json"}
 
 
@@ -68,15 +83,16 @@ def documented_files() -> list[str]:
     )
 
 
-def test_a_summary_for_continuous_integration(tiny: Job, tmp_path: Path) -> None:
-    (tmp_path / "summary.md").write_text("before\n")
-    assert tiny(LEARNING_RATE="0.001", EPOCHS="1", GITHUB_STEP_SUMMARY="summary.md", RUN_ID="run").returncode == 0
-    text = (tmp_path / "summary.md").read_text()
-    results = json.loads((tmp_path / "outputs" / "run" / "results.json").read_text())
+def test_a_summary_for_continuous_integration(recorded: tuple[Path, str]) -> None:
+    place, _ = recorded
+    text = (place / "summary.md").read_text()
+    results = json.loads((place / "outputs" / "run" / "results.json").read_text())
     assert text.startswith("before\n### Run `run`\n")
     assert f"| test accuracy | **{results['test']['accuracy_percent']:.2f} %** (95 % interval " in text
 
-    done = tiny(LEARNING_RATE="0.001", EPOCHS="1", GITHUB_STEP_SUMMARY="nowhere/summary.md", FRESH="1")
+
+def test_a_summary_that_cannot_be_written_costs_a_warning(tiny: Job) -> None:
+    done = tiny(LEARNING_RATE="0.001", EPOCHS="1", GITHUB_STEP_SUMMARY="nowhere/summary.md")
     assert done.returncode == 0, "the run is worth more than its summary"
     assert "warning: GITHUB_STEP_SUMMARY: nowhere/summary.md cannot be written" in done.stdout
 
@@ -92,16 +108,15 @@ def test_off_nothing_is_imported() -> None:
 
 
 @pytest.mark.skipif(INSTALLED, reason="the extras are installed here")
-@pytest.mark.parametrize(
-    ("variable", "package"), [("TENSORBOARD_DIR", "tensorboard"), ("MLFLOW_TRACKING_URI", "mlflow")]
-)
-def test_what_is_not_installed_is_told_before_the_work(tiny: Job, variable: str, package: str) -> None:
-    done = tiny(**{variable: "place"})
-    assert done.returncode == 78
-    assert f"{variable} is set, but {package} is not installed." in done.stdout
-    assert "make install-extras" in done.stdout
-    assert "epoch=" not in done.stdout
-    assert f"{variable} is set, but {package} is not installed." in tiny(**{variable: "place", "MODE": "check"}).stdout
+def test_what_is_not_installed_is_told_before_the_work(tiny: Job) -> None:
+    both = {"TENSORBOARD_DIR": "place", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    run, check = tiny(**both), tiny(**both, MODE="check")
+    assert run.returncode == check.returncode == 78
+    assert "TENSORBOARD_DIR is set, but tensorboard is not installed." in run.stdout
+    assert "make install-extras" in run.stdout
+    assert "epoch=" not in run.stdout
+    assert "TENSORBOARD_DIR is set, but tensorboard is not installed." in check.stdout
+    assert "MLFLOW_TRACKING_URI is set, but mlflow is not installed." in check.stdout
 
 
 @here
