@@ -85,4 +85,4 @@ def append(path: Path | None, text: str) -> None:
         with path.open("a") as file:
             file.write(text)
     except OSError as error:
-        event("summary", f"GITHUB_STEP_SUMMARY: {path} cannot be written ({error.strerror})", level="WARNING")
+        event("step_summary", f"GITHUB_STEP_SUMMARY: {path} cannot be written ({error.strerror})", level="WARNING")

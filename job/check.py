@@ -23,6 +23,7 @@ from job.settings import Settings, faults, no_color
 
 T = TypeVar("T")
 COLOURS = {"ok": "32", "warn": "33", "fail": "31", "skip": "2"}  # green, yellow, red, dim (ECMA-48)
+LEVELS = {"warn": "WARNING", "fail": "ERROR"}
 INDENT = 21  # of what was found, after its mark and name
 EVERYTHING_SAID = "Each line above says what to do."
 
@@ -74,8 +75,9 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     """
     wrong = faults()
     shaping = "MODEL DATASET DATA_LIMIT TUNE_PERCENT MAX_EVALS TUNE_MAX_EPOCHS PATIENCE LEARNING_RATE EPOCHS BATCH_SIZE"
-    terminal = settings.log_format == "text" and sys.stdout.isatty()
-    look = Preflight(wrong, show_with(terminal, terminal and not no_color()), stop)
+    terminal = sys.stdout.isatty()
+    show = for_machines if settings.log_format == "json" else for_people(terminal, terminal and not no_color())
+    look = Preflight(wrong, show, stop)
     look.tell(settings_findings(settings, wrong))
     compute = look.look("device", "DEVICE PRECISION", lambda: machine.compute(settings))
     if compute is not None:
@@ -123,7 +125,7 @@ def workers_of(settings: Settings, compute: Compute | None) -> int:
 
 def predict(settings: Settings, compute: Compute, counts: Counts, workers: int, stop: Stop) -> list[Finding]:
     try:
-        speed = timing.measure(settings, compute, counts.classes, stop.check)
+        speed = timing.measure(settings, compute, counts, stop.check)
     except RuntimeError as error:  # whatever the driver or a library meets in the model's first steps
         if is_out_of_memory(error):
             raise
@@ -134,7 +136,7 @@ def predict(settings: Settings, compute: Compute, counts: Counts, workers: int, 
     return timing.findings(settings, timing.predict(settings, counts, speed, workers), speed)
 
 
-def show_with(terminal: bool, colours: bool) -> Callable[[Finding], None]:
+def for_people(terminal: bool, colours: bool) -> Callable[[Finding], None]:
     """A function that shows a finding: wrapped to the width of a terminal, and green or red where it takes colours."""
     width = max(60, shutil.get_terminal_size().columns) if terminal else sys.maxsize
 
@@ -145,10 +147,16 @@ def show_with(terminal: bool, colours: bool) -> Callable[[Finding], None]:
         texts = [*finding.detail.splitlines(), *finding.remedy.splitlines()]
         lines = [line for text in texts for line in textwrap.wrap(text, width - INDENT)]
         head = f"{mark}  {finding.name:<{INDENT - 8}}  "
-        fields = asdict(finding)
-        event("check", head + f"\n{' ' * INDENT}".join(lines), check=fields.pop("name"), **fields)
+        event("check", head + f"\n{' ' * INDENT}".join(lines))
 
     return show
+
+
+def for_machines(finding: Finding) -> None:
+    """A finding as an event with fields of its own, at the level that its result deserves."""
+    fields = asdict(finding)
+    level = LEVELS.get(finding.result, "INFO")
+    event("check", f"{finding.name}: {finding.detail}", level=level, check=fields.pop("name"), **fields)
 
 
 def conclude(found: list[Finding]) -> None:

@@ -52,7 +52,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     def run(code: int, **variables: str) -> dict[str, list[dict[str, Any]]]:
         with monkeypatch.context() as patch:
             patch.chdir(tmp_path)
-            for name, value in (TINY | {"MODE": "check"} | variables).items():
+            for name, value in (TINY | {"MODE": "check", "LOG_FORMAT": "json"} | variables).items():
                 patch.setenv(name, value)
             patch.setattr(timing, "ENOUGH_SECONDS", 0.01)
             patch.setattr(timing, "MOST_STEPS", 2)
@@ -286,6 +286,7 @@ def test_where_the_run_stands(job: Job, check: Check, tmp_path: Path) -> None:
 def test_what_cannot_be_mended_by_a_retry_comes_first(check: Check) -> None:
     names = check(78, DATASET="cifar10", DATA_URL="http://127.0.0.1:9/a", DEVICE="cuda")
     assert {name: names[name][0]["exit_code"] for name in failures(names)} == {"data": 75, "device": 78}
+    assert [names[name][0]["level"] for name in ("device", "data", "store")] == ["error", "error", "info"]
 
 
 # --- what a container allows, from files as the kernel has them ---
