@@ -57,6 +57,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
             patch.setattr(timing, "ENOUGH_SECONDS", 0.01)
             patch.setattr(timing, "MOST_STEPS", 2)
             patch.setattr(logs.LOGGER, "handlers", [caplog.handler])
+            patch.setattr(logs.LOGGER, "propagate", False)
             caplog.clear()
             caplog.set_level("INFO", logs.LOGGER.name)
             ended = 0
