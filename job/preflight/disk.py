@@ -21,7 +21,7 @@ def room_for_output(settings: Settings, parameters: int) -> list[Finding]:
         return [ok("disk", f"OUTPUT is a bucket: {settings.output} takes no room here")]
     run = Path(settings.output) / settings.run_name
     needed = BYTES_PER_PARAMETER * parameters + REPORT_BYTES
-    there = sum(file.stat().st_size for file in run.rglob("*") if file.is_file()) if run.is_dir() else 0
+    there = sum(file.stat().st_size for file in run.rglob("*") if file.is_file()) if os.access(run, os.R_OK) else 0
     return [room("OUTPUT", run, max(0, needed - there))]
 
 
@@ -40,5 +40,6 @@ def room(variable: str, directory: Path, needed: int) -> Finding:
 
 
 def nearest(directory: Path) -> Path:
-    """The directory itself, or the nearest of its parents that is there."""
-    return next(place for place in (directory.absolute(), *directory.absolute().parents) if place.is_dir())
+    """The directory itself, or the nearest of its parents that is there and that this user may enter."""
+    places = (directory.absolute(), *directory.absolute().parents)
+    return next(place for place in places if os.access(place, os.X_OK) and place.is_dir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import uuid
 from contextlib import suppress
@@ -47,7 +48,7 @@ def folders_to_be_made(settings: Settings) -> list[Path]:
     if "://" in settings.output:
         return []
     run = (Path(settings.output) / settings.run_name).absolute()
-    return [place for place in (run, *run.parents) if not place.exists()]
+    return [place for place in (run, *run.parents) if not os.access(place, os.F_OK)]
 
 
 def standing(settings: Settings) -> list[Finding]:

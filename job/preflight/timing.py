@@ -133,7 +133,7 @@ def predict(settings: Settings, counts: Counts, speed: Speed, workers: int) -> P
         training(final),
         tuning(settings.tune_max_epochs),
         training(settings.tune_max_epochs),
-        f"if the best epoch is the {final}th, as it often is: {usual} epochs a trial, {final} in the training",
+        f"if epoch {final} is the best, which is usual: {usual} epochs a trial, {final} in the training",
     )
 
 
