@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pty
@@ -272,6 +273,14 @@ def test_weights_that_are_not_there(check: Check, tmp_path: Path) -> None:
     assert (
         "cannot be read as weights" in check(78, **pretrained, PRETRAINED_WEIGHTS="broken.pth")["weights"][0]["detail"]
     )
+
+
+def test_packages_that_are_asked_for(check: Check) -> None:
+    wanted = {"TENSORBOARD_DIR": "tensorboard", "MLFLOW_TRACKING_URI": "mlflow", "RAY_ADDRESS": "ray"}
+    missing = {name for name, package in wanted.items() if importlib.util.find_spec(package) is None}
+    names = check(78 if missing else 0, **dict.fromkeys(wanted, "auto"))
+    assert {event["detail"].split()[0] for event in names["extras"] if event["result"] == "fail"} == missing
+    assert len(names["extras"]) == 3
 
 
 def test_where_the_run_stands(job: Job, check: Check, tmp_path: Path) -> None:
