@@ -29,8 +29,8 @@ DEV := $(VENV)/.ready-dev
 LINT := .venv-ci/bin
 
 .DEFAULT_GOAL := list
-.PHONY: list install demo run run-all summary build docker-run k8s kaggle help-variables test test-slow check format
-.PHONY: lint-deploy build-ray test-container install-ray test-ray bench bench-scale chaos lock clean
+.PHONY: list install demo run run-all preflight summary build docker-run k8s kaggle help-variables test test-slow check format
+.PHONY: lint-deploy build-ray test-container install-ray test-ray install-extras test-extras bench bench-scale chaos lock clean
 
 list: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ else
 run-all: $(READY)
 	@$(RUN) -m deploy.run_all --runner $(RUNNER) $(MODELS)
 endif
+
+preflight: $(READY) ## look before you run: settings, GPU, data, store, disk, and how long it would take
+	@MODE=check $(RUN) -m job
 
 summary: $(READY) ## all finished runs below OUTPUT side by side: summary.html, .txt, .csv
 	MODE=summary $(RUN) -m job
@@ -99,6 +102,12 @@ install-ray: $(READY) ## add Ray to .venv, which RAY_ADDRESS needs
 test-ray: .venv-ray/.ready ## search on a real Ray cluster of two nodes and kill one; in a venv of its own
 	OMP_NUM_THREADS=1 .venv-ray/bin/python -m tests.loopback .venv-ray/bin/python -m pytest -q tests/test_ray.py
 
+install-extras: $(READY) ## add TensorBoard and MLflow to .venv, for TENSORBOARD_DIR and MLFLOW_TRACKING_URI
+	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-extras.lock
+
+test-extras: .venv-extras/.ready ## runs recorded by TensorBoard and MLflow and read back; in a venv of its own
+	OMP_NUM_THREADS=1 .venv-extras/bin/python -m pytest -q tests/test_tracking.py
+
 bench-scale: $(READY) ## 1,000 simulated trials over 64 workers: overhead, memory, and when a cluster pays
 	$(RUN) -m bench.scale
 
@@ -120,9 +129,11 @@ lock: $(UV) ## write the locks anew from the requirements*.in
 	  --custom-compile-command "make lock" -o requirements-ci.lock requirements-ci.in
 	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" -o requirements-ray.lock requirements-ray.in
+	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" -o requirements-extras.lock requirements-extras.in
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .venv-ci .venv-ray .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-ci .venv-ray .venv-extras .pytest_cache .mypy_cache .ruff_cache
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed (set PYTHON=)"; exit 1; }
@@ -154,4 +165,11 @@ $(LINT)/.ready: requirements-ci.lock | $(UV)
 	$(UV) pip install -q --python .venv-ray/bin/python $(INSTALL)
 	$(UV) pip install -q --python .venv-ray/bin/python --require-hashes -r requirements-ray.lock
 	$(UV) pip install -q --python .venv-ray/bin/python --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv-extras/.ready: requirements.lock requirements-extras.lock requirements-dev.lock | $(UV)
+	$(UV) venv -q --clear --python $(PYTHON) .venv-extras
+	$(UV) pip install -q --python .venv-extras/bin/python $(INSTALL)
+	$(UV) pip install -q --python .venv-extras/bin/python --require-hashes -r requirements-extras.lock
+	$(UV) pip install -q --python .venv-extras/bin/python --require-hashes -r requirements-dev.lock
 	@touch $@

@@ -22,7 +22,7 @@ class WrongSetting(SystemExit):
 
 def names() -> tuple[str, ...]:
     """Every variable of the job, read out of the class that defines them."""
-    tree = ast.parse((JOB / "settings.py").read_text())
+    tree = ast.parse((JOB / "settings" / "variables.py").read_text())
     settings = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings")
     return tuple(
         node.target.id.upper()

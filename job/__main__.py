@@ -10,24 +10,25 @@ from job import logs, settings, status
 from job.errors import Fault, Interrupted
 from job.interrupt import ignore_signals, stop_on_signals
 
-MODES = {"run": "job.pipeline", "summary": "job.summary"}  # MODE → the module whose `run` does it
+MODES = {"run": "job.pipeline", "check": "job.check", "summary": "job.summary"}  # MODE → the module whose `run` does it
 
 
 def main(arguments: list[str]) -> int:
     """Runs the job and returns the exit code that tells what to do next (see `job.errors`)."""
     if arguments in (["--help"], ["-h"]):
-        print(settings.help_text())
-        return 0
-    if arguments == ["--print-env"]:
-        print(settings.env_file(), end="")
+        say(settings.help_text())
         return 0
     logs.start(settings.log_format())
     try:
-        if arguments:
+        print_env = arguments == ["--print-env"]
+        if arguments and not print_env:
             raise Fault(
                 f"unknown argument: {' '.join(arguments)}.", "Everything is set by variables: python -m job --help"
             )
-        wanted = settings.load()
+        wanted = settings.load(strict=print_env)
+        if print_env:
+            say(settings.env_file(wanted).rstrip("\n"))
+            return 0
         with stop_on_signals() as stop:
             from job import progress  # torch is loaded only now, after the settings proved right
 
@@ -46,6 +47,14 @@ def main(arguments: list[str]) -> int:
         logs.event("interrupted", str(interrupted), level="WARNING", exit_code=interrupted.exit_code)
         return interrupted.exit_code
     return 0
+
+
+def say(text: str) -> None:
+    """Prints `text`; a reader who has seen enough (`| head`) may leave."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from job.storage import ArtifactStore
 FORMAT = 2  # raise it when the state of an older job can no longer be continued with the same result
 READABLE = (1, FORMAT)  # 1 had no gaps among its trials; a job that knows it alone must not read a state with gaps
 MAGIC = b"job checkpoint\n"
+FINAL = "final"  # the name of the final training among a run's parts; trials have numbers
 SLOTS = ("checkpoint/0", "checkpoint/1")
 SHARE = 1 / 40  # of the run's time that writing states may take
 FLUSH_SECONDS = 8.0  # a stopped job has ten seconds in all

@@ -30,6 +30,11 @@ class TemporaryFault(Fault):
     exit_code = 75
 
 
+def not_installed(variable: str, package: str, command: str) -> Fault:
+    """The fault of a setting that needs an optional package which is not there."""
+    return Fault(f"{variable} is set, but {package} is not installed.", f"Install it: {command}; or unset {variable}.")
+
+
 class Interrupted(Exception):
     """A signal asked the job to stop. State is kept; the exit code is 128 + the signal's number."""
 

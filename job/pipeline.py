@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import count
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from job import (
+    banner,
     build,
     checkpoint,
     data,
@@ -21,16 +21,19 @@ from job import (
     engine,
     lock,
     metrics,
+    preflight,
     provenance,
     publish,
     report,
     runners,
     storage,
+    tracking,
     train,
     tune,
 )
-from job.checkpoint import Keeper, Standing
+from job.checkpoint import FINAL, Keeper, Standing
 from job.data import Dataset
+from job.data.cifar10 import KAGGLE_INPUT
 from job.device import Compute
 from job.engine import Learner, Paused, snapshot
 from job.errors import Fault, Interrupted
@@ -44,9 +47,7 @@ from job.settings import Settings
 from job.status import NAME as STATUS
 from job.status import Status
 from job.storage import ArtifactStore
-
-FINAL = "final"  # the name of the final training among a run's parts; trials have numbers
-KAGGLE_INPUT = Path("/kaggle/input")
+from job.tracking import Tracker
 
 
 def run(settings: Settings, progress: Progress, stop: Stop) -> None:
@@ -71,8 +72,9 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
         progress.check = check
         status = Status(store)
         try:
-            with device.memory_faults():
-                work(settings, store, status, progress)
+            with device.memory_faults(), trackers(settings, store) as followers:
+                progress.followers = followers
+                work(settings, store, status, progress, followers)
         except (Fault, Interrupted) as error:
             remedy = error.remedy if isinstance(error, Fault) else "Start the same command again: it goes on from here."
             status.failed(str(error.args[0]), remedy, error.exit_code)
@@ -82,10 +84,13 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
             raise
 
 
-def work(settings: Settings, store: ArtifactStore, status: Status, progress: Progress) -> None:
+def work(
+    settings: Settings, store: ArtifactStore, status: Status, progress: Progress, followers: Sequence[Tracker]
+) -> None:
     """The run itself, from where an earlier attempt left it."""
     saved = checkpoint.load(store)
     compute = device.choose(settings.device, settings.precision, saved.identity.arithmetic if saved else None)
+    preflight.before_run(settings, compute)
     status.tell("data")
     dataset = load_data(settings, progress)
     with runners.planned(settings, compute, progress.check) as plan:
@@ -95,7 +100,7 @@ def work(settings: Settings, store: ArtifactStore, status: Status, progress: Pro
         if saved is not None:
             checkpoint.check(saved, identity, store.uri)
         standing = saved.standing if saved else Standing()
-        announce(settings, store, compute, dataset, status, standing)
+        banner.begins(settings, store, compute, describe_data(dataset), status.attempt, standing)
         builder = build.builder(settings.model, len(dataset.classes), settings.pretrained_weights)
         on_device = dataset.to(compute.device)
 
@@ -136,8 +141,22 @@ def work(settings: Settings, store: ArtifactStore, status: Status, progress: Pro
     publish.publish(store, files, settings, dataset.sha256, progress.check)
     checkpoint.remove(store)
     status.tell("finished")
-    event("results", report.text(finished).rstrip(), **report.as_json(finished)["test"])
-    event("finished", f"finished: the files are in {store.uri}", uri=store.uri)
+    for follower in followers:
+        follower.finished(report.as_json(finished), files)
+    banner.append(settings.github_step_summary, report.markdown(finished, store.uri))
+    banner.ends(finished, store.uri, [*files, publish.MANIFEST])
+
+
+def trackers(settings: Settings, store: ArtifactStore) -> AbstractContextManager[Sequence[Tracker]]:
+    """Who else wants to know how this run goes."""
+    return tracking.opened(
+        settings.run_name,
+        tensorboard_dir=settings.tensorboard_dir,
+        mlflow_uri=settings.mlflow_tracking_uri,
+        mlflow_experiment=settings.mlflow_experiment_name,
+        parameters=settings.shaping(),
+        tags={"output": store.uri},
+    )
 
 
 def is_finished(settings: Settings, store: ArtifactStore) -> bool:
@@ -176,40 +195,6 @@ def load_data(settings: Settings, progress: Progress) -> Dataset:
     )
 
 
-def announce(
-    settings: Settings, store: ArtifactStore, compute: Compute, dataset: Dataset, status: Status, standing: Standing
-) -> None:
-    event(
-        "run",
-        f"run {settings.run_name}: {settings.model} on {dataset.name} ({dataset.origin}), "
-        f"{len(dataset.train):,} training and {len(dataset.test):,} test images, {len(dataset.classes)} classes",
-        run=settings.run_name,
-        model=settings.model,
-        data=describe_data(dataset),
-    )
-    event(
-        "device",
-        f"device {compute.device}: {compute.hardware}; {compute.precision}: {compute.reason}; output {store.uri}",
-        device=str(compute.device),
-        hardware=compute.hardware,
-        precision=compute.precision,
-        reason=compute.reason,
-        output=store.uri,
-    )
-    if standing != Standing():
-        numbers = {trial.number for trial in standing.trials}
-        begun = standing.part if isinstance(standing.part, int) else next(n for n in count() if n not in numbers)
-        part = "the final training" if standing.part == FINAL else f"trial {begun + 1}"
-        event(
-            "resume",
-            f"attempt {status.attempt}: going on after {len(standing.trials)} finished trials, "
-            f"{len(standing.history)} epochs into {part}",
-            attempt=status.attempt,
-            trials_finished=len(standing.trials),
-            epochs_of_part=len(standing.history),
-        )
-
-
 def workers_a_round(settings: Settings, plan: Plan, saved: checkpoint.Saved | None) -> int:
     """How many trials are suggested at a time after the start-up: WORKERS, or what `auto` meant when the run began."""
     if saved is not None and settings.workers == "auto":
@@ -237,6 +222,7 @@ def search(
         Work(
             trials=settings.max_evals if tuned else 0,
             trial_epochs=settings.tune_max_epochs,
+            patience=settings.patience,
             trial_images=Work.images(len(rows), len(validation_rows)),
             final_images=Work.images(len(dataset.train), len(dataset.test)),
             final_epochs=settings.epochs,

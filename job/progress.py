@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -16,6 +16,7 @@ from job.logs import event
 from job.results import Epoch, Trial
 
 EVALUATION_COST = 1 / 3  # of an image's forward pass alone, against forward, backward and update
+EXPECTED_BEST_EPOCH = 10  # before anything is known; the origin's and the README's runs had theirs at 3 to 13
 LINE_EVERY_SECONDS = 10.0  # for downloads and decoding, where there is no terminal
 
 
@@ -23,11 +24,12 @@ LINE_EVERY_SECONDS = 10.0  # for downloads and decoding, where there is no termi
 class Work:
     """The size of a run's parts, in images; an evaluated image counts as a third of a trained one.
 
-    `workers` is how many trials run at the same time.
+    `patience` is how many epochs a trial goes on after its best one, `workers` how many trials run at the same time.
     """
 
     trials: int
     trial_epochs: int
+    patience: int
     trial_images: float
     final_images: float
     final_epochs: int | None
@@ -39,24 +41,47 @@ class Work:
         return train + heldout * EVALUATION_COST
 
 
+def expected_epochs(most: int, patience: int) -> int:
+    """How long a trial is expected to take while none is finished."""
+    return min(most, EXPECTED_BEST_EPOCH + patience)
+
+
 def remaining(
     work: Work, finished: Sequence[int], running: int, final_epochs: int | None, final_done: int, workers: int = 1
 ) -> float:
-    """The images still to go in both phases; with `workers`, as many as go by in the time that they take.
+    """The images still to go, see `remaining_parts`."""
+    return sum(remaining_parts(work, finished, running, final_epochs, final_done, workers))
+
+
+def remaining_parts(
+    work: Work, finished: Sequence[int], running: int, final_epochs: int | None, final_done: int, workers: int = 1
+) -> tuple[float, float]:
+    """The images still to go in the search and in the final training; with `workers`, as many as go by in the time that
+    they take.
 
     `finished` holds the epochs each finished trial took, `running` those of the trial under way. What is not known yet
-    is assumed: a trial takes as long as the finished ones did on average (before there are any, half of what it may),
-    and the final training as many epochs as a trial's best, about five less.
+    is assumed: a trial takes as long as the finished ones did on average (see `expected_epochs` before there are any),
+    and the final training as many epochs as a trial's best, which its patience follows.
     """
-    usual = sum(finished) / len(finished) if finished else work.trial_epochs / 2
+    usual = sum(finished) / len(finished) if finished else expected_epochs(work.trial_epochs, work.patience)
     waiting = work.trials - len(finished)
     tuning = max(0.0, max(usual, running + 1) - running) + max(0, waiting - 1) * usual if waiting > 0 else 0.0
-    expected = final_epochs or work.final_epochs or max(1.0, usual - 5)
-    return tuning * work.trial_images / workers + max(0.0, expected - final_done) * work.final_images
+    expected = final_epochs or work.final_epochs or max(1.0, usual - work.patience)
+    return tuning * work.trial_images / workers, max(0.0, expected - final_done) * work.final_images
+
+
+class Follower(Protocol):
+    """Somebody else who wants to know how the run goes."""
+
+    def trial_epoch(self, trial: int, learning_rate: float, epoch: Epoch) -> object: ...
+
+    def trial_done(self, trial: Trial) -> object: ...
+
+    def final_epoch(self, epoch: Epoch) -> object: ...
 
 
 class Progress:
-    """Shows the run's progress as `bar`, `line` or `off`. One object for the whole run.
+    """Shows the run's progress as `bar`, `line` or `off`, and passes it on to `followers`. One object for a whole run.
 
     `check` is called at every batch, image or block of a download, and may raise to stop the work there.
     """
@@ -64,6 +89,7 @@ class Progress:
     def __init__(self, mode: str, check: Callable[[], object] = lambda: None) -> None:
         self.mode = mode
         self.check = check
+        self.followers: Sequence[Follower] = ()
         self.work: Work | None = None
         self.finished: list[int] = []
         self.running = 0
@@ -123,8 +149,10 @@ class Progress:
         self, trial: int, learning_rate: float, epoch: Epoch, train_count: int, validation_count: int
     ) -> None:
         assert self.work is not None
-        self._measure(epoch, train_count, validation_count)
         self.running = epoch.number
+        self._measure(epoch, train_count, validation_count)
+        for follower in self.followers:
+            follower.trial_epoch(trial, learning_rate, epoch)
         self._say(
             "tune",
             epoch,
@@ -138,6 +166,8 @@ class Progress:
     def trial_done(self, trial: Trial) -> None:
         self.finished.append(len(trial.epochs))
         self.running = 0
+        for follower in self.followers:
+            follower.trial_done(trial)
 
     def training_begins(self, epochs: int, done: int) -> None:
         assert self.work is not None
@@ -146,8 +176,10 @@ class Progress:
         self.final_epochs = epochs
 
     def final_epoch(self, epoch: Epoch, train_count: int, test_count: int) -> None:
-        self._measure(epoch, train_count, test_count)
         self.final_done = epoch.number
+        self._measure(epoch, train_count, test_count)
+        for follower in self.followers:
+            follower.final_epoch(epoch)
         self._say("train", epoch, train_count, "train", "test", of=self.final_epochs)
 
     def close(self) -> None:
@@ -165,8 +197,25 @@ class Progress:
         return remaining(self.work, self.finished, self.running, self.final_epochs, self.final_done, workers)
 
     def _measure(self, epoch: Epoch, train_count: int, heldout_count: int) -> None:
+        first = self.images == 0
         self.images += Work.images(train_count, heldout_count)
         self.seconds += epoch.seconds
+        if first:
+            self._say_expected()
+
+    def _say_expected(self) -> None:
+        """How long both phases will take, as soon as one epoch has been measured."""
+        assert self.work is not None
+        parts = remaining_parts(
+            self.work, self.finished, self.running, self.final_epochs, self.final_done, self.work.workers
+        )
+        tuning, training = (images * self.seconds / self.images for images in parts)
+        if self.final_epochs is None:
+            usual = expected_epochs(self.work.trial_epochs, self.work.patience)
+            text = f"search about {clock(tuning)} (if trials take {usual} epochs), then training {clock(training)}"
+        else:
+            text = f"training about {clock(training)}"
+        event("expected", f"expected: {text}", search_seconds=round(tuning), training_seconds=round(training))
 
     def _say(self, phase: str, epoch: Epoch, train_count: int, head: str, heldout: str, **fields: Any) -> None:
         values: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,14 @@ def bare_environment() -> dict[str, str]:
     keep = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
     kept = {name: os.environ[name] for name in keep if name in os.environ}
     return kept | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # tests run side by side
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_summary_of_this_shell() -> Iterator[None]:
+    """Runs in this process add nothing to the page of the continuous integration that tests them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+        yield
 
 
 @pytest.fixture

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from job import settings
-from tests.conftest import ROOT, Job
+from tests.conftest import ROOT, Job, bare_environment
+from tests.messages import messages
 
 
 def documented() -> dict[str, str]:
@@ -19,6 +24,10 @@ def test_env_example() -> None:
     lines = (ROOT / "env.example").read_text().splitlines()
     given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     assert given == documented()
+
+
+def test_env_example_is_what_print_env_writes(job: Job) -> None:
+    assert job("--print-env").stdout == (ROOT / "env.example").read_text()
 
 
 def test_env_example_is_a_default_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,8 +42,9 @@ def test_env_example_is_a_default_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help(job: Job) -> None:
     done = job("--help")
     assert done.returncode == 0
-    given = dict(re.findall(r"^  ([A-Z_]+)  \(default: (.*?)\)", done.stdout, flags=re.M))
+    given = dict(re.findall(r"^  ([A-Z_]+) = (.*?)  \(default\)$", done.stdout, flags=re.M))
     assert given == {name: default or "none" for name, default in documented().items()}
+    assert len(re.findall(r"; default: ", done.stdout.replace("\n        ", " "))) == len(given)
 
 
 def test_readme_table() -> None:
@@ -44,3 +54,35 @@ def test_readme_table() -> None:
     }
     meanings = {name: meaning for name, _, meaning in rows}
     assert meanings == {name.upper(): field.description for name, field in settings.variables().items()}
+
+
+def test_every_message_is_explained() -> None:
+    """docs/troubleshooting.md has a row for each message in the code, with cause and remedy, and no row for others."""
+    rows = re.findall(r"^\| `([^`]+)` \| (.*) \|$", (ROOT / "docs" / "troubleshooting.md").read_text(), flags=re.M)
+    made = messages()
+    assert len(made) > 70, "the walk finds them"
+    missing = {text: place for text, place in made.items() if text not in dict(rows)}
+    assert not missing, "give each a row in docs/troubleshooting.md"
+    assert set(dict(rows)) <= set(made), "these are not said any more"
+    for text, rest in rows:
+        assert re.search(r"[a-z]{3}", rest), f"{text}: why, and what to do?"
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / page).read_text(), flags=re.M | re.S)
+
+
+@pytest.mark.parametrize("script", blocks("configuration.md"), ids=lambda script: script.split("\n")[-2][:40])
+def test_the_commands_run(script: str, tmp_path: Path) -> None:
+    """Each block as a person would paste it, with `python` meaning this one."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = bare_environment() | {"PATH": path}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_variable_is_explained_in_use() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    assert [name for name in documented() if f"`{name}" not in text] == []

@@ -14,9 +14,10 @@ FILES = sorted(JOB.rglob("*.py"))
 TIERS = (
     {"errors", "logs", "seeds"},
     {"results", "metrics", "interrupt", "storage", "data", "device", "models"},
-    {"settings", "report", "checkpoint", "engine", "progress", "build", "provenance", "lock", "status"},
+    {"settings", "report", "checkpoint", "engine", "progress", "build", "provenance", "lock", "status", "tracking"},
     {"runners"},
     {"tune", "train", "publish"},
+    {"preflight", "banner"},
     {"pipeline", "check", "summary", "verify", "predict", "export"},
     {"__main__"},
 )
@@ -27,6 +28,7 @@ ONLY_IMPORTERS = {
     "boto3": "storage",
     "pydantic": "settings",
     "ray": "runners",
+    "mlflow": "tracking",
 }
 
 

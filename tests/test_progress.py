@@ -6,13 +6,13 @@ import pytest
 
 from job.progress import Work, clock, mode, remaining
 
-WORK = Work(trials=4, trial_epochs=50, trial_images=100, final_images=1000, final_epochs=None)
+WORK = Work(trials=4, trial_epochs=50, patience=5, trial_images=100, final_images=1000, final_epochs=None)
 
 
 @pytest.mark.parametrize(
     ("finished", "running", "final_epochs", "final_done", "images"),
     [
-        ([], 0, None, 0, 4 * 25 * 100 + 20 * 1000),  # nothing known: half of what is allowed
+        ([], 0, None, 0, 4 * 15 * 100 + 10 * 1000),  # nothing known: the best epoch is the tenth
         ([10], 0, None, 0, 3 * 10 * 100 + 5 * 1000),  # the others are expected to take as long
         ([10, 20], 6, None, 0, (15 - 6 + 15) * 100 + 10 * 1000),
         ([10, 10, 10], 30, None, 0, 1 * 100 + 5 * 1000),  # longer than usual: at least one more epoch

@@ -172,3 +172,43 @@ def test_an_argument_is_told_where_settings_go(job: Job) -> None:
     assert done.returncode == 78
     assert "--model vit" in done.stdout
     assert "--help" in done.stdout
+
+
+def test_help_tells_values_and_where_they_come_from(job: Job) -> None:
+    said = job("--help", MODEL="vit", MAX_EVALS="ten", PATIENC="3", DATA_URL="https://me:canary@host/x").stdout
+    assert "  MODEL = vit  (environment)" in said
+    assert "  SEED = 3407  (default)" in said
+    assert "      a number, greater than 0 and at most 100; default: 20" in said
+    assert "WRONG: MAX_EVALS=ten: must be a whole number" in said
+    assert "WRONG: PATIENC: there is no such variable; did you mean PATIENCE?" in said
+    assert "canary" not in said
+
+
+def test_print_env_writes_the_settings_as_they_are(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read back, the file gives the very same settings; what holds a password is left out and says so."""
+    given = {"LR_MIN": "1e-4", "DATA_DIR": "/mnt/x", "FRESH": "true", "DATA_URL": "s3://a/b,file:///c", "PATIENCE": "3"}
+    written = job("--print-env", **given).stdout
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    wanted = settings.load()
+    for name in given:
+        monkeypatch.delenv(name)
+    for line in written.splitlines():
+        if line and not line.startswith("#"):
+            monkeypatch.setenv(*line.split("=", 1))
+    assert settings.load() == wanted
+
+    secret = job("--print-env", DATA_URL="https://me:canary@host/x").stdout
+    assert "canary" not in secret
+    assert "# left out, holds a secret: DATA_URL=https://***host/x" in secret
+    assert job("--print-env", MODE="check", SEED="x").returncode == 78
+
+
+def test_help_and_print_env_come_within_a_second(job: Job) -> None:
+    for argument in ("--help", "--print-env"):
+        times = []
+        for _ in range(3):
+            started = time.monotonic()
+            assert job(argument).returncode == 0
+            times.append(time.monotonic() - started)
+        assert min(times) < 1.0, times

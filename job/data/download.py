@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +83,48 @@ def fetch(
             except (OSError, http.client.HTTPException) as error:
                 said[url] = describe(error)
             event("mirror", f"{public(url)}: {said[url]}", level="WARNING")
+    raise not_fetched(target, said, for_good=gone.issuperset(urls))
+
+
+def not_fetched(target: Path, said: Mapping[str, str], for_good: bool) -> Fault:
+    """The fault to tell where no mirror gave the file; `said` is what each had to say."""
     tried = "; ".join(f"{public(url)}: {reason}" for url, reason in said.items())
-    fault = Fault if len(gone) == len(set(urls)) else TemporaryFault
-    raise fault(
+    return (Fault if for_good else TemporaryFault)(
         f"{target.name} could not be fetched. {tried}.",
         f"Put the file into DATA_DIR ({target.parent}) yourself, or name a mirror that you reach in DATA_URL.",
     )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Which address answers (None: none does), what the ones before it said, and whether that is their last word."""
+
+    url: str | None
+    said: Mapping[str, str]
+    for_good: bool
+
+
+def probe(urls: Sequence[str], *, open_s3: Opener, timeout: float = 5.0) -> Probe:
+    """Looks for the first of `urls` that begins to send its file, as `fetch` would ask for it; nothing is kept.
+
+    `timeout` is in seconds, for each address.
+    """
+    said: dict[str, str] = {}
+    gone: set[str] = set()
+    for url in urls:
+        opener = open_s3 if url.startswith("s3://") else lambda address: open_url(address, timeout)
+        try:
+            with opener(url) as stream:
+                if stream.read1(CHUNK):
+                    return Probe(url, said, for_good=False)
+            said[url] = "an empty file"
+            gone.add(url)
+        except (_Gone, FileNotFoundError, PermissionError) as error:
+            gone.add(url)
+            said[url] = str(error)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            said[url] = describe(error)
+    return Probe(None, said, for_good=gone.issuperset(urls))
 
 
 def _fetch_one(url: str, target: Path, md5: str, bar: Bar, open_s3: Opener, slowest: float, limits: Limits) -> None:

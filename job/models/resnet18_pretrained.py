@@ -14,6 +14,7 @@ from job.models.resnet18 import PARAMETERS as PARAMETERS
 from job.models.resnet18 import fit_to_small_images
 
 Weights = Mapping[str, Tensor]
+ADDRESS: str = ResNet18_Weights.IMAGENET1K_V1.url
 
 
 def load_weights(source: str | None) -> Weights:
@@ -41,6 +42,18 @@ def load_weights(source: str | None) -> Weights:
             raise FileNotFoundError(f"{source} is not a file")
         weights = read(Path(source), source)
     check(weights)
+    return weights
+
+
+def kept() -> Path | None:
+    """Torchvision's own weights where an earlier download left them, else None."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(ADDRESS).name
+    return file if file.is_file() else None
+
+
+def blank_weights() -> Weights:
+    """Weights of the right shapes, drawn at random: to time a step without a download."""
+    weights: Weights = resnet18(weights=None).state_dict()
     return weights
 
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 
 from job.report import page
+from job.report.contents import CONTENTS, listing
+from job.report.markdown import markdown
 from job.report.plots import confusion_matrix, mistakes, png, training_curves, tuning_plot
 from job.report.records import RunReport
 from job.report.tables import as_json, history_csv, per_class_csv, trial_json, trials_csv
 from job.report.text import duration, text
 
 __all__ = [
+    "CONTENTS",
     "RunReport",
     "as_json",
     "confusion_matrix",
     "duration",
     "files",
+    "listing",
+    "markdown",
     "png",
     "text",
     "training_curves",

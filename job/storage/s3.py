@@ -57,6 +57,9 @@ class Limits:
     part: int = 16 << 20
 
 
+BRIEF = Limits(connect=5.0, read=10.0, attempts=1, rounds=1)
+
+
 @dataclass(frozen=True)
 class Place:
     """A bucket as messages name it. `variable` is the setting that named it, `server` the host that was asked."""

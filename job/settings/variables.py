@@ -1,29 +1,22 @@
-"""The only reader of the environment: every variable with its type, default, range and meaning.
-
-Loaded before torch, so that a wrong setting is told within a second.
-"""
+"""Every variable with its type, default, range, meaning and rules."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
-import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from job import models
-from job.errors import Fault
+from job.settings.redaction import without_secrets
+from job.settings.slips import did_you_mean
 
-SECRET_IN_URL = re.compile(r"(?<=://)[^/\s,]*@|(?<=\?)[^\s,]+")  # user and password; a signed query
-NOT_SLIPS = {"MODELS"}  # the list of models for `make run-all` and indexed jobs
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -37,10 +30,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", protected_namespaces=())
 
-    mode: Literal["run", "summary"] = variable(
+    mode: Literal["run", "check", "summary"] = variable(
         "What to do",
         "run",
-        "`run`: tune, train, report, publish; `summary`: all finished runs below `OUTPUT` side by side",
+        "`run`: tune, train, report, publish; `check`: whether a run would work here, how long it would take and what "
+        "it would cost, in seconds; `summary`: all finished runs below `OUTPUT` side by side",
     )
     model: str = variable(
         "What to do", "cnn", "a file name in `job/models/`: " + ", ".join(models.names()), shapes=True
@@ -156,6 +150,19 @@ class Settings(BaseSettings):
     )
     progress: Literal["auto", "bar", "line", "off"] = variable(
         "Output", "auto", "`bar` on a terminal, `line` elsewhere, `off`"
+    )
+    tensorboard_dir: Path | None = variable(
+        "Output", None, "where TensorBoard's event files go, live; needs `make install-extras`"
+    )
+    mlflow_tracking_uri: str | None = variable(
+        "Output",
+        None,
+        "an MLflow server or store that records the run, live; needs `make install-extras`; user, password or token go "
+        "into MLflow's own variables",
+    )
+    mlflow_experiment_name: str = variable("Output", "image-classification", "the MLflow experiment that gets the run")
+    github_step_summary: Path | None = variable(
+        "Output", None, "a file that gets a short Markdown report at the end; GitHub Actions sets it by itself"
     )
     log_format: Literal["text", "json"] = variable("Output", "text", "`text`, or `json`: one object a line")
 
@@ -281,140 +288,3 @@ def extra(variable_name: str) -> dict[str, Any]:
     content = variables()[variable_name.lower()].json_schema_extra
     assert isinstance(content, dict)
     return content
-
-
-def load() -> Settings:
-    """The settings in the process environment. Raises Fault that lists every fault at once."""
-    faults = misspelled(os.environ)
-    settings = None
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        faults += [describe(detail) for detail in error.errors()]
-    if settings is None or faults:
-        word = "setting is" if len(faults) == 1 else "settings are"
-        raise Fault(
-            f"{len(faults)} {word} wrong:\n" + "\n".join(f"  - {fault}" for fault in faults),
-            "Every variable is explained by: python -m job --help",
-        )
-    return settings
-
-
-def log_format() -> str:
-    """`LOG_FORMAT` where it is right, else `text`: wrong settings have to be told in some format."""
-    return "json" if os.environ.get("LOG_FORMAT", "").strip() == "json" else "text"
-
-
-def describe(detail: Mapping[str, Any]) -> str:
-    """`VARIABLE=value: what is allowed`, from one of pydantic's errors."""
-    name = str(detail["loc"][0]).upper()
-    raw = os.environ.get(name) or next((v for k, v in os.environ.items() if k.upper() == name), "")
-    context = detail.get("ctx", {})
-    kind = detail["type"]
-    if kind == "value_error":
-        rule = str(context["error"])
-    elif kind == "literal_error":
-        choices = literal_choices(name)
-        rule = f"choose from: {', '.join(choices)}{did_you_mean(raw, choices)}"
-    elif kind.startswith(("int_", "float_", "finite_")):
-        rule = f"must be {'a whole number' if kind.startswith('int_') else 'a number'}{bounds(name)}"
-    elif kind.startswith("bool_"):
-        rule = "must be 1 or 0"
-    else:
-        rule = f"{detail['msg']}{bounds(name)}"
-    return f"{name}={without_secrets(raw)}: {rule}" if raw else f"{name}: {rule}"
-
-
-def bounds(name: str) -> str:
-    """The allowed range in words, from the field's own limits."""
-    words = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
-    parts = [
-        f"{word} {getattr(limit, key):g}"
-        for limit in variables()[name.lower()].metadata
-        for key, word in words.items()
-        if getattr(limit, key, None) is not None
-    ]
-    return f", {' and '.join(parts)}" if parts else ""
-
-
-def literal_choices(name: str) -> tuple[str, ...]:
-    return tuple(variables()[name.lower()].annotation.__args__)  # type: ignore[union-attr]
-
-
-def did_you_mean(value: str, choices: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(value.lower(), choices, n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def misspelled(environment: Mapping[str, str]) -> list[str]:
-    """One line for every variable whose name is nearly one of ours: a setting that would silently do nothing."""
-    ours = {name.upper() for name in variables()}
-    lines = []
-    for name in sorted(environment):
-        if name.upper() in ours | NOT_SLIPS or not environment[name]:
-            continue
-        near = [own for own in sorted(ours) if nearly(name.upper(), own)]
-        if near:
-            lines.append(f"{name}: there is no such variable; did you mean {near[0]}?")
-    return lines
-
-
-def nearly(name: str, own: str) -> bool:
-    """Whether `name` is a likely slip for `own`. Short names are judged strictly: NODE is not MODE, nor SPEED SEED."""
-    if name[0] != own[0] or abs(len(name) - len(own)) > 2:
-        return False
-    if name.replace("_", "") == own.replace("_", "") or (len(name) == len(own) and sorted(name) == sorted(own)):
-        return True
-    if name in (own + "S", own[:-1]):
-        return True
-    return len(own) > 6 and difflib.SequenceMatcher(None, name, own, autojunk=False).ratio() >= 0.88
-
-
-def without_secrets(value: Any) -> Any:
-    """Text or list with `***` for the user, the password and the query of an address (https://user:password@host?key)."""
-    if isinstance(value, str):
-        return SECRET_IN_URL.sub("***", value) if "://" in value else value
-    return [without_secrets(item) for item in value] if isinstance(value, list) else value
-
-
-def default_of(name: str) -> str:
-    """The default as one would write it in the environment; empty for none."""
-    value = variables()[name.lower()].default
-    if value is None or value == ():
-        return ""
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, float):
-        return f"{value:g}" if value.is_integer() else repr(value)  # repr: the very same number when it is read again
-    return f"./{value}" if isinstance(value, Path) else str(value)
-
-
-def env_file() -> str:
-    """`env.example`: every variable with its default, ready for `docker run --env-file`."""
-    lines = ["# Every variable of the job with its default; one that is empty counts as not set."]
-    group = ""
-    for name, field in variables().items():
-        if extra(name)["group"] != group:
-            group = extra(name)["group"]
-            lines += ["", f"# {group}"]
-        lines += [f"# {(field.description or '').replace('`', '')}", f"{name.upper()}={default_of(name)}"]
-    return "\n".join(lines) + "\n"
-
-
-def help_text() -> str:
-    """What `--help` prints: every variable with its default and meaning, by group."""
-    lines = [
-        "usage: python -m job [--help | --print-env]",
-        "",
-        "Tunes, trains and reports an image classifier. Everything is set by environment variables:",
-    ]
-    group = ""
-    for name, field in variables().items():
-        if extra(name)["group"] != group:
-            group = extra(name)["group"]
-            lines += ["", group]
-        default = default_of(name) or "none"
-        lines.append(f"  {name.upper()}  (default: {default}){bounds(name)}")
-        lines.append(f"      {(field.description or '').replace('`', '')}")
-    lines += ["", "Exit codes: 0 finished, 78 a fault to mend first, 75 try again, 143 stopped by SIGTERM, 1 a bug."]
-    return "\n".join(lines)

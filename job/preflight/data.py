@@ -1,0 +1,130 @@
+"""Whether the data set is there, or can be had, and is what it should be."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from job import data, storage
+from job.data import cifar10, download, folder, synthetic
+from job.errors import Fault
+from job.preflight import disk
+from job.preflight.findings import Finding, failed, ok, size, warn
+from job.settings import Settings
+
+SECONDS_OF_IMAGES = 10.0  # that images of a folder are decoded for, at most
+FAULTS_TOLD = 5
+CACHE_BYTES = 3 * folder.SIDE * folder.SIDE  # of one decoded image
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a run would train and test on."""
+
+    train: int
+    test: int
+    classes: int
+
+
+def look(settings: Settings, kaggle_input: Path, check: Callable[[], object]) -> tuple[Counts | None, list[Finding]]:
+    """The data set's size (None where it cannot be told) and what was found.
+
+    Raises Fault for a data set that is not as it must be. `check` is called between images and may raise.
+    """
+    if settings.dataset == "synthetic":
+        counts = Counts(synthetic.TRAIN_COUNT, synthetic.TEST_COUNT, synthetic.CLASSES)
+        findings = [ok("data", "synthetic: drawn by the job")]
+    elif settings.dataset == "cifar10":
+        counts = Counts(cifar10.TRAIN_COUNT, cifar10.TEST_COUNT, cifar10.CLASSES)
+        findings = look_for_cifar10(settings, kaggle_input)
+    else:
+        counts, findings = look_at_folder(settings, check)
+    train, test = data.reduced_counts(counts.train, counts.test, counts.classes, settings.data_limit)
+    return Counts(train, test, counts.classes), findings
+
+
+def look_for_cifar10(settings: Settings, kaggle_input: Path) -> list[Finding]:
+    """A copy whose checksums hold, or a mirror that answers and room for what it sends."""
+    searched = None if "data_dir" in settings.model_fields_set else kaggle_input
+    found, damaged = cifar10.look(settings.data_dir, searched)
+    remedy = "Remove it, or put a whole one there."
+    findings = [warn("data", f"{line}; it would not be used", remedy) for line in damaged]
+    if found is not None:
+        return [*findings, ok("data", f"cifar10: {found}, checksums right")]
+    answer = download.probe(settings.data_url or cifar10.MIRRORS, open_s3=storage.open_object)
+    if answer.url is None:
+        fault = download.not_fetched(settings.data_dir / cifar10.ARCHIVE, answer.said, answer.for_good)
+        return [*findings, failed("data", fault)]
+    for url, said in answer.said.items():
+        findings.append(warn("data", f"{download.public(url)}: {said}", "The next mirror is taken."))
+    mirror, length = download.public(answer.url), size(cifar10.ARCHIVE_BYTES)
+    findings.append(ok("data", f"cifar10: {mirror} answers; {length} would be downloaded"))
+    findings.append(disk.room("DATA_DIR", settings.data_dir, cifar10.ARCHIVE_BYTES))
+    if not os.access(disk.nearest(settings.data_dir), os.W_OK):
+        denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        findings.append(failed("data", download.unwritable(settings.data_dir, denied)))
+    return findings
+
+
+def look_at_folder(settings: Settings, check: Callable[[], object]) -> tuple[Counts, list[Finding]]:
+    """Layout, counts, and as many images decoded as the time allows; all of them where the cache has them already."""
+    tree = folder.scan(settings.data_dir)
+    counts = Counts(len(tree.train), len(tree.test), len(tree.classes))
+    sizes = Counter(label for _, label in tree.train)
+    smallest = min(sizes, key=lambda label: (sizes[label], label))
+    told = (
+        f"folder {tree.root}: {counts.classes} classes, {counts.train:,} training and {counts.test:,} test images; "
+        f"smallest class {tree.classes[smallest]} ({sizes[smallest]:,})"
+    )
+    if any(folder.read_cache(place, tree) is not None for place in folder.cache_places(tree)):
+        return counts, [ok("data", f"{told}; decoded already")]
+    files = [file for file, _ in (*tree.train, *tree.test)]
+    seen, faults = decode_some(files, check)
+    findings = [failed("data", fault) for fault in faults[:FAULTS_TOLD]]
+    if len(faults) > FAULTS_TOLD:
+        findings.append(failed("data", Fault(f"DATA_DIR: {len(faults) - FAULTS_TOLD} more files cannot be read.")))
+    part = f"all {seen:,} images" if seen == len(files) else f"{seen:,} of {len(files):,} images, drawn at random,"
+    findings.insert(0, (warn if faults else ok)("data", f"{told}; {part} were decoded, {len(faults)} cannot be read"))
+    rooms = [disk.room("DATA_DIR", place.parent, len(files) * CACHE_BYTES) for place in folder.cache_places(tree)]
+    if not any(room.result == "ok" for room in rooms):
+        findings.append(warn("disk", "no place for the decoded images: every start would decode them again"))
+    return counts, findings
+
+
+def decode_some(files: list[Path], check: Callable[[], object]) -> tuple[int, list[Fault]]:
+    """Decodes images in a random order until all are or the time is over; how many, and what was wrong."""
+    order = random.Random(0).sample(files, len(files))
+    deadline, seen, faults = time.monotonic() + SECONDS_OF_IMAGES, 0, []
+
+    def fault_of(file: Path) -> Fault | None:
+        try:
+            folder.read_image(file)
+        except Fault as fault:
+            return fault
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for start in range(0, len(order), 256):
+            check()
+            if time.monotonic() > deadline:
+                break
+            found = list(pool.map(fault_of, order[start : start + 256]))
+            seen += len(found)
+            faults += [fault for fault in found if fault is not None]
+    return seen, faults
+
+
+def search(settings: Settings, counts: Counts) -> list[Finding]:
+    """The split that the search would use. Raises Fault where it leaves nothing to train or validate on."""
+    given = f"{counts.train:,} training and {counts.test:,} test images in {counts.classes} classes"
+    if settings.learning_rate is not None:
+        return [ok("split", f"{given}; no search, LEARNING_RATE and EPOCHS are given")]
+    rows, validation_rows = data.tuning_rows(counts.train, settings.tune_percent, settings.seed)
+    return [ok("split", f"{given}; the search trains on {len(rows):,} and validates on {len(validation_rows):,}")]

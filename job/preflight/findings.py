@@ -1,0 +1,39 @@
+"""What a check found, and how it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from job.errors import Fault
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`result` is `ok`, `warn`, `fail` or `skip` (not checked); `exit_code` is what a run would end with."""
+
+    name: str
+    result: str
+    detail: str
+    remedy: str = ""
+    exit_code: int = 0
+
+
+def ok(name: str, detail: str) -> Finding:
+    return Finding(name, "ok", detail)
+
+
+def warn(name: str, detail: str, remedy: str = "") -> Finding:
+    return Finding(name, "warn", detail, remedy)
+
+
+def failed(name: str, fault: Fault) -> Finding:
+    return Finding(name, "fail", fault.what, fault.remedy, fault.exit_code)
+
+
+def size(count: float) -> str:
+    """Bytes for people, in powers of 1,000 as disks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,128 @@
+"""The machine: its device, processors and memory."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import torch
+
+from job import device
+from job.device import Compute
+from job.errors import not_installed
+from job.preflight import cgroup
+from job.preflight.findings import Finding, failed, ok, size, warn
+from job.settings import Settings
+
+BASE_MEMORY = 1 << 30  # Python, torch and its libraries: about 640 MiB on a CPU, more with CUDA (docs/scale-out.md)
+COPIES = 3  # of the images: as loaded, as tensors, and the tuning subset with room to spare
+
+
+def compute(settings: Settings) -> tuple[Compute, list[Finding]]:
+    """The device and precision that a run would use, after one real kernel on every GPU that trials would use.
+
+    Raises Fault and TemporaryFault as `device.choose` does.
+    """
+    chosen = device.choose(settings.device, settings.precision)
+    if not chosen.on_gpu:
+        detail = f"{chosen.device}: {chosen.hardware}"
+        if settings.device == "auto":
+            return chosen, [
+                warn(
+                    "device",
+                    f"no NVIDIA GPU: {detail}",
+                    "Where a GPU was meant: docker run --gpus all, nvidia-smi; DEVICE=cpu says that none was.",
+                )
+            ]
+        return chosen, [ok("device", detail)]
+    findings = []
+    for name in device.for_trials(settings.device, chosen):
+        one = device.choose(name, settings.precision)
+        major, minor = torch.cuda.get_device_capability(one.device)
+        findings.append(
+            ok(
+                "device",
+                f"{name}: {one.hardware}, compute capability {major}.{minor}; torch {torch.__version__} ran a kernel "
+                f"there (made for {' '.join(torch.cuda.get_arch_list())})",
+            )
+        )
+    return chosen, findings
+
+
+def precision(chosen: Compute) -> list[Finding]:
+    return [ok("precision", f"{chosen.precision}: {chosen.reason}")]
+
+
+def processors(threads: int, root: Path = Path("/")) -> list[Finding]:
+    """The CPU quota against the threads that torch starts."""
+    quota = cgroup.cpus(root)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if quota is None:
+        return [ok("cpu", f"{cores} cores, no quota; torch uses {threads} threads")]
+    detail = f"a quota of {quota:g} CPUs on {cores} cores; torch uses {threads} threads"
+    if threads > max(1, quota):
+        whole = max(1, int(quota))
+        return [
+            warn("cpu", f"{detail}, which wait for each other", f"Set OMP_NUM_THREADS={whole}, or raise the quota.")
+        ]
+    return [ok("cpu", detail)]
+
+
+def memory(images: int, parameters: int, workers: int, root: Path = Path("/")) -> list[Finding]:
+    """The memory limit, or what is free, against an estimate of what a run takes."""
+    pixels = 3 * 32 * 32
+    needed = BASE_MEMORY * max(1, workers) + COPIES * images * pixels + 16 * parameters * max(1, workers)
+    limit, available = cgroup.memory(root), available_memory(root)
+    room = min((value for value in (limit, available) if value is not None), default=None)
+    if room is None:
+        return [warn("memory", f"unknown; a run takes about {size(needed)}")]
+    what = f"a limit of {size(limit)}" if limit is not None and limit == room else f"{size(room)} available"
+    detail = f"{what}; a run takes about {size(needed)}"
+    if room < needed:
+        return [warn("memory", detail, "Raise the memory limit, lower WORKERS, or take less data with DATA_LIMIT.")]
+    return [ok("memory", detail)]
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that new work can take without swapping (proc(5), MemAvailable); None where the kernel does not say."""
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def shared_memory(settings: Settings, place: Path = Path("/dev/shm")) -> list[Finding]:
+    """Only Ray puts anything there (its object store); the job's own workers share images without it."""
+    if not place.is_dir():
+        return [ok("shared memory", f"no {place}; the job itself does not use it")]
+    status = os.statvfs(place)
+    free = status.f_bavail * status.f_frsize
+    if settings.ray_address is not None and free < 1 << 30:
+        return [
+            warn(
+                "shared memory",
+                f"{size(free)} free in {place}; Ray's object store falls back to the disk",
+                "Start the container with a larger --shm-size.",
+            )
+        ]
+    return [ok("shared memory", f"{size(free)} free in {place}; the job itself needs none")]
+
+
+def extras(settings: Settings) -> list[Finding]:
+    """Whether the optional packages that the settings ask for are installed."""
+    wanted = {
+        "ray": ("RAY_ADDRESS", settings.ray_address, "make install-ray"),
+        "tensorboard": ("TENSORBOARD_DIR", settings.tensorboard_dir, "make install-extras"),
+        "mlflow": ("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri, "make install-extras"),
+    }
+    findings = []
+    for package, (variable, value, command) in wanted.items():
+        if value is None:
+            continue
+        if importlib.util.find_spec(package) is None:
+            findings.append(failed("extras", not_installed(variable, package, command)))
+        else:
+            findings.append(ok("extras", f"{package} is installed, for {variable}"))
+    return findings or [ok("extras", "none asked for")]

@@ -1,0 +1,74 @@
+"""Whether the store takes, gives back and deletes an object."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from job import publish, storage
+from job.errors import TemporaryFault
+from job.preflight.findings import Finding, ok, warn
+from job.settings import Settings
+from job.status import NAME as STATUS
+from job.storage import ArtifactStore
+
+
+def probe(settings: Settings) -> list[Finding]:
+    """Writes, reads back and deletes an object where the run's files would go; leaves nothing behind.
+
+    Raises Fault and TemporaryFault as the store does, and TemporaryFault where the object does not come back as it was.
+    """
+    store = storage.open_store(settings.output, settings.run_name, brief=True)
+    name, content = f"preflight-{uuid.uuid4().hex}", uuid.uuid4().bytes
+    made = folders_to_be_made(settings)
+    started = time.monotonic()
+    try:
+        store.put(name, content)
+        found = store.get(name)
+        store.delete(name)
+        left = store.get(name)
+    finally:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+    if found != content:
+        raise TemporaryFault(f"{store.uri}/{name} does not come back as it was stored.", "Check the store or disk.")
+    if left is not None:
+        raise TemporaryFault(f"{store.uri}/{name} is still there after it was deleted.", "Check the store or disk.")
+    took = f"{1000 * (time.monotonic() - started):.0f} ms"
+    return [ok("store", f"{store.uri}: an object was written, read back and deleted in {took}")]
+
+
+def folders_to_be_made(settings: Settings) -> list[Path]:
+    """The folders that a directory as store would be made with, the deepest first."""
+    if "://" in settings.output:
+        return []
+    run = (Path(settings.output) / settings.run_name).absolute()
+    return [place for place in (run, *run.parents) if not os.access(place, os.F_OK)]
+
+
+def standing(settings: Settings) -> list[Finding]:
+    """Where the run of this name stands. Raises Fault where another one is finished in its place."""
+    store = storage.open_store(settings.output, settings.run_name, brief=True)
+    if settings.fresh:
+        return [ok("run", f"{settings.run_name}: starts over (FRESH=1)")]
+    found = store.get(publish.MANIFEST)
+    if found is not None:
+        publish.finished_already(store, settings, lambda: str(json.loads(found)["data_sha256"]))
+        return [warn("run", f"{settings.run_name} is finished: a run would do nothing", "FRESH=1 runs it again.")]
+    return [ok("run", f"{settings.run_name}: {unfinished(store)}")]
+
+
+def unfinished(store: ArtifactStore) -> str:
+    status = store.get(STATUS)
+    if status is None:
+        return "not begun"
+    try:
+        said = json.loads(status)
+        return f"begun, attempt {said['attempt']} came to phase {said['phase']}; a run would go on from there"
+    except (ValueError, KeyError, TypeError):
+        return "begun; its status.json cannot be read"

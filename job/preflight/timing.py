@@ -1,0 +1,156 @@
+"""How long a run would take: a few steps of the real model, timed, and what that means for both phases."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from job import data, engine, models
+from job.data import Split
+from job.device import Compute
+from job.preflight.data import Counts
+from job.preflight.findings import Finding, ok
+from job.progress import EXPECTED_BEST_EPOCH, clock, expected_epochs
+from job.settings import Settings
+
+ENOUGH_SECONDS = 0.4  # a measurement that takes so long says something; the median of three is taken
+LONG_SECONDS = 1.0  # one that takes so long is taken as it is
+MOST_STEPS, MOST_IMAGES = 100, 20_000
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds for a trained image, an evaluated one, and to build a model."""
+
+    train: float
+    evaluate: float
+    build: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Seconds of both phases as expected, and at most."""
+
+    tuning: float
+    training: float
+    most_tuning: float
+    most_training: float
+    assumption: str
+
+
+def measure(settings: Settings, compute: Compute, counts: Counts, check: Callable[[], object]) -> Speed:
+    """Trains and evaluates the model on random images until the clock says something. `check` may raise to stop."""
+    module = models.find(settings.model)
+    weights = (module.blank_weights(),) if hasattr(module, "load_weights") else ()
+
+    def build() -> nn.Module:
+        model: nn.Module = module.build(counts.classes, *weights)
+        return model
+
+    def on_batch(_: int) -> None:
+        check()
+
+    started = time.monotonic()
+    learner = engine.new_learner(build, 1e-4, compute, settings.seed, ("preflight",))
+    built = time.monotonic() - started
+
+    def train(split: Split) -> None:
+        engine.train_epoch(learner, split, 1, settings.batch_size, on_batch)
+
+    def evaluate(split: Split) -> None:
+        engine.evaluate(learner.model, split, compute, on_batch)
+
+    batch = min(settings.batch_size, counts.train)
+    images = random_split(max(batch, min(MOST_STEPS * batch, MOST_IMAGES)), counts.classes, compute)
+    return Speed(
+        seconds_an_image(train, images, batch),
+        seconds_an_image(evaluate, images, min(len(images), 128)),
+        built,
+    )
+
+
+def seconds_an_image(work: Callable[[Split], object], images: Split, count: int) -> float:
+    """Does `work` with `count` images, then with more until it takes long enough; the first time is a rehearsal."""
+    work(first(images, count))
+    while True:
+        part = first(images, count)
+        started = time.monotonic()
+        work(part)
+        seconds = time.monotonic() - started
+        if seconds >= ENOUGH_SECONDS or count >= len(images):
+            break
+        count = min(len(images), count * max(2, min(8, math.ceil(ENOUGH_SECONDS / max(seconds, 1e-6)))))
+
+    again = []
+    for _ in range(0 if seconds >= LONG_SECONDS else 2):
+        started = time.monotonic()
+        work(part)
+        again.append(time.monotonic() - started)
+    return statistics.median([seconds, *again]) / count
+
+
+def first(images: Split, count: int) -> Split:
+    return Split(images.images[:count], images.labels[:count])
+
+
+def random_split(images: int, classes: int, compute: Compute) -> Split:
+    """Noise and random labels on the device."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, classes, (images,), generator=generator)
+    return Split(pixels, labels).to(compute.device)
+
+
+def predict(settings: Settings, counts: Counts, speed: Speed, workers: int) -> Prediction:
+    """Both phases' time from the speed and from how many epochs a trial and the final training usually take."""
+
+    def epochs(count: float, train: int, heldout: int) -> float:
+        return count * (train * speed.train + heldout * speed.evaluate)
+
+    if settings.learning_rate is not None:
+        assert settings.epochs is not None
+        given = epochs(settings.epochs, counts.train, counts.test) + speed.build
+        return Prediction(0.0, given, 0.0, given, f"{settings.epochs} epochs given")
+    rows, validation_rows = data.tuning_rows(counts.train, settings.tune_percent, settings.seed)
+    usual = expected_epochs(settings.tune_max_epochs, settings.patience)
+    final = min(EXPECTED_BEST_EPOCH, settings.tune_max_epochs)
+
+    def tuning(each: float) -> float:
+        trials = settings.max_evals * (epochs(each, len(rows), len(validation_rows)) + speed.build)
+        return trials / min(workers, settings.max_evals)
+
+    def training(each: float) -> float:
+        return epochs(each, counts.train, counts.test) + speed.build
+
+    return Prediction(
+        tuning(usual),
+        training(final),
+        tuning(settings.tune_max_epochs),
+        training(settings.tune_max_epochs),
+        f"if epoch {final} is the best, which is usual: {usual} epochs a trial, {final} in the training",
+    )
+
+
+def findings(settings: Settings, prediction: Prediction, speed: Speed) -> list[Finding]:
+    """The prediction for people, with what it would cost."""
+    whole, most = prediction.tuning + prediction.training, prediction.most_tuning + prediction.most_training
+    found = [
+        ok("speed", f"{1 / speed.train:,.0f} images a second in training, {1 / speed.evaluate:,.0f} in evaluation"),
+        ok(
+            "time",
+            f"about {clock(whole)}: search {clock(prediction.tuning)}, training {clock(prediction.training)} "
+            f"({prediction.assumption}); at most {clock(most)}; loading and reporting come on top",
+        ),
+    ]
+    if settings.price_per_hour is not None:
+        cost, highest = (seconds / 3600 * settings.price_per_hour for seconds in (whole, most))
+        found.append(
+            ok("cost", f"about {cost:.2f} USD, at most {highest:.2f}, at {settings.price_per_hour:g} USD an hour")
+        )
+    return found

@@ -1,0 +1,64 @@
+"""What `--help` and `--print-env` print."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterator
+
+from job.settings import environment
+from job.settings.redaction import without_secrets
+from job.settings.rules import bounds, default_of, type_of, value_of
+from job.settings.variables import Settings, extra, variables
+
+HEAD = """usage: python -m job [--help | --print-env]
+
+Tunes, trains and reports an image classifier. Everything is set by environment variables, shown here as they are now;
+--print-env writes them as a file for `docker run --env-file`."""
+FOOT = "Exit codes: 0 finished, 78 a fault to mend first, 75 try again, 143 stopped by SIGTERM, 130 by SIGINT, 1 a bug."
+WIDEST = 120
+
+
+def groups() -> Iterator[tuple[str, list[str]]]:
+    """Heading and variables, in the order of the documentation."""
+    names: dict[str, list[str]] = {}
+    for name in variables():
+        names.setdefault(extra(name)["group"], []).append(name.upper())
+    yield from names.items()
+
+
+def description(name: str) -> str:
+    return (variables()[name.lower()].description or "").replace("`", "")
+
+
+def help_text() -> str:
+    """Every variable by group: its value now and where that comes from, meaning, type, range and default."""
+    _, wrong = environment.read()
+    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+    lines = [HEAD]
+    for heading, names in groups():
+        lines += ["", heading]
+        for name in names:
+            given = environment.raw(name)
+            value = without_secrets(given) or default_of(name) or "none"
+            lines.append(f"  {name} = {value}  ({'environment' if given else 'default'})")
+            rule = f"{type_of(name)}{bounds(name)}; default: {default_of(name) or 'none'}"
+            for text in (description(name), rule, *(f"WRONG: {fault}" for fault in wrong.get(name, ()))):
+                lines += textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 8)
+    return "\n".join([*lines, "", FOOT])
+
+
+def env_file(settings: Settings) -> str:
+    """Every variable with its value, ready for `docker run --env-file`; `env.example` is the one of the defaults.
+
+    An address that holds a password or key is left out, with a line that says so.
+    """
+    lines = ["# Every variable of the job; one that is empty counts as not set."]
+    for heading, names in groups():
+        lines += ["", f"# {heading}"]
+        for name in names:
+            value = value_of(settings, name)
+            shown = without_secrets(value)
+            lines.append(f"# {description(name)}")
+            lines.append(f"{name}={value}" if shown == value else f"# left out, holds a secret: {name}={shown}")
+    return "\n".join(lines) + "\n"
