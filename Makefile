@@ -30,7 +30,7 @@ LINT := .venv-ci/bin
 
 .DEFAULT_GOAL := list
 .PHONY: list install demo run run-all summary build docker-run k8s kaggle help-variables test test-slow check format
-.PHONY: lint-deploy build-ray test-container install-ray test-ray bench bench-scale chaos lock clean
+.PHONY: lint-deploy build-ray test-container install-ray test-ray install-onnx test-onnx bench bench-scale chaos lock clean
 
 list: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -99,6 +99,12 @@ install-ray: $(READY) ## add Ray to .venv, which RAY_ADDRESS needs
 test-ray: .venv-ray/.ready ## search on a real Ray cluster of two nodes and kill one; in a venv of its own
 	OMP_NUM_THREADS=1 .venv-ray/bin/python -m tests.loopback .venv-ray/bin/python -m pytest -q tests/test_ray.py
 
+install-onnx: $(READY) ## add ONNX to .venv, which MODE=export needs
+	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-onnx.lock
+
+test-onnx: .venv-onnx/.ready ## export every model to ONNX and compare with torch; in a venv of its own
+	OMP_NUM_THREADS=1 .venv-onnx/bin/python -m pytest -q tests/test_export.py
+
 bench-scale: $(READY) ## 1,000 simulated trials over 64 workers: overhead, memory, and when a cluster pays
 	$(RUN) -m bench.scale
 
@@ -120,9 +126,11 @@ lock: $(UV) ## write the locks anew from the requirements*.in
 	  --custom-compile-command "make lock" -o requirements-ci.lock requirements-ci.in
 	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" -o requirements-ray.lock requirements-ray.in
+	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" -o requirements-onnx.lock requirements-onnx.in
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .venv-ci .venv-ray .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-ci .venv-ray .venv-onnx .pytest_cache .mypy_cache .ruff_cache
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed (set PYTHON=)"; exit 1; }
@@ -154,4 +162,11 @@ $(LINT)/.ready: requirements-ci.lock | $(UV)
 	$(UV) pip install -q --python .venv-ray/bin/python $(INSTALL)
 	$(UV) pip install -q --python .venv-ray/bin/python --require-hashes -r requirements-ray.lock
 	$(UV) pip install -q --python .venv-ray/bin/python --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv-onnx/.ready: requirements.lock requirements-onnx.lock requirements-dev.lock | $(UV)
+	$(UV) venv -q --clear --python $(PYTHON) .venv-onnx
+	$(UV) pip install -q --python .venv-onnx/bin/python $(INSTALL)
+	$(UV) pip install -q --python .venv-onnx/bin/python --require-hashes -r requirements-onnx.lock
+	$(UV) pip install -q --python .venv-onnx/bin/python --require-hashes -r requirements-dev.lock
 	@touch $@

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from job import (
 )
 from job.checkpoint import Keeper, Standing
 from job.data import Dataset
+from job.dataset import load_data
 from job.device import Compute
 from job.engine import Learner, Paused, snapshot
 from job.errors import Fault, Interrupted
@@ -46,7 +46,6 @@ from job.status import Status
 from job.storage import ArtifactStore
 
 FINAL = "final"  # the name of the final training among a run's parts; trials have numbers
-KAGGLE_INPUT = Path("/kaggle/input")
 
 
 def run(settings: Settings, progress: Progress, stop: Stop) -> None:
@@ -160,20 +159,6 @@ def tell_standing(status: Status, standing: Standing) -> None:
     """Writes into the status how far the state that has just become durable goes."""
     phase = "train" if standing.part == FINAL else "tune"
     status.tell(phase, trials_finished=len(standing.trials), epochs_of_part=len(standing.history))
-
-
-def load_data(settings: Settings, progress: Progress) -> Dataset:
-    """The data set on the CPU. A copy that Kaggle mounts is looked for only where DATA_DIR was not given."""
-    return data.load(
-        settings.dataset,
-        settings.data_dir,
-        urls=settings.data_url,
-        limit=settings.data_limit,
-        seed=settings.seed,
-        bar=progress.bar,
-        open_s3=storage.open_object,
-        kaggle_input=None if "data_dir" in settings.model_fields_set else KAGGLE_INPUT,
-    )
 
 
 def announce(

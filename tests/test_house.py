@@ -16,7 +16,9 @@ TIERS = (
     {"results", "metrics", "interrupt", "storage", "data", "device", "models"},
     {"settings", "report", "checkpoint", "engine", "progress", "build", "provenance", "lock", "status"},
     {"runners"},
-    {"tune", "train", "publish"},
+    {"tune", "train", "publish", "classifier", "inputs"},
+    {"finished"},
+    {"dataset"},
     {"pipeline", "check", "summary", "verify", "predict", "export"},
     {"__main__"},
 )
@@ -27,6 +29,7 @@ ONLY_IMPORTERS = {
     "boto3": "storage",
     "pydantic": "settings",
     "ray": "runners",
+    "onnx": "export",
 }
 
 

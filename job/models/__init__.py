@@ -2,7 +2,8 @@
 `build(num_classes) -> nn.Module`: float images `[batch, 3, 32, 32]` in, logits `[batch, num_classes]` out.
 
 A model that starts from stored weights also has `load_weights(source)`; what that returns is handed to
-`build(num_classes, weights)`. Nothing is registered anywhere: the file's name is the model's name.
+`build(num_classes, weights)`. Without it `build` gives the same network, for trained weights to be loaded.
+Nothing is registered anywhere: the file's name is the model's name.
 """
 
 from __future__ import annotations

@@ -67,16 +67,17 @@ class Reading(Protocol):
     def read1(self, size: int, /) -> bytes: ...
 
 
-def open_store(output: str, run_name: str = "") -> ArtifactStore:
+def open_store(output: str, run_name: str = "", variable: str = "OUTPUT") -> ArtifactStore:
     """The store for a run: `run_name` below `output`, a directory or `s3://bucket/prefix`; without a name the one for
-    `output` itself, where the files of all runs are listed as `run_name/file`. Nothing is touched yet.
+    `output` itself, where the files of all runs are listed as `run_name/file`. Nothing is touched yet. `variable` is
+    the setting that named the bucket, for messages.
 
     Raises Fault where `output` or the AWS settings are unusable.
     """
     if output.startswith(S3_SCHEME):
         from job.storage import s3  # boto3 takes a third of a second and is not needed for a directory
 
-        return s3.open_store(output, run_name)
+        return s3.open_store(output, run_name, variable=variable)
     return LocalStore(Path(output) / run_name)
 
 
