@@ -21,7 +21,7 @@ from job.settings import Settings
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far figures may be off: a share of the loss (of SMALL where it is smaller) and of the test images (always one)."""
+    """How far figures may be off: a share of the loss (of SMALL where that is more) and of the images, at least one."""
 
     loss: float
     images: float
