@@ -18,7 +18,7 @@ from job.report import style
 from job.report.plots import TRAIN, small_figure, svg
 from job.report.records import data_name
 from job.report.tables import as_csv
-from job.report.text import duration
+from job.report.text import dollars, duration
 
 RULE = "=" * 50
 MARGINS = (52, 46)  # of a figure, for its ticks and labels, in points
@@ -180,7 +180,7 @@ def text(groups: Sequence[Sequence[Run]], left_out: Sequence[str], price_per_hou
                 f"  {name:{width}}  {100 * run.accuracy:6.2f} %  {low:5.2f} to {high:5.2f} %  {run.loss:6.4f}  "
                 f"{run.parameters:>10,}  {duration(run.tuning_seconds):>8}  {duration(run.training_seconds):>8}"
             )
-            lines.append(line + (f"  {cost(run, price_per_hour):7.2f} USD" if price_per_hour else ""))
+            lines.append(line + (f"  {dollars(cost(run, price_per_hour)):>11}" if price_per_hour else ""))
         same = [
             f"  {one} and {other}: {100 * (a.accuracy - b.accuracy):.2f} points apart, within chance"
             for (one, a), (other, b) in combinations(zip(names, group, strict=True), 2)
@@ -240,7 +240,7 @@ def overview(group: Sequence[Run], price_per_hour: float | None) -> str:
             str(run.epochs),
             duration(run.tuning_seconds),
             duration(run.training_seconds),
-            *([f"{cost(run, price_per_hour):.2f} USD"] if price_per_hour else []),
+            *([dollars(cost(run, price_per_hour))] if price_per_hour else []),
             *([escape(f"{run.hardware}, {run.precision}")] if len(computers) > 1 else []),
         ]
         for name, run in zip(labels(group), group, strict=True)

@@ -16,7 +16,7 @@ from PIL import Image
 from job.report import plots
 from job.report.records import RunReport, data_name
 from job.report.style import VARIES, bar, document, facts, percent, plot, table, varies
-from job.report.text import duration
+from job.report.text import dollars, duration
 from job.results import Trial, winner
 
 WORST_PAIRS = 8
@@ -65,7 +65,7 @@ def headline(report: RunReport) -> str:
     ]
     price = report.settings.get("PRICE_PER_HOUR")
     if price:
-        values.append(("Cost", varies(f"{price * seconds / 3600:.2f} USD")))
+        values.append(("Cost", varies(dollars(price * seconds / 3600))))
     return (
         f'<div class="head"><div><p class="score">{last.accuracy:.2f}<small> %</small></p>'
         f"<p>test accuracy<br>95 % interval {100 * low:.2f} to {100 * high:.2f} %</p></div>{facts(values)}</div>"
@@ -144,7 +144,7 @@ def search_words(report: RunReport, best: Trial) -> str:
     failed = sum(bool(trial.failure) for trial in trials)
     whole = report.tuning_seconds + report.training_seconds
     price = report.settings.get("PRICE_PER_HOUR")
-    money = f" and {price * report.tuning_seconds / 3600:.2f} USD" if price else ""
+    money = f" and {dollars(price * report.tuning_seconds / 3600)}" if price else ""
     cost = (
         f"{len(trials)} trials took {sum(len(trial.epochs) for trial in trials)} epochs on the tuning subset"
         f"<span {VARIES}>, {duration(report.tuning_seconds)} or {percent(report.tuning_seconds / (whole or 1), 0)} of "
