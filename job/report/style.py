@@ -75,13 +75,15 @@ footer { font-size: .8125rem; padding-bottom: 40px; }
   .mistakes { grid-template-columns: repeat(3, 1fr); gap: 12px 8px; } .mistakes img { width: 100%; height: auto;
   aspect-ratio: 1; } table { font-size: .8125rem; } thead th { font-size: .75rem; } th, td { padding: 5px 4px; } }
 @media print { nav, summary { display: none; } details::details-content { content-visibility: visible; }
+  body { font-size: 10pt; } header { padding-top: 0; } section { border: 0; padding: 0 0 10px; margin: 0 0 8px; }
   .pair, .head { grid-template-columns: 1fr 1fr; } .pair.triple { grid-template-columns: 1fr 1fr 1fr; }
-  .plot.square svg { min-width: 0; } section { border: 0; padding: 0 0 10px; margin: 0 0 8px; }
-  figure, tr, pre, .head, .mistakes li { break-inside: avoid; } h2, h3, caption, thead { break-after: avoid; }
-  .mistakes { grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 10px; } .mistakes img { width: 100%; height: auto; }
-  table { font-size: 9pt; } th, td { padding: 3px 6px; } details th, details td { padding: 1px 6px; } header { padding-top: 0; } .scroll { overflow: visible; background: none; }
+  .plot.square svg { min-width: 0; } .scroll { overflow: visible; background: none; }
   .scroll th:first-child { position: static; background: none; }
-  body { font-size: 10pt; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
+  table { font-size: 9pt; } th, td { padding: 3px 6px; } details th, details td { padding: 1px 6px; }
+  .mistakes { grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 10px; }
+  .mistakes img { width: 100%; height: auto; }
+  figure, tr, pre, .head, .mistakes li { break-inside: avoid; } h2, h3, caption, thead { break-after: avoid; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 
 # The browser itself is told to fetch nothing, should a class be called `<img src=…>` and the escaping fail.
