@@ -171,7 +171,14 @@ def test_no_gain_is_claimed_where_the_winner_is_nearest_to_the_default(finished:
 
 def test_the_command_repeats_the_run(finished: RunReport) -> None:
     """What a shell makes of it is the very settings that were set, with the commit checked out first."""
-    settings = {"MODEL": "mlp", "DATA_DIR": "my images/<new>", "SEED": 3407, "FRESH": True, "OUTPUT": "out"}
+    settings = {
+        "MODE": "run",
+        "MODEL": "mlp",
+        "DATA_DIR": "my images/<new>",
+        "SEED": 3407,
+        "FRESH": True,
+        "OUTPUT": "out",
+    }
     sources = {name: "default" if name == "SEED" else "environment" for name in settings}
     told = replace(finished, settings=settings, sources=sources, provenance={"git_commit": "abc-dirty"})
     text = page.html(told)
@@ -222,7 +229,8 @@ def test_which_trials_stopped_early_is_told_and_drawn() -> None:
 
 def test_the_cost_of_tuning(finished: RunReport) -> None:
     """Five epochs of 85.6 s in trials at 36 USD an hour, which is one cent a second."""
-    text = page.html(replace(finished, settings=finished.settings | {"PRICE_PER_HOUR": 36.0}))
+    settings, sources = {"MODEL": "mlp", "PRICE_PER_HOUR": 36.0}, dict.fromkeys(("MODEL", "PRICE_PER_HOUR"), "default")
+    text = page.html(replace(finished, settings=settings, sources=sources))
     assert "7m 8s or 71 % of the run’s time and 4.28 USD" in re.sub("<[^>]*>", "", text)
 
 
