@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
+import subprocess
+import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +23,7 @@ from job.data import Split
 from job.errors import Fault, Interrupted
 from job.finished import Finished
 from job.storage import open_store
-from tests.conftest import Job
+from tests.conftest import ROOT, Job
 
 MISSING = [name for name in export.PACKAGES if find_spec(name) is None]
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]
@@ -102,6 +105,12 @@ def test_a_run_as_a_person_exports_it(one_run: Path, job: Job, tmp_path: Path) -
     assert job(MODE="predict", INPUT="one.png", **variables).returncode == 0
     line = (tmp_path / "outputs" / "predictions" / "mine" / "predictions.csv").read_text().splitlines()[1]
     assert [float(value) for value in line.split(",")[4:]] == pytest.approx(shares[0], abs=2e-6)
+
+    page = (ROOT / "docs" / "outputs.md").read_text()
+    (snippet,) = (code for code in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "onnxruntime" in code)
+    Image.fromarray(pixels).save(run / "cat.jpg", format="png")
+    done = subprocess.run([sys.executable, "-c", snippet], cwd=run, capture_output=True, text=True)
+    assert done.stdout.strip() == sidecar["classes"][shares[0].argmax()], done.stderr
 
 
 @pytest.mark.skipif(not MISSING, reason="the ONNX packages are installed here: nothing is missing")

@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import math
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from job.data import synthetic
 from job.errors import Fault, TemporaryFault
 from job.interrupt import Stop
 from job.progress import Progress
-from tests.conftest import Job
+from tests.conftest import ROOT, Job
 
 
 @pytest.fixture
@@ -113,6 +114,20 @@ def test_a_sidecar_that_does_not_fit(handed_on: Path, change: dict[str, Any], to
     about = json.loads((handed_on / "model.json").read_text()) | change
     with pytest.raises(Fault, match=told):
         classifier.load(about, (handed_on / "weights.pt").read_bytes())
+
+
+def test_the_documented_way_to_load_a_model(one_run: Path, arrays: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/outputs.md, word for word, in the run's own folder."""
+    page = (ROOT / "docs" / "outputs.md").read_text()
+    (snippet,) = (code for code in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "import models" in code)
+    monkeypatch.chdir(one_run)
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    pixels = torch.from_numpy(arrays.test_images)
+    with torch.no_grad():
+        answers = names["model"](engine.normalise(pixels)).argmax(1)
+    right = (answers == torch.from_numpy(arrays.test_labels)).double().mean().item()
+    assert 100 * right == names["about"]["test"]["accuracy_percent"]
 
 
 def test_every_model_loads_without_fetching_anything(one_run: Path) -> None:
