@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,87 @@ def test_nothing_uses_what_the_image_leaves_out() -> None:
     code = "".join(file.read_text() for file in (ROOT / "job").rglob("*.py"))
     assert "torch.compile" not in code
     assert "triton" not in code
+
+
+# ---- make build: which wheels ----
+
+
+def arguments_of_the_build(torch: str) -> list[str]:
+    """What the Dockerfile hands to uv for this TORCH: its own shell lines, run by a shell."""
+    (lines,) = re.findall(r"if \[ -z \"\$TORCH\" \];.*?\bfi\b", (ROOT / "Dockerfile").read_text(), re.DOTALL)
+    script = lines.replace("\\\n", "\n") + "\nprintf '%s\\n' \"$@\""
+    done = subprocess.run(["sh", "-euc", script], env={"TORCH": torch}, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def arguments_of_make(target: str, *variables: str) -> list[str]:
+    """The words of the one command of `target` that `make` would run with these variables."""
+    command = ["make", "--no-print-directory", "--dry-run", "--what-if=requirements.lock", target, *variables]
+    environment = {"PATH": os.environ["PATH"]}  # this test may itself be run by make, with variables of its own
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    text = done.stdout.replace("\\\n", " ")
+    return next(line for line in text.splitlines() if " build " in line or " pip install " in line).split()
+
+
+def wheel(folder: Path, version: str) -> None:
+    """A torch of this version with nothing in it, in the place of the PyTorch index, which no test reaches."""
+    about = f"torch-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"torch-{version}-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "".join(f"{about}/{name},,\n" for name in ("METADATA", "WHEEL", "RECORD")))
+
+
+def installed(folder: Path, torch: str) -> tuple[list[str], str]:
+    """Which torch uv installs with the build's arguments for TORCH, and what it complains about."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert uv, "uv belongs to the development packages (make test), but is not here"
+    from_here = ("--target", "target", "--offline", "--no-index", "--find-links", ".", "--no-deps")
+    command = [uv, "pip", "install", "--quiet", "--python", sys.executable, *from_here, *arguments_of_the_build(torch)]
+    done = subprocess.run(command, cwd=folder, env=bare_environment(), capture_output=True, text=True)
+    return [found.name for found in (folder / "target").glob("torch-*")], done.stderr
+
+
+@pytest.mark.parametrize("torch", ["cpu", "cu126"])
+def test_other_wheels_are_of_the_locked_version_and_not_held_to_its_hashes(tmp_path: Path, torch: str) -> None:
+    assert f"--torch-backend={torch}" in arguments_of_the_build(torch)
+    shutil.copy(ROOT / "requirements.lock", tmp_path)
+    (tmp_path / "requirements.in").write_text("torch\n")
+    locked = re.search(r"^torch==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert locked
+    for version in (locked[1], "99.0"):
+        wheel(tmp_path, f"{version}+{torch}")
+    assert installed(tmp_path, torch) == ([f"torch-{locked[1]}+{torch}.dist-info"], "")
+
+
+def test_the_usual_wheels_are_held_to_their_hashes(tmp_path: Path) -> None:
+    locked = re.search(r"^torch==([^\s;]+)(?:.*\\\n)+.*\n", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert locked
+    (tmp_path / "requirements.lock").write_text(locked[0])
+    wheel(tmp_path, locked[1])
+    found, complaint = installed(tmp_path, "")
+    assert not found
+    assert "Hash mismatch" in complaint
+
+
+@pytest.mark.parametrize(
+    ("torch", "base"),
+    [
+        ("", "nvidia/cuda:13.0.1-base-ubuntu24.04"),
+        ("cu126", "nvidia/cuda:12.6.3-base-ubuntu24.04"),
+        ("cpu", "debian:bookworm-slim"),
+    ],
+)
+def test_make_hands_the_build_the_wheels_and_a_base_that_fits_them(torch: str, base: str) -> None:
+    words = arguments_of_make("build", f"TORCH={torch}")
+    assert f"BASE_IMAGE={base}" in words
+    assert f"TORCH={torch}" in words
+    mine = arguments_of_make("build", f"TORCH={torch}", "BASE_IMAGE=mine:1", "ENGINE=podman")
+    assert "BASE_IMAGE=mine:1" in mine
+    assert mine[0] == "podman"
+    assert arguments_of_make("install", f"TORCH={torch}")[-len(arguments_of_the_build(torch)) :] == (
+        arguments_of_the_build(torch)
+    )
 
 
 # ---- make docker-run ----
