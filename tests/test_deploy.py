@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore import xform_name
+from botocore.model import Shape
+from botocore.session import Session
+from botocore.validate import ParamValidator
 
 from deploy import container, run_all, run_ray, variables
 from deploy.kubernetes import render
@@ -284,6 +292,74 @@ def test_the_manifests_keep_their_promises(file: str) -> None:
         assert promise in text, promise
     assert text.count("# ---- EDIT ----") == 1
     assert ("backoffLimitPerIndex" in text) == (file == "all-models.yaml")
+
+
+# ---- the commands for AWS, against the service descriptions that the AWS command line itself is made from ----
+
+
+def input_of(service: str, command: str) -> Shape:
+    """The shape of what `aws SERVICE COMMAND` sends."""
+    model = Session().get_service_model(service)
+    (name,) = (name for name in model.operation_names if xform_name(name, "-") == command)
+    return model.operation_model(name).input_shape
+
+
+def value_of(text: str, shape: Shape) -> Any:
+    """What the command line makes of an argument in its shorthand (key=value,key=value), as far as the pages use it."""
+    if shape.type_name == "boolean":
+        return True
+    if shape.type_name in ("integer", "long"):
+        return int(text)
+    if shape.type_name == "map":
+        return dict(pair.split("=", 1) for pair in text.split(","))
+    if shape.type_name == "structure":
+        pairs = [text.split("=", 1)] if "[" in text else [pair.split("=", 1) for pair in text.split(",")]
+        return {key: value_of(value, shape.members[key]) for key, value in pairs}
+    if shape.type_name == "list":
+        return [value_of(part, shape.member) for part in re.findall(r"\{(.*?)\}", text)]
+    return text
+
+
+def aws_commands(page: str) -> Iterator[list[str]]:
+    text = (ROOT / "deploy" / page).read_text().replace("\\\n", " ")
+    for line in re.findall(r"^aws .*", text, re.MULTILINE):
+        yield shlex.split(line)
+
+
+@pytest.mark.parametrize(("page", "count"), [("aws-batch.md", 3), ("sagemaker/README.md", 2)])
+def test_the_commands_for_aws_are_such_as_it_takes(page: str, count: int) -> None:
+    commands = list(aws_commands(page))
+    assert len(commands) == count
+    for _, service, command, *arguments in commands:
+        shape = input_of(service, command)
+        flags = {f"--{xform_name(name, '-')}": name for name in shape.members}
+        given: dict[str, Any] = {}
+        for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+            if flag in flags:
+                given[flags[flag]] = value_of(value, shape.members[flags[flag]])
+            elif flag == "--cli-input-json":
+                text = (ROOT / "deploy" / page).read_text()
+                given |= json.loads(re.findall(r"<<'JSON'\n(.*?)\nJSON", text, re.DOTALL)[0])
+            else:
+                assert not flag.startswith("--") or flag == "--query", f"{service} {command} has no {flag}"
+        assert ParamValidator().validate(given, shape).generate_report() == "", f"{service} {command}"
+
+
+def test_aws_batch_retries_what_a_retry_mends_and_nothing_else() -> None:
+    """Its rules, read as AWS reads them: in order, the first whose conditions all fit."""
+    text = (ROOT / "deploy/aws-batch.md").read_text()
+    definition = json.loads(re.findall(r"<<'JSON'\n(.*?)\nJSON", text, re.DOTALL)[0])
+    rules = definition["retryStrategy"]["evaluateOnExit"]
+
+    def action(code: str, status: str = "Essential container in task exited", reason: str = "") -> str:
+        said = {"onExitCode": code, "onStatusReason": status, "onReason": reason}
+        fits = [all(fnmatch(said[key], rule[key]) for key in said if key in rule) for rule in rules]
+        return str(rules[fits.index(True)]["action"])
+
+    assert [action(code) for code in ("75", "143", "78", "1")] == ["RETRY", "RETRY", "EXIT", "EXIT"]
+    assert action("", "Host EC2 (instance i-0123) terminated.") == "RETRY"
+    writable = {mount["containerPath"] for mount in definition["containerProperties"]["linuxParameters"]["tmpfs"]}
+    assert writable == {"/tmp", "/data"}
 
 
 # ---- SageMaker ----
