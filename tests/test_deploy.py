@@ -26,6 +26,7 @@ from deploy.kubernetes import render
 from deploy.variables import WrongSetting
 from job import models, settings
 from tests.conftest import ROOT, TINY, bare_environment
+from tests.container import check
 
 
 def test_the_variables_and_models_are_the_jobs() -> None:
@@ -132,6 +133,40 @@ def test_make_hands_the_build_the_wheels_and_a_base_that_fits_them(torch: str, b
     assert arguments_of_make("install", f"TORCH={torch}")[-len(arguments_of_the_build(torch)) :] == (
         arguments_of_the_build(torch)
     )
+
+
+# ---- make test-container: what keeps CI safe from it ----
+
+
+def test_a_command_that_hangs_ends_with_all_that_it_started(tmp_path: Path) -> None:
+    number = tmp_path / "number"
+    checks = check.Checks()
+    checks("hangs", lambda: check.sh("sh", "-c", f"sleep 60 & echo $! >{number}; wait"), 0.5)
+    checks("goes on", lambda: check.sh("true"))
+    assert (checks.passed, checks.failed) == (1, 1)
+    assert not Path(f"/proc/{number.read_text().strip()}/stat").exists() or (
+        Path(f"/proc/{number.read_text().strip()}/stat").read_text().split()[2] == "Z"
+    )
+
+
+def test_no_time_is_left_once_it_is_used_up() -> None:
+    checks = check.Checks()
+    checks.ends = 0
+    checks("too late", lambda: check.sh("sleep", "60"))
+    assert (checks.passed, checks.failed) == (0, 1)
+
+
+def test_where_containers_cannot_run_nothing_counts_as_passed(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.container.check"],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("SKIPPED  the container tests did NOT run: podman, runc, debootstrap missing")
+    assert done.stdout.endswith("test-container: 0 passed, 0 failed, 1 skipped\n")
 
 
 # ---- make docker-run ----
