@@ -1,7 +1,8 @@
 """Builds the image and runs it for real: `make test-container`.
 
-Without a base image (CONTAINER_BASE) it makes one with debootstrap; podman, runc and debootstrap are installed where
-they are missing and this is root. Where containers cannot run, it says SKIPPED and counts nothing as passed.
+Without a base image (CONTAINER_BASE) it makes one of CONTAINER_DEBIAN with debootstrap; podman, runc and debootstrap
+are installed where they are missing and this is root. Where containers cannot run, it says SKIPPED and counts nothing
+as passed.
 Afterwards every image and layer that it made is removed; KEEP_IMAGE=1 keeps them, and so the next build's cache.
 """
 
@@ -28,8 +29,8 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 IMAGE = "localhost/job-check:latest"
-BASE = "localhost/job-check-base:bookworm"
-DEBIAN = "bookworm"
+DEBIAN = os.environ.get("CONTAINER_DEBIAN") or "bookworm"  # trixie brings Python 3.13
+BASE = f"localhost/job-check-base:{DEBIAN}"
 FREE_GB = 6 if os.environ.get("TORCH") == "cpu" else 22  # base, packages twice (built and copied), uv's cache
 STOP_SECONDS = 10.0
 # So that a command that hangs ends as a failure: for making the ground, for the build, for another check, for all.
