@@ -34,7 +34,7 @@ BASE = f"localhost/job-check-base:{DEBIAN}"
 FREE_GB = 6 if os.environ.get("TORCH") == "cpu" else 22  # base, packages twice (built and copied), uv's cache
 STOP_SECONDS = 10.0
 # So that a command that hangs ends as a failure: for making the ground, for the build, for another check, for all.
-GROUND, BUILD, CHECK, ALL = 10 * 60, 20 * 60, 5 * 60, 35 * 60
+GROUND, BUILD, CHECK, ALL = 10 * 60, 20 * 60, 8 * 60, 40 * 60
 
 # For a host that refuses raised limits and network namespaces: seen on cgroup v1 without a Docker engine.
 CAREFUL = """\
