@@ -124,7 +124,7 @@ chaos: $(DEV) ## kill jobs at 100 random moments and compare with an uninterrupt
 lint-deploy: $(LINT)/.ready ## check Dockerfile, shell scripts, manifests, Makefile and workflows
 	@$(PYTHON) -m deploy.lint $(LINT)
 
-test-container: ## build the image with podman and run, stop and resume it; needs root and 25 GB of disk
+test-container: ## build the image with podman and run, stop and resume it; needs root and 22 GB of disk for a while
 	$(PYTHON) -m tests.container.check
 
 lock: $(UV) ## write the locks anew from the requirements*.in

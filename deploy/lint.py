@@ -105,6 +105,13 @@ def kustomized() -> list[Path]:
             shutil.copy(copy / "s3.env.example", copy / "s3.env")
         files.append(BUILD / f"{folder.name}.yaml")
         files[-1].write_text(run("kubectl", "kustomize", copy))
+    edited = BUILD / "kustomize" / MANIFESTS.name / "kustomization.yaml"  # as its comments say for every model
+    text = edited.read_text().replace("- job.yaml #", "- all-models.yaml #").replace("name: MODEL #", "name: MODELS #")
+    edited.write_text(text.replace('value: "cnn" #', 'value: "cnn,vit" #'))
+    files.append(BUILD / "kubernetes-all-models.yaml")
+    files[-1].write_text(made := run("kubectl", "kustomize", edited.parent))
+    if not ("completionMode: Indexed" in made and "value: cnn,vit" in made and made.count("name: MODELS") == 1):
+        raise subprocess.CalledProcessError(1, "kubectl kustomize", f"{edited} made no Job for every model:\n{made}")
     return files
 
 

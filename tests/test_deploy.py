@@ -5,17 +5,28 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore import xform_name
+from botocore.model import Shape
+from botocore.session import Session
+from botocore.validate import ParamValidator
 
 from deploy import container, run_all, run_ray, variables
 from deploy.kubernetes import render
 from deploy.variables import WrongSetting
 from job import models, settings
 from tests.conftest import ROOT, TINY, bare_environment
+from tests.container import check
 
 
 def test_the_variables_and_models_are_the_jobs() -> None:
@@ -41,6 +52,121 @@ def test_nothing_uses_what_the_image_leaves_out() -> None:
     code = "".join(file.read_text() for file in (ROOT / "job").rglob("*.py"))
     assert "torch.compile" not in code
     assert "triton" not in code
+
+
+# ---- make build: which wheels ----
+
+
+def arguments_of_the_build(torch: str) -> list[str]:
+    """What the Dockerfile hands to uv for this TORCH: its own shell lines, run by a shell."""
+    (lines,) = re.findall(r"if \[ -z \"\$TORCH\" \];.*?\bfi\b", (ROOT / "Dockerfile").read_text(), re.DOTALL)
+    script = lines.replace("\\\n", "\n") + "\nprintf '%s\\n' \"$@\""
+    done = subprocess.run(["sh", "-euc", script], env={"TORCH": torch}, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def arguments_of_make(target: str, *variables: str) -> list[str]:
+    """The words of the one command of `target` that `make` would run with these variables."""
+    command = ["make", "--no-print-directory", "--dry-run", "--what-if=requirements.lock", target, *variables]
+    environment = {"PATH": os.environ["PATH"]}  # this test may itself be run by make, with variables of its own
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    text = done.stdout.replace("\\\n", " ")
+    return next(line for line in text.splitlines() if " build " in line or " pip install " in line).split()
+
+
+def wheel(folder: Path, version: str) -> None:
+    """A torch of this version with nothing in it, in the place of the PyTorch index, which no test reaches."""
+    about = f"torch-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"torch-{version}-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "".join(f"{about}/{name},,\n" for name in ("METADATA", "WHEEL", "RECORD")))
+
+
+def installed(folder: Path, torch: str) -> tuple[list[str], str]:
+    """Which torch uv installs with the build's arguments for TORCH, and what it complains about."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert uv, "uv belongs to the development packages (make test), but is not here"
+    from_here = ("--target", "target", "--offline", "--no-index", "--find-links", ".", "--no-deps")
+    command = [uv, "pip", "install", "--quiet", "--python", sys.executable, *from_here, *arguments_of_the_build(torch)]
+    done = subprocess.run(command, cwd=folder, env=bare_environment(), capture_output=True, text=True)
+    return [found.name for found in (folder / "target").glob("torch-*")], done.stderr
+
+
+@pytest.mark.parametrize("torch", ["cpu", "cu126"])
+def test_other_wheels_are_of_the_locked_version_and_not_held_to_its_hashes(tmp_path: Path, torch: str) -> None:
+    assert f"--torch-backend={torch}" in arguments_of_the_build(torch)
+    shutil.copy(ROOT / "requirements.lock", tmp_path)
+    (tmp_path / "requirements.in").write_text("torch\n")
+    locked = re.search(r"^torch==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert locked
+    for version in (locked[1], "99.0"):
+        wheel(tmp_path, f"{version}+{torch}")
+    assert installed(tmp_path, torch) == ([f"torch-{locked[1]}+{torch}.dist-info"], "")
+
+
+def test_the_usual_wheels_are_held_to_their_hashes(tmp_path: Path) -> None:
+    locked = re.search(r"^torch==([^\s;]+)(?:.*\\\n)+.*\n", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert locked
+    (tmp_path / "requirements.lock").write_text(locked[0])
+    wheel(tmp_path, locked[1])
+    found, complaint = installed(tmp_path, "")
+    assert not found
+    assert "Hash mismatch" in complaint
+
+
+@pytest.mark.parametrize(
+    ("torch", "base"),
+    [
+        ("", "nvidia/cuda:13.0.1-base-ubuntu24.04"),
+        ("cu126", "nvidia/cuda:12.6.3-base-ubuntu24.04"),
+        ("cpu", "debian:bookworm-slim"),
+    ],
+)
+def test_make_hands_the_build_the_wheels_and_a_base_that_fits_them(torch: str, base: str) -> None:
+    words = arguments_of_make("build", f"TORCH={torch}")
+    assert f"BASE_IMAGE={base}" in words
+    assert f"TORCH={torch}" in words
+    mine = arguments_of_make("build", f"TORCH={torch}", "BASE_IMAGE=mine:1", "ENGINE=podman")
+    assert "BASE_IMAGE=mine:1" in mine
+    assert mine[0] == "podman"
+    assert arguments_of_make("install", f"TORCH={torch}")[-len(arguments_of_the_build(torch)) :] == (
+        arguments_of_the_build(torch)
+    )
+
+
+# ---- make test-container: what keeps CI safe from it ----
+
+
+def test_a_command_that_hangs_ends_with_all_that_it_started(tmp_path: Path) -> None:
+    number = tmp_path / "number"
+    checks = check.Checks()
+    checks("hangs", lambda: check.sh("sh", "-c", f"sleep 60 & echo $! >{number}; wait"), 0.5)
+    checks("goes on", lambda: check.sh("true"))
+    assert (checks.passed, checks.failed) == (1, 1)
+    assert not Path(f"/proc/{number.read_text().strip()}/stat").exists() or (
+        Path(f"/proc/{number.read_text().strip()}/stat").read_text().split()[2] == "Z"
+    )
+
+
+def test_no_time_is_left_once_it_is_used_up() -> None:
+    checks = check.Checks()
+    checks.ends = 0
+    checks("too late", lambda: check.sh("sleep", "60"))
+    assert (checks.passed, checks.failed) == (0, 1)
+
+
+def test_where_containers_cannot_run_nothing_counts_as_passed(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.container.check"],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("SKIPPED  the container tests did NOT run: podman, runc, debootstrap missing")
+    assert done.stdout.endswith("test-container: 0 passed, 0 failed, 1 skipped\n")
 
 
 # ---- make docker-run ----
@@ -209,6 +335,74 @@ def test_the_manifests_keep_their_promises(file: str) -> None:
         assert promise in text, promise
     assert text.count("# ---- EDIT ----") == 1
     assert ("backoffLimitPerIndex" in text) == (file == "all-models.yaml")
+
+
+# ---- the commands for AWS, against the service descriptions that the AWS command line itself is made from ----
+
+
+def input_of(service: str, command: str) -> Shape:
+    """The shape of what `aws SERVICE COMMAND` sends."""
+    model = Session().get_service_model(service)
+    (name,) = (name for name in model.operation_names if xform_name(name, "-") == command)
+    return model.operation_model(name).input_shape
+
+
+def value_of(text: str, shape: Shape) -> Any:
+    """What the command line makes of an argument in its shorthand (key=value,key=value), as far as the pages use it."""
+    if shape.type_name == "boolean":
+        return True
+    if shape.type_name in ("integer", "long"):
+        return int(text)
+    if shape.type_name == "map":
+        return dict(pair.split("=", 1) for pair in text.split(","))
+    if shape.type_name == "structure":
+        pairs = [text.split("=", 1)] if "[" in text else [pair.split("=", 1) for pair in text.split(",")]
+        return {key: value_of(value, shape.members[key]) for key, value in pairs}
+    if shape.type_name == "list":
+        return [value_of(part, shape.member) for part in re.findall(r"\{(.*?)\}", text)]
+    return text
+
+
+def aws_commands(page: str) -> Iterator[list[str]]:
+    text = (ROOT / "deploy" / page).read_text().replace("\\\n", " ")
+    for line in re.findall(r"^aws .*", text, re.MULTILINE):
+        yield shlex.split(line)
+
+
+@pytest.mark.parametrize(("page", "count"), [("aws-batch.md", 3), ("sagemaker/README.md", 2)])
+def test_the_commands_for_aws_are_such_as_it_takes(page: str, count: int) -> None:
+    commands = list(aws_commands(page))
+    assert len(commands) == count
+    for _, service, command, *arguments in commands:
+        shape = input_of(service, command)
+        flags = {f"--{xform_name(name, '-')}": name for name in shape.members}
+        given: dict[str, Any] = {}
+        for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+            if flag in flags:
+                given[flags[flag]] = value_of(value, shape.members[flags[flag]])
+            elif flag == "--cli-input-json":
+                text = (ROOT / "deploy" / page).read_text()
+                given |= json.loads(re.findall(r"<<'JSON'\n(.*?)\nJSON", text, re.DOTALL)[0])
+            else:
+                assert not flag.startswith("--") or flag == "--query", f"{service} {command} has no {flag}"
+        assert ParamValidator().validate(given, shape).generate_report() == "", f"{service} {command}"
+
+
+def test_aws_batch_retries_what_a_retry_mends_and_nothing_else() -> None:
+    """Its rules, read as AWS reads them: in order, the first whose conditions all fit."""
+    text = (ROOT / "deploy/aws-batch.md").read_text()
+    definition = json.loads(re.findall(r"<<'JSON'\n(.*?)\nJSON", text, re.DOTALL)[0])
+    rules = definition["retryStrategy"]["evaluateOnExit"]
+
+    def action(code: str, status: str = "Essential container in task exited", reason: str = "") -> str:
+        said = {"onExitCode": code, "onStatusReason": status, "onReason": reason}
+        fits = [all(fnmatch(said[key], rule[key]) for key in said if key in rule) for rule in rules]
+        return str(rules[fits.index(True)]["action"])
+
+    assert [action(code) for code in ("75", "143", "78", "1")] == ["RETRY", "RETRY", "EXIT", "EXIT"]
+    assert action("", "Host EC2 (instance i-0123) terminated.") == "RETRY"
+    writable = {mount["containerPath"] for mount in definition["containerProperties"]["linuxParameters"]["tmpfs"]}
+    assert writable == {"/tmp", "/data"}
 
 
 # ---- SageMaker ----

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deploy.kaggle import render
+from deploy.kaggle import render, script
 from deploy.variables import WrongSetting
 from job import device
 from job.errors import Fault
@@ -89,13 +89,57 @@ def test_the_script_runs_the_job_and_leaves_nothing_but_results(kaggle: Path) ->
 
 def test_the_script_says_what_to_do_where_it_cannot_install(kaggle: Path) -> None:
     render.write(kaggle / "kaggle/src", {}, ME)
-    script = (kaggle / "kaggle/src/train.py").read_text()
-    broken = kaggle / "kaggle/src/broken.py"  # a file: the script is longer than a command line may be
-    broken.write_text(script.replace('"hyperopt": "hyperopt==', '"no_such_module": "no-such-package-anywhere=='))
+    written = kaggle / "kaggle/src/train.py"
+    text = written.read_text().replace('"hyperopt": "hyperopt==', '"no_such_module": "no-such-package-anywhere==')
+    written.write_text(text)
     environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": str(kaggle)}
-    done = subprocess.run([sys.executable, broken], env=environment, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, written], env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert "Switch the kernel's internet on" in done.stderr
+
+
+def test_a_data_set_is_found_where_kaggle_mounts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "INPUT", tmp_path)
+    (tmp_path / "old").mkdir()
+    new = tmp_path / "datasets/someone/new/images"
+    new.mkdir(parents=True)
+    assert script.mounted(f"{tmp_path}/old") == f"{tmp_path}/old"
+    assert script.mounted(f"{tmp_path}/new/images") == str(new)
+    for elsewhere in (f"{tmp_path}/nowhere", "/kaggle/working/x", "https://example.com/weights.pth", ""):
+        assert script.mounted(elsewhere) == elsewhere
+
+
+P100 = """
+import torch
+
+def no_kernel(*size, **options):
+    raise torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device")
+
+torch.ones = no_kernel
+torch.cuda.is_available = lambda: True
+torch.cuda.device_count = lambda: 1
+torch.cuda.get_device_capability = lambda device=None: (6, 0)
+torch.cuda.get_device_name = lambda device=None: "Tesla P100-PCIE-16GB"
+torch.cuda.get_arch_list = lambda: ["sm_75", "sm_80"]
+"""
+
+
+def test_the_script_on_a_p100_says_which_accelerator_to_choose(kaggle: Path) -> None:
+    """The whole way: script, entrypoint and job, with a torch that finds a P100 and has nothing that runs on it."""
+    render.write(kaggle / "kaggle/src", {**TINY, "DEVICE": "auto"}, ME)
+    (kaggle / "sitecustomize.py").write_text(P100)
+    places = {"PYTHONPATH": str(kaggle), "ENTRYPOINT_ROOT": str(kaggle), "TMPDIR": str(kaggle)}
+    done = subprocess.run(
+        [sys.executable, kaggle / "kaggle/src/train.py"],
+        cwd=kaggle / "kaggle/working",
+        env={**bare_environment(), **places},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 78, done.stdout + done.stderr
+    assert "error: Tesla P100-PCIE-16GB (compute capability 6.0) cannot run this build of torch" in done.stdout
+    assert "MACHINE_SHAPE=NvidiaTeslaT4" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_a_gpu_without_kernels_is_told_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:

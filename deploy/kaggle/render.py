@@ -58,8 +58,9 @@ def metadata(model: str, dataset: str, owner: str, environment: Mapping[str, str
         "kernel_type": "script",
         "is_private": True,
         "enable_gpu": True,
-        # Without it Kaggle may give a P100, for which its torch has no kernels.
-        "machine_shape": environment.get("MACHINE_SHAPE") or "NvidiaTeslaT4",
+        # Without it Kaggle gives a P100, for which its torch has no kernels. Read by the command line from 1.8.4 on; an
+        # older one passes over it in silence, but refuses the --accelerator that is printed below.
+        "machine_shape": machine_shape(environment),
         # Needed to install what Kaggle lacks and to fetch ImageNet weights; the account must be verified by phone.
         "enable_internet": environment.get("KAGGLE_INTERNET", "1") != "0",
         "dataset_sources": [name for name in re.split(r"[\s,]+", datasets) if name],
@@ -67,6 +68,11 @@ def metadata(model: str, dataset: str, owner: str, environment: Mapping[str, str
         "kernel_sources": [],
         "model_sources": [],
     }
+
+
+def machine_shape(environment: Mapping[str, str]) -> str:
+    """The accelerator by Kaggle's name for it."""
+    return environment.get("MACHINE_SHAPE") or "NvidiaTeslaT4"
 
 
 def user(environment: Mapping[str, str]) -> str:
@@ -113,7 +119,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     kernel = write(folder, variables.given(), os.environ)
     print(f"wrote {folder}; start and fetch it with:")
-    print(f"  kaggle kernels push -p {folder}")
+    print(f"  kaggle kernels push -p {folder} --accelerator {machine_shape(os.environ)}")
     print(f"  kaggle kernels status {kernel}")
     print(f"  kaggle kernels output {kernel} -p outputs")
 

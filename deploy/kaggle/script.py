@@ -24,6 +24,8 @@ NEEDED: dict[str, str] = {}
 
 CODE = ""
 
+INPUT = Path("/kaggle/input")
+
 # Stays as Kaggle has it: its torch fits its driver, and the rest fits its torch.
 KEPT = ("torch", "torchvision", "numpy", "scipy", "pillow", "matplotlib")
 
@@ -50,6 +52,15 @@ def installed(name: str) -> str:
         return ""
 
 
+def mounted(place: str) -> str:
+    """Where a data set named by /kaggle/input/NAME/… really lies: Kaggle also mounts it as datasets/OWNER/NAME."""
+    inside = Path(place)
+    if inside.exists() or INPUT not in inside.parents:
+        return place
+    found = sorted(INPUT.glob(f"datasets/*/{inside.relative_to(INPUT)}"))
+    return str(found[0]) if found else place
+
+
 def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="job-"))  # what lies in /kaggle/working becomes the kernel's output
     zipfile.ZipFile(io.BytesIO(base64.b64decode(CODE))).extractall(folder)
@@ -60,6 +71,9 @@ def main() -> int:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         **SETTINGS,
     }
+    for name in ("DATA_DIR", "PRETRAINED_WEIGHTS"):
+        if environment.get(name):
+            environment[name] = mounted(environment[name])
     return subprocess.run(["sh", str(folder / "entrypoint.sh")], cwd=folder, env=environment).returncode
 
 

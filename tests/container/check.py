@@ -1,8 +1,9 @@
 """Builds the image and runs it for real: `make test-container`.
 
-Without a base image (CONTAINER_BASE) it makes one with debootstrap; podman, runc and debootstrap are installed where
-they are missing and this is root. Where containers cannot run, it says SKIPPED and counts nothing as passed.
-KEEP_IMAGE=1 leaves the images for another look.
+Without a base image (CONTAINER_BASE) it makes one of CONTAINER_DEBIAN with debootstrap; podman, runc and debootstrap
+are installed where they are missing and this is root. Where containers cannot run, it says SKIPPED and counts nothing
+as passed.
+Afterwards every image and layer that it made is removed; KEEP_IMAGE=1 keeps them, and so the next build's cache.
 """
 
 from __future__ import annotations
@@ -13,22 +14,27 @@ import json
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 IMAGE = "localhost/job-check:latest"
-BASE = "localhost/job-check-base:bookworm"
-DEBIAN = "bookworm"
+DEBIAN = os.environ.get("CONTAINER_DEBIAN") or "bookworm"  # trixie brings Python 3.13
+BASE = f"localhost/job-check-base:{DEBIAN}"
 FREE_GB = 6 if os.environ.get("TORCH") == "cpu" else 22  # base, packages twice (built and copied), uv's cache
 STOP_SECONDS = 10.0
+# So that a command that hangs ends as a failure: for making the ground, for the build, for another check, for all.
+GROUND, BUILD, CHECK, ALL = 10 * 60, 20 * 60, 8 * 60, 40 * 60
 
 # For a host that refuses raised limits and network namespaces: seen on cgroup v1 without a Docker engine.
 CAREFUL = """\
@@ -72,12 +78,40 @@ class Skipped(Exception):
     """Containers cannot run here; the text says why."""
 
 
-def sh(*command: str | Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=ROOT, **options)
+def sh(
+    *command: str | Path, check: bool = True, given: str | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """What the command said, with `given` as its input. Interrupted (see `within`), it ends all that it started."""
+    line = [str(part) for part in command]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    if given is not None:
+        options["stdin"] = subprocess.PIPE
+    with subprocess.Popen(line, text=True, cwd=ROOT, start_new_session=True, **options) as process:
+        try:
+            said, complained = process.communicate(given)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    done = subprocess.CompletedProcess(line, process.returncode, said or "", complained or "")
     if check and done.returncode != 0:
         what = f"{command[0]} {command[1]} … exited {done.returncode}"
         raise AssertionError(f"{what}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
     return done
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError where what is inside takes longer."""
+
+    def ring(signum: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"not done within {seconds:.0f} s")
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 class Checks:
@@ -85,11 +119,13 @@ class Checks:
 
     def __init__(self) -> None:
         self.passed = self.failed = 0
+        self.ends = time.monotonic() + ALL
 
-    def __call__(self, name: str, check: Callable[[], object]) -> None:
+    def __call__(self, name: str, check: Callable[[], object], seconds: float = CHECK) -> None:
         started = time.monotonic()
         try:
-            said = check()
+            with within(min(seconds, self.ends - started)):
+                said = check()
         except Exception as error:  # a failed check must not keep the others from running
             self.failed += 1
             print(f"FAILED   {name}\n{error}", flush=True)
@@ -111,8 +147,9 @@ def prepare(work: Path) -> str:
         if os.getuid() != 0 or shutil.which("apt-get") is None:
             raise Skipped(f"{', '.join(missing)} missing, and this is not root on a Debian")
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        sh("apt-get", "update", check=False)
-        installed = sh("apt-get", "install", "-y", "--no-install-recommends", *missing, check=False, env=quiet)
+        again = ("-o", "Acquire::Retries=3")
+        sh("apt-get", *again, "update", check=False)
+        installed = sh("apt-get", *again, "install", "-y", "--no-install-recommends", *missing, check=False, env=quiet)
         if installed.returncode != 0:
             raise Skipped(f"{', '.join(missing)} could not be installed: {installed.stderr.strip()[-300:]}")
     if not base and os.getuid() != 0:
@@ -187,7 +224,7 @@ def build(base: str) -> str:
     with log.open("w") as file:
         make = ["make", "build", "ENGINE=podman", f"IMAGE={IMAGE}", f"BASE_IMAGE={base}"]
         make += [f"BUILD_ARGS={' '.join(host_access())}"]
-        done = subprocess.run(make, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+        done = sh(*make, check=False, stdout=file, stderr=subprocess.STDOUT)
     assert done.returncode == 0, f"exit {done.returncode}; the end of {log}:\n{log.read_text()[-3000:]}"
     return f"built in {time.monotonic() - started:.0f} s"
 
@@ -241,7 +278,7 @@ def nothing_left_over() -> None:
 def libraries_complete() -> str:
     """Nothing that was removed is linked to by anything that was kept."""
     python = ("podman", "run", "--rm", "-i", "--network", "none", "--entrypoint", "python", IMAGE, "-")
-    done = sh(*python, input=MISSING_LIBRARIES)
+    done = sh(*python, given=MISSING_LIBRARIES)
     missing = {tuple(line.split()) for line in done.stdout.splitlines()}
     unexpected = sorted(pair for pair in missing if pair[0] not in NOT_OURS and "quadmath" not in pair[0])
     assert not unexpected, f"library, needed by: {unexpected}"
@@ -397,7 +434,7 @@ def kaggle(work: Path) -> str:
     tree = work / "kaggle"
     for split, count in (("train", 12), ("test", 4)):
         for label, shade in (("dark", 40), ("light", 200)):
-            folder = tree / "input" / "shades" / split / label
+            folder = tree / "input" / "datasets" / "someone" / "shades" / split / label
             folder.mkdir(parents=True)
             for number in range(count):
                 (folder / f"{number}.png").write_bytes(png(shade + number))
@@ -438,20 +475,53 @@ def make_docker_run(work: Path) -> None:
 
 
 def make_run_all(work: Path) -> str:
+    """All five models; the pretrained one from a file with torchvision's own structure, since there is no network."""
+    weights = work / "weights"
+    weights.mkdir()
+    weights.chmod(0o777)
+    draw = "import torch, torchvision as t; torch.save(t.models.resnet18().state_dict(), '/weights/resnet18.pth')"
+    sh("podman", "run", "--rm", *STRICT, "-v", f"{weights}:/weights", "--entrypoint", "python", IMAGE, "-c", draw)
     settings = {**TINY, "OUTPUT": str(work / "all"), "DATA_DIR": str(work / "mydata")}
-    engine = ("RUNNER=docker", "ENGINE=podman", f"IMAGE={IMAGE}", "MODELS=mlp cnn vit resnet18")
-    done = sh("make", "run-all", *engine, env={**os.environ, **settings})
-    assert len(list((work / "all").glob("*/manifest.json"))) == 4, done.stdout
-    return "mlp, cnn, vit and resnet18"
+    settings["PRETRAINED_WEIGHTS"] = str(weights / "resnet18.pth")
+    done = sh("make", "run-all", "RUNNER=docker", "ENGINE=podman", f"IMAGE={IMAGE}", env={**os.environ, **settings})
+    runs = [manifest.parent for manifest in (work / "all").glob("*/manifest.json")]
+    models = sorted(json.loads((run / "results.json").read_text())["model"]["name"] for run in runs)
+    assert models == sorted(file.stem for file in (ROOT / "job/models").glob("*.py") if file.stem != "__init__"), (
+        done.stdout
+    )
+    for run in runs:
+        outputs_are_whole(run, FILES - {"tuning.png"})
+    return ", ".join(models)
+
+
+def images() -> set[str]:
+    """The ids of all images and layers that podman has."""
+    return set(sh("podman", "images", "--all", "--quiet", "--no-trunc", check=False).stdout.split())
+
+
+def give_back(before: set[str]) -> None:
+    """Removes what was not there before: containers that a check left, the image, and the layers of its build."""
+    left = sh("podman", "ps", "--all", "--quiet", "--filter", f"ancestor={IMAGE}", check=False).stdout.split()
+    if left:
+        sh("podman", "rm", "--force", "--time", "0", *left, check=False)
+    made = images() - before
+    if made:
+        sh("podman", "rmi", "--force", *made, check=False)
 
 
 def main() -> int:
     check = Checks()
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(143))  # by way of `finally`
     work = Path(tempfile.mkdtemp(prefix="job-check-"))
+    before = images() if shutil.which("podman") else set()
     try:
-        base = prepare(work)
+        try:
+            with within(GROUND):
+                base = prepare(work)
+        except (AssertionError, TimeoutError) as error:
+            raise Skipped(error) from error
         commit = commit_here()
-        check("make build", lambda: build(base))
+        check("make build", lambda: build(base), BUILD)
         if not check.failed:
             whole, stopped = Place(work, "whole"), Place(work, "stopped")
             check("size by layer", sizes)
@@ -476,8 +546,8 @@ def main() -> int:
         return 1 if check.failed else 0
     finally:
         if os.environ.get("KEEP_IMAGE") != "1" and shutil.which("podman"):
-            sh("podman", "rmi", "-f", IMAGE, BASE, check=False)
-            sh("podman", "image", "prune", "-f", check=False)
+            with within(CHECK):
+                give_back(before)
         shutil.rmtree(work, ignore_errors=True)
     print(f"test-container: {check.passed} passed, {check.failed} failed, 0 skipped")
     return 1 if check.failed else 0
