@@ -40,17 +40,26 @@ class Work:
 
 
 def remaining(
-    work: Work, finished: Sequence[int], running: int, final_epochs: int | None, final_done: int, workers: int = 1
+    work: Work,
+    finished: Sequence[int],
+    running: int,
+    final_epochs: int | None,
+    final_done: int,
+    workers: int = 1,
+    others: int = 0,
 ) -> float:
     """The images still to go in both phases; with `workers`, as many as go by in the time that they take.
 
-    `finished` holds the epochs each finished trial took, `running` those of the trial under way. What is not known yet
+    `finished` holds the epochs each finished trial took, `running` those of the trial under way, `others` those of all
+    that are under way beside it. What is not known yet
     is assumed: a trial takes as long as the finished ones did on average (before there are any, half of what it may),
     and the final training as many epochs as a trial's best, about five less.
     """
     usual = sum(finished) / len(finished) if finished else work.trial_epochs / 2
     waiting = work.trials - len(finished)
-    tuning = max(0.0, max(usual, running + 1) - running) + max(0, waiting - 1) * usual if waiting > 0 else 0.0
+    tuning = (
+        max(0.0, max(usual, running + 1) - running) + max(0.0, (waiting - 1) * usual - others) if waiting > 0 else 0.0
+    )
     expected = final_epochs or work.final_epochs or max(1.0, usual - 5)
     return tuning * work.trial_images / workers + max(0.0, expected - final_done) * work.final_images
 
@@ -67,6 +76,7 @@ class Progress:
         self.work: Work | None = None
         self.finished: list[int] = []
         self.running = 0
+        self.under_way: dict[int, int] = {}  # epochs of every trial that has begun and not ended, by number
         self.final_epochs: int | None = None
         self.final_done = 0
         self.images = 0.0
@@ -124,7 +134,7 @@ class Progress:
     ) -> None:
         assert self.work is not None
         self._measure(epoch, train_count, validation_count)
-        self.running = epoch.number
+        self.running = self.under_way[trial] = epoch.number
         self._say(
             "tune",
             epoch,
@@ -137,6 +147,7 @@ class Progress:
 
     def trial_done(self, trial: Trial) -> None:
         self.finished.append(len(trial.epochs))
+        self.under_way.pop(trial.number, None)
         self.running = 0
 
     def training_begins(self, epochs: int, done: int) -> None:
@@ -162,7 +173,10 @@ class Progress:
 
     def _images_left(self, workers: int = 1) -> float:
         assert self.work is not None
-        return remaining(self.work, self.finished, self.running, self.final_epochs, self.final_done, workers)
+        others = sum(self.under_way.values()) - self.running
+        return remaining(
+            self.work, self.finished, self.running, self.final_epochs, self.final_done, workers, max(0, others)
+        )
 
     def _measure(self, epoch: Epoch, train_count: int, heldout_count: int) -> None:
         self.images += Work.images(train_count, heldout_count)

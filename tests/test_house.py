@@ -15,6 +15,7 @@ TIERS = (
     {"errors", "logs", "seeds"},
     {"results", "metrics", "interrupt", "storage", "data", "device", "models"},
     {"settings", "report", "checkpoint", "engine", "progress", "build", "provenance", "lock", "status"},
+    {"stacked"},
     {"runners"},
     {"tune", "train", "publish"},
     {"pipeline", "check", "summary", "verify", "predict", "export"},

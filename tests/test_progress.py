@@ -25,6 +25,11 @@ def test_remaining(finished: list[int], running: int, final_epochs: int | None, 
     assert remaining(WORK, finished, running, final_epochs, final_done) == images
 
 
+def test_epochs_of_trials_side_by_side_are_not_done_again() -> None:
+    assert remaining(WORK, [10], 4, None, 0, others=7) == (6 + 2 * 10 - 7) * 100 + 5 * 1000
+    assert remaining(WORK, [10], 4, None, 0, others=70) == 6 * 100 + 5 * 1000, "longer than usual: they may end"
+
+
 def test_an_evaluated_image_costs_a_third() -> None:
     assert Work.images(900, 300) == 1000
 
