@@ -19,6 +19,7 @@ from job.report.text import duration
 from job.results import Trial, winner
 
 WORST_PAIRS = 6
+PLACES = ("OUTPUT", "WORKERS", "RAY_ADDRESS")  # settings that say where a run ran and leave its result alone
 
 
 def html(report: RunReport) -> str:
@@ -266,14 +267,10 @@ def provenance(report: RunReport) -> str:
         ("Data SHA-256", report.data.get("sha256")),
     ]
     known = [(name, f'<td class="text wrap">{escape(str(value))}</td>') for name, value in rows if value]
-    settings = [
-        (
-            name,
-            f'<td class="text wrap"{f" {VARIES}" * (name == "OUTPUT")}>{escape(shown(value)) or "–"}</td>',
-            report.sources.get(name, ""),
-        )
-        for name, value in report.settings.items()
-    ]
+    settings = []
+    for name, value in report.settings.items():
+        cell = f'<td class="text wrap"{f" {VARIES}" * (name in PLACES)}>'
+        settings.append((name, *(f"{cell}{escape(text) or '–'}</td>" for text in (shown(value), report.sources[name]))))
     edited = " The code had changes that no commit holds." if str(commit).endswith("-dirty") else ""
     secret = " *** stands for a password, which is kept nowhere." if "***" in command(report) else ""
     return (
@@ -291,13 +288,15 @@ def sentence(values: dict[str, Any], name: str, reason: str) -> str:
 def command(report: RunReport) -> str:
     """The lines that repeat this run, as HTML: the commit and every variable that was set. Passwords never got here."""
     commit = str(report.provenance.get("git_commit") or "").removesuffix("-dirty")
-    parts = []
-    for name, value in report.settings.items():
-        if report.sources.get(name) == "environment" and name not in ("FRESH", "PROGRESS", "LOG_FORMAT"):
-            part = escape(f"{name}={shlex.quote(shown(value))}")
-            parts.append(f"<span {VARIES}>{part}</span>" if name == "OUTPUT" else part)
+    given = {
+        name: escape(f"{name}={shlex.quote(shown(value))} ")
+        for name, value in report.settings.items()
+        if report.sources.get(name) == "environment" and name not in ("FRESH", "PROGRESS", "LOG_FORMAT")
+    }
+    shaping = "".join(part for name, part in given.items() if name not in PLACES)
+    places = "".join(f"<span {VARIES}>{part}</span>" for name, part in given.items() if name in PLACES)
     checkout = f"git checkout {escape(commit)}\n" if commit else ""
-    return checkout + " ".join([*parts, "python -m job"])
+    return f"{checkout}{shaping}{places}python -m job"
 
 
 def shown(value: Any) -> str:
