@@ -102,13 +102,13 @@ def main() -> int:
     parser.add_argument("--images", type=int, help="a trial's training images; a quarter more for validation")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, help="worker processes; as many as cores without it")
+    parser.add_argument("--workers", type=int, help="worker processes; without it as many as threads, 2 on a GPU")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--json", type=Path)
     wanted = parser.parse_args()
     compute = device.choose(wanted.device, wanted.precision)
-    workers = wanted.workers or torch.get_num_threads()
+    workers = wanted.workers or (2 if compute.on_gpu else torch.get_num_threads())
     print(f"{compute.describe()}, torch {torch.__version__}; {wanted.trials} trials of {wanted.epochs} epoch(s)")
     results = {}
     for name in wanted.models:

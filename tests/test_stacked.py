@@ -149,6 +149,24 @@ def test_losses_follow_those_of_each_learner_alone(cpu: Compute, name: str) -> N
         assert losses([epoch[row] for epoch in together]) == pytest.approx(losses(expected), rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["mlp", "transformer"])
+def test_bf16_is_as_close_as_bf16_is(name: str) -> None:
+    """Against the same learners alone in bf16, whose 8 bits are 1 in 256; and activations are bf16 between layers."""
+    if "bf16" not in device.native_precisions(torch.device("cpu")):
+        pytest.skip("SKIPPED: this CPU has no bf16")
+    compute, build, train, heldout = device.choose("cpu", "bf16"), BUILDERS[name], images(70), images(40, seed=1)
+    stack, seen = new_stack(build, compute), set()
+    for module in stack.kind.model.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(lambda layer, inputs, output: seen.add(output.dtype))
+    together = run(stack, train, heldout, [1, 1, 1], 32)
+    assert seen == {torch.bfloat16}
+    for row in range(3):
+        learner = engine.new_learner(build, RATES[row], compute, SEED, PARTS[row])
+        _, *expected = next(engine.epochs(learner, train, heldout, batch_size=32, numbers=range(1, 2), on_batch=ignore))
+        assert losses([together[row]]) == pytest.approx([score.loss for score in expected], rel=2e-2)
+
+
 def test_adam_is_torchs_over_twenty_steps() -> None:
     """Each row at its own rate, one of them five steps ahead, against torch.optim.Adam's fused kernel."""
     torch.manual_seed(0)
