@@ -60,7 +60,7 @@ def begins(
             line("resumed", f"attempt {attempt}: {went_so_far(standing)}"),
             attempt=attempt,
             trials_finished=len(standing.trials),
-            epochs_of_part=len(standing.history),
+            epochs_of_part=standing.epochs_of_part,
         )
 
 
@@ -68,7 +68,9 @@ def went_so_far(standing: Standing) -> str:
     numbers = {trial.number for trial in standing.trials}
     begun = standing.part if isinstance(standing.part, int) else next(n for n in count() if n not in numbers)
     part = "the final training" if standing.part == FINAL else f"trial {begun + 1}"
-    return f"going on after {len(standing.trials)} finished trials, {len(standing.history)} epochs into {part}"
+    if standing.begun:
+        part = f"{len(standing.begun)} trials at once"
+    return f"going on after {len(standing.trials)} finished trials, {standing.epochs_of_part} epochs into {part}"
 
 
 def ends(finished: report.RunReport, uri: str, names: Iterable[str]) -> None:

@@ -41,12 +41,20 @@ class Standing:
 
     `part` is the running trial's number, `final` for the final training, or None between two parts. `learner` is the
     state of model and optimizer after the last epoch in `history` (see `engine.snapshot`), None where there is none.
+    `begun` holds the trials that train together as one model, as far as they have come; `learner` is then their state,
+    a row each (see `stacked.snapshot`).
     """
 
     trials: tuple[Trial, ...] = ()
     part: int | str | None = None
     history: tuple[Epoch, ...] = ()
     learner: dict[str, Any] | None = None
+    begun: tuple[Trial, ...] = ()
+
+    @property
+    def epochs_of_part(self) -> int:
+        """The epochs of what was under way; of trials at once those of the one that is ahead."""
+        return max([len(self.history), *(len(trial.epochs) for trial in self.begun)])
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,7 @@ def encode(saved: Saved) -> bytes:
         "trials": [asdict(trial) for trial in standing.trials],
         "part": standing.part,
         "history": [asdict(epoch) for epoch in standing.history],
+        "begun": [asdict(trial) for trial in standing.begun],
     }
     header_bytes = json.dumps(header).encode()
     out = io.BytesIO()
@@ -109,6 +118,8 @@ def decode(content: bytes) -> Saved:
         part=header["part"],
         history=tuple(as_epoch(epoch) for epoch in header["history"]),
         learner=learner,
+        # An older job writes none; one that would read a state with them finds another arithmetic and stops.
+        begun=tuple(as_trial(trial) for trial in header.get("begun", ())),
     )
     return Saved(Identity(**header["identity"]), header["sequence"], standing)
 

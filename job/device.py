@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -98,6 +99,18 @@ def for_trials(name: str, compute: Compute) -> tuple[str, ...]:
 def is_out_of_memory(error: Exception) -> bool:
     """Whether memory was not enough, on a GPU or on a CPU (where torch has no exception of its own for it)."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that the device, or this machine for a CPU, has free at this moment."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def release_memory() -> None:
+    """Gives what torch keeps for reuse back to the GPU; nothing happens without one."""
+    torch.cuda.empty_cache()
 
 
 @contextmanager

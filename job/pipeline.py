@@ -42,6 +42,7 @@ from job.logs import event
 from job.progress import Progress, Work
 from job.results import Epoch, Recipe, Trial, winner
 from job.runners import Plan
+from job.runners.batched import Begun
 from job.runners.trial import Callbacks, Setup
 from job.settings import Settings
 from job.status import NAME as STATUS
@@ -93,15 +94,16 @@ def work(
     preflight.before_run(settings, compute)
     status.tell("data")
     dataset = load_data(settings, progress)
+    builder = build.builder(settings.model, len(dataset.classes), settings.pretrained_weights)
     with runners.planned(settings, compute, progress.check) as plan:
+        plan = runners.with_batches(plan, settings, builder, compute, saved.identity.arithmetic if saved else None)
         rounds_of = workers_a_round(settings, plan, saved)
         shaping = settings.shaping() | ({"WORKERS": str(rounds_of)} if settings.adapts and rounds_of > 1 else {})
-        identity = checkpoint.Identity(shaping, dataset.sha256, compute.arithmetic())
+        identity = checkpoint.Identity(shaping, dataset.sha256, compute.arithmetic() | plan.arithmetic())
         if saved is not None:
             checkpoint.check(saved, identity, store.uri)
         standing = saved.standing if saved else Standing()
         banner.begins(settings, store, compute, describe_data(dataset), status.attempt, standing)
-        builder = build.builder(settings.model, len(dataset.classes), settings.pretrained_weights)
         on_device = dataset.to(compute.device)
 
         with Keeper(store, identity, saved.sequence if saved else 0, partial(tell_standing, status)) as keeper:
@@ -178,7 +180,7 @@ def start_over(store: ArtifactStore) -> None:
 def tell_standing(status: Status, standing: Standing) -> None:
     """Writes into the status how far the state that has just become durable goes."""
     phase = "train" if standing.part == FINAL else "tune"
-    status.tell(phase, trials_finished=len(standing.trials), epochs_of_part=len(standing.history))
+    status.tell(phase, trials_finished=len(standing.trials), epochs_of_part=standing.epochs_of_part)
 
 
 def workers_a_round(settings: Settings, plan: Plan, saved: checkpoint.Saved | None) -> int:
@@ -241,13 +243,23 @@ def search(
     def on_trial(trial: Trial) -> None:
         finished[trial.number] = trial
         kept = standing if paused and begun not in finished else Standing()  # what was begun of a trial still waiting
-        keeper.hand_over(replace(kept, trials=in_order(finished)))
+        if plan.kind != "batched":
+            keeper.hand_over(replace(kept, trials=in_order(finished)))
         progress.trial_done(trial)
         tell_trial(trial, settings.max_evals)
 
+    def on_group(group: Sequence[Trial], copied: Callable[[], dict[str, Any]]) -> None:
+        """A group's state goes with the trials that had ended by then: together they are where the run stood."""
+        if not group:
+            keeper.hand_over(Standing(in_order(finished)))
+        elif keeper.due():
+            keeper.hand_over(Standing(in_order(finished), learner=copied(), begun=tuple(group)))
+
     tuning, validation = dataset.train.take(rows), dataset.train.take(validation_rows)
     setup = Setup(settings, builder, tuning, validation, compute)
-    with runners.open_runner(plan, setup, Callbacks(on_batch=progress.batch, on_epoch=on_epoch)) as runner:
+    callbacks = Callbacks(on_batch=progress.batch, on_epoch=on_epoch, on_group=on_group)
+    group = Begun(standing.begun, standing.learner) if standing.begun and standing.learner is not None else None
+    with runners.open_runner(plan, setup, callbacks, group) as runner:
         return tune.search(
             settings, runner, rounds_of, on_trial, standing.trials, {begun: paused} if paused is not None else {}
         )

@@ -47,25 +47,27 @@ def expected_epochs(most: int, patience: int) -> int:
 
 
 def remaining(
-    work: Work, finished: Sequence[int], running: int, final_epochs: int | None, final_done: int, workers: int = 1
-) -> float:
-    """The images still to go, see `remaining_parts`."""
-    return sum(remaining_parts(work, finished, running, final_epochs, final_done, workers))
-
-
-def remaining_parts(
-    work: Work, finished: Sequence[int], running: int, final_epochs: int | None, final_done: int, workers: int = 1
+    work: Work,
+    finished: Sequence[int],
+    running: int,
+    final_epochs: int | None,
+    final_done: int,
+    workers: int = 1,
+    others: int = 0,
 ) -> tuple[float, float]:
     """The images still to go in the search and in the final training; with `workers`, as many as go by in the time that
     they take.
 
-    `finished` holds the epochs each finished trial took, `running` those of the trial under way. What is not known yet
-    is assumed: a trial takes as long as the finished ones did on average (see `expected_epochs` before there are any),
-    and the final training as many epochs as a trial's best, which its patience follows.
+    `finished` holds the epochs each finished trial took, `running` those of the trial under way, `others` those of all
+    that are under way beside it. What is not known yet is assumed: a trial takes as long as the finished ones did on
+    average (see `expected_epochs` before there are any), and the final training as many epochs as a trial's best, which
+    its patience follows.
     """
     usual = sum(finished) / len(finished) if finished else expected_epochs(work.trial_epochs, work.patience)
     waiting = work.trials - len(finished)
-    tuning = max(0.0, max(usual, running + 1) - running) + max(0, waiting - 1) * usual if waiting > 0 else 0.0
+    tuning = (
+        max(0.0, max(usual, running + 1) - running) + max(0.0, (waiting - 1) * usual - others) if waiting > 0 else 0.0
+    )
     expected = final_epochs or work.final_epochs or max(1.0, usual - work.patience)
     return tuning * work.trial_images / workers, max(0.0, expected - final_done) * work.final_images
 
@@ -93,6 +95,7 @@ class Progress:
         self.work: Work | None = None
         self.finished: list[int] = []
         self.running = 0
+        self.under_way: dict[int, int] = {}  # epochs of every trial that has begun and not ended, by number
         self.final_epochs: int | None = None
         self.final_done = 0
         self.images = 0.0
@@ -149,7 +152,7 @@ class Progress:
         self, trial: int, learning_rate: float, epoch: Epoch, train_count: int, validation_count: int
     ) -> None:
         assert self.work is not None
-        self.running = epoch.number
+        self.running = self.under_way[trial] = epoch.number
         self._measure(epoch, train_count, validation_count)
         for follower in self.followers:
             follower.trial_epoch(trial, learning_rate, epoch)
@@ -165,6 +168,7 @@ class Progress:
 
     def trial_done(self, trial: Trial) -> None:
         self.finished.append(len(trial.epochs))
+        self.under_way.pop(trial.number, None)
         self.running = 0
         for follower in self.followers:
             follower.trial_done(trial)
@@ -193,8 +197,12 @@ class Progress:
         return self._images_left(workers) * self.seconds / self.images if self.images else 0.0
 
     def _images_left(self, workers: int = 1) -> float:
+        return sum(self._parts_left(workers))
+
+    def _parts_left(self, workers: int) -> tuple[float, float]:
         assert self.work is not None
-        return remaining(self.work, self.finished, self.running, self.final_epochs, self.final_done, workers)
+        others = max(0, sum(self.under_way.values()) - self.running)
+        return remaining(self.work, self.finished, self.running, self.final_epochs, self.final_done, workers, others)
 
     def _measure(self, epoch: Epoch, train_count: int, heldout_count: int) -> None:
         first = self.images == 0
@@ -206,10 +214,7 @@ class Progress:
     def _say_expected(self) -> None:
         """How long both phases will take, as soon as one epoch has been measured."""
         assert self.work is not None
-        parts = remaining_parts(
-            self.work, self.finished, self.running, self.final_epochs, self.final_done, self.work.workers
-        )
-        tuning, training = (images * self.seconds / self.images for images in parts)
+        tuning, training = (images * self.seconds / self.images for images in self._parts_left(self.work.workers))
         if self.final_epochs is None:
             usual = expected_epochs(self.work.trial_epochs, self.work.patience)
             text = f"search about {clock(tuning)} (if trials take {usual} epochs), then training {clock(training)}"

@@ -15,6 +15,7 @@ TIERS = (
     {"errors", "logs", "seeds"},
     {"results", "metrics", "interrupt", "storage", "data", "device", "models"},
     {"settings", "report", "checkpoint", "engine", "progress", "build", "provenance", "lock", "status", "tracking"},
+    {"stacked"},
     {"runners"},
     {"tune", "train", "publish", "classifier", "inputs"},
     {"finished", "preflight", "banner"},

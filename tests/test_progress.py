@@ -22,7 +22,12 @@ WORK = Work(trials=4, trial_epochs=50, patience=5, trial_images=100, final_image
     ],
 )
 def test_remaining(finished: list[int], running: int, final_epochs: int | None, final_done: int, images: float) -> None:
-    assert remaining(WORK, finished, running, final_epochs, final_done) == images
+    assert sum(remaining(WORK, finished, running, final_epochs, final_done)) == images
+
+
+def test_epochs_of_trials_side_by_side_are_not_done_again() -> None:
+    assert sum(remaining(WORK, [10], 4, None, 0, others=7)) == (6 + 2 * 10 - 7) * 100 + 5 * 1000
+    assert sum(remaining(WORK, [10], 4, None, 0, others=70)) == 6 * 100 + 5 * 1000, "longer than usual: they may end"
 
 
 def test_an_evaluated_image_costs_a_third() -> None:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from job import device, models, pipeline, runners, tune
@@ -158,9 +159,16 @@ def test_memory_that_is_not_enough_fails_the_trial(workers: int) -> None:
 
 def test_a_bug_in_a_worker_reaches_the_job() -> None:
     """Told with the number of threads in it: the one that the job chose, whatever the worker would have chosen."""
-    told = r"a bug in a model; threads: 1\b"
-    with processes(setup(broken), quiet(), 2, ["cpu"]) as runner, pytest.raises(RuntimeError, match=told):
-        list(runner.run([Order(0, 1e-3)]))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with (
+            processes(setup(broken), quiet(), 2, ["cpu"]) as runner,
+            pytest.raises(RuntimeError, match=r"a bug in a model; threads: 3\b"),
+        ):
+            list(runner.run([Order(0, 1e-3)]))
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_leaving_ends_the_workers_which_shared_one_copy_of_the_images() -> None:

@@ -1,4 +1,5 @@
-"""Who runs the trials of a search: this process, several on this machine, or a Ray cluster.
+"""Who runs the trials of a search: this process (one by one, or many as one model), several on this machine, or a Ray
+cluster.
 
 The seam is one function: orders (numbers and learning rates) go in, records come back as they finish, in any order.
 Whoever runs a trial, its record is the same.
@@ -6,19 +7,25 @@ Whoever runs a trial, its record is the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from job import device
+from torch import nn
+
+from job import device, stacked
 from job.device import Compute
+from job.logs import event
 from job.results import Trial
-from job.runners import cluster
+from job.runners import batched, cluster
+from job.runners.batched import Batched, Begun
 from job.runners.inline import Inline
 from job.runners.processes import processes
 from job.runners.trial import Callbacks, Order, Setup
 from job.settings import Settings
+
+TOGETHER = "trials_together"
 
 
 class Runner(Protocol):
@@ -31,13 +38,23 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """Where trials run: `kind` is inline, processes or ray; process n uses `devices[n % len(devices)]`."""
+    """Where trials run: `kind` is inline, batched, processes or ray; process n uses `devices[n % len(devices)]`.
+
+    `together` is how many trials a batched model holds at most.
+    """
 
     kind: str
     workers: int
     devices: tuple[str, ...] = ()
+    together: int = 1
+
+    def arithmetic(self) -> dict[str, Any]:
+        """What the last bits of the trials' records depend on, as part of the run's arithmetic."""
+        return {TOGETHER: self.together} if self.kind == "batched" else {}
 
     def describe(self) -> str:
+        if self.kind == "batched":
+            return f"up to {self.together} at once as one batched model"
         if self.kind == "ray":
             return f"on a Ray cluster with room for {self.workers}"
         return "one after the other" if self.workers == 1 else f"on {self.workers} worker processes"
@@ -59,11 +76,37 @@ def planned(settings: Settings, compute: Compute, check: Callable[[], object]) -
         yield Plan("ray", cluster.slots(compute) if settings.workers == "auto" else int(settings.workers))
 
 
+def with_batches(
+    plan: Plan, settings: Settings, build: Callable[[], nn.Module], compute: Compute, kept: Mapping[str, Any] | None
+) -> Plan:
+    """The plan, or a batched one where WORKERS=auto leaves trials to this process and training them at once pays.
+
+    `kept` is the arithmetic of the run's saved state: what it began with, it goes on with. Otherwise a few steps prove
+    first that this device trains the model so; where they fail, this is told and trials run one after the other.
+    """
+    trials = min(settings.tune_startup_trials, settings.max_evals)
+    if plan.kind != "inline" or settings.workers != "auto" or settings.learning_rate is not None or trials < 2:
+        return plan
+    if kept is not None:
+        together = int(kept.get(TOGETHER, 1))
+    elif batched.pays(build, compute):
+        fault = stacked.fault_of(build, compute)
+        if fault:
+            event("tune", f"trials run one after the other: as one batched model they fail: {fault}", level="WARNING")
+            return plan
+        together = min(trials, batched.fitting(build, compute, settings.batch_size))
+    else:
+        return plan
+    return replace(plan, kind="batched", together=together) if together > 1 else plan
+
+
 @contextmanager
-def open_runner(plan: Plan, setup: Setup, callbacks: Callbacks) -> Iterator[Runner]:
-    """The runner of this plan; what it started has ended when it is left."""
+def open_runner(plan: Plan, setup: Setup, callbacks: Callbacks, begun: Begun | None = None) -> Iterator[Runner]:
+    """The runner of this plan; what it started has ended when it is left. `begun` is for a batched one."""
     if plan.kind == "inline":
         yield Inline(setup, callbacks)
+    elif plan.kind == "batched":
+        yield Batched(setup, callbacks, plan.together, begun)
     elif plan.kind == "ray":
         with cluster.tasks(setup, callbacks, plan.workers) as tasks:
             yield tasks

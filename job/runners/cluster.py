@@ -147,7 +147,8 @@ class Tasks:
         nothing = Split(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
         # In the object store: it goes to each node once, and all workers of a node read the same copy.
         self._images = ray.put(splits)
-        self._common = ray.put(pickle.dumps(replace(setup, train=nothing, validation=nothing)))
+        common = replace(setup, train=nothing, validation=nothing), setup.compute.arithmetic()  # this process's threads
+        self._common = ray.put(pickle.dumps(common))
         self._task = ray.remote(max_retries=RETRIES, **needs(setup.compute))(on_a_worker)
 
     def run(self, orders: Sequence[Order]) -> Iterator[Trial]:
@@ -197,9 +198,9 @@ def first_line(error: Exception) -> str:
 
 def on_a_worker(images: Sequence[Any], common: bytes, ordered: bytes) -> bytes:
     """One trial, in a process of Ray's. Everything but the images travels as bytes of this job's own classes."""
-    setup: Setup = pickle.loads(common)
-    where = setup.compute.device
-    compute = device.choose(where.type, setup.compute.precision, setup.compute.arithmetic())
+    setup: Setup
+    setup, arithmetic = pickle.loads(common)
+    compute = device.choose(setup.compute.device.type, setup.compute.precision, arithmetic)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the object store's memory is read-only, and nothing here writes into it
         parts = [torch.from_numpy(part).to(compute.device) for part in images]

@@ -67,7 +67,8 @@ class Processes:
         self._file = file
         images, self._places = lay_out(setup, file)
         # As bytes, once: a model's stored weights go through no other way of sharing memory than the images do.
-        self._common = pickle.dumps(replace(setup, train=images, validation=images))
+        # The arithmetic with it: asked for in a worker, it would tell that process's threads and not this one's.
+        self._common = pickle.dumps((replace(setup, train=images, validation=images), setup.compute.arithmetic()))
         self._workers: list[Worker | None] = [None] * workers
         self._histories: dict[int, list[Epoch]] = {}
         self._deaths: dict[int, int] = {}
@@ -179,8 +180,9 @@ def work(pipe: Connection, common: bytes, images: SharedImages, device_name: str
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
     order: Order | None = None
     try:
-        setup: Setup = pickle.loads(common)
-        compute = device.choose(device_name, setup.compute.precision, setup.compute.arithmetic())
+        setup: Setup
+        setup, arithmetic = pickle.loads(common)
+        compute = device.choose(device_name, setup.compute.precision, arithmetic)
         train, validation = (split.to(compute.device) for split in images.splits())
         setup = replace(setup, compute=compute, train=train, validation=validation)
         callbacks = Callbacks(

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -38,6 +39,7 @@ class Order:
 
 
 OnEpoch = Callable[[int, float, Sequence[Epoch], "Learner | None"], object]
+OnGroup = Callable[[Sequence[Trial], Callable[[], "dict[str, Any]"]], object]
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,14 @@ class Callbacks:
     """What runners tell while they run; each may raise to stop the search there.
 
     `on_batch` gets a count of images, 0 where a runner only waits. `on_epoch` gets the trial's number, learning rate,
-    epochs so far and learner, which is None where it lives in another process.
+    epochs so far and learner, which is None where it lives in another process or trains with others as one model.
+    `on_group` gets the trials that train so, unfinished as they are, whenever all of their records have been handed
+    over, and a function that copies their state; none at the group's end.
     """
 
     on_batch: OnBatch
     on_epoch: OnEpoch
+    on_group: OnGroup = lambda begun, copied: None
 
 
 def run_trial(setup: Setup, order: Order, callbacks: Callbacks) -> Trial:
@@ -64,6 +69,11 @@ def run_trial(setup: Setup, order: Order, callbacks: Callbacks) -> Trial:
         if not device.is_out_of_memory(error):
             raise
         return Trial(order.number, order.learning_rate, tuple(history), device.OUT_OF_MEMORY)
+    return ended(order, history)
+
+
+def ended(order: Order, history: Sequence[Epoch]) -> Trial:
+    """The record of a trial that ended by itself."""
     failure = f"the loss diverged in epoch {len(history)}" if has_diverged(history[-1]) else ""
     return Trial(order.number, order.learning_rate, tuple(history), failure)
 
