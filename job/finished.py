@@ -47,7 +47,10 @@ def find(settings: Settings, *, handed_on: bool = False) -> Finished:
         and run.manifest["settings"].get(name, value) != value  # type: ignore[index]
     ]
     if differences:
-        raise Fault(f"{store.uri}: {'; '.join(differences)}.", "Leave them out, or name another run in RUN_ID.")
+        raise Fault(
+            f"{store.uri} is another run than the variables say: {'; '.join(differences)}.",
+            "Leave them out, or name another run in RUN_ID.",
+        )
     return run
 
 
@@ -82,7 +85,7 @@ def read(run: Finished, name: str) -> bytes:
         return content
     except (ValueError, KeyError) as error:
         what = f"its manifest does not name {name}" if isinstance(error, KeyError) else str(error)
-        raise Fault(f"{run.store.uri}: {what}.", "Copy the run again from where it was whole.") from None
+        raise Fault(f"{run.store.uri} is not whole: {what}.", "Copy the run again from where it was whole.") from None
 
 
 def read_json(run: Finished, name: str) -> dict[str, Any]:
