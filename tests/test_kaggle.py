@@ -92,7 +92,8 @@ def test_the_script_says_what_to_do_where_it_cannot_install(kaggle: Path) -> Non
     script = (kaggle / "kaggle/src/train.py").read_text()
     script = script.replace('"hyperopt": "hyperopt==', '"no_such_module": "no-such-package-anywhere==')
     environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": str(kaggle)}
-    command = [sys.executable, "-c", script]
+    (kaggle / "script.py").write_text(script)
+    command = [sys.executable, str(kaggle / "script.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert "Switch the kernel's internet on" in done.stderr
