@@ -30,7 +30,8 @@ LINT := .venv-ci/bin
 
 .DEFAULT_GOAL := list
 .PHONY: list install demo run run-all preflight summary build docker-run k8s kaggle help-variables test test-slow check format
-.PHONY: lint-deploy build-ray test-container install-ray test-ray install-extras test-extras bench bench-scale chaos lock clean
+.PHONY: lint-deploy build-ray test-container install-ray test-ray install-extras test-extras install-onnx test-onnx
+.PHONY: bench bench-scale chaos lock clean
 
 list: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -108,6 +109,12 @@ install-extras: $(READY) ## add TensorBoard and MLflow to .venv, for TENSORBOARD
 test-extras: .venv-extras/.ready ## runs recorded by TensorBoard and MLflow and read back; in a venv of its own
 	OMP_NUM_THREADS=1 .venv-extras/bin/python -m pytest -q tests/test_tracking.py
 
+install-onnx: $(READY) ## add ONNX to .venv, which MODE=export needs
+	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-onnx.lock
+
+test-onnx: .venv-onnx/.ready ## export every model to ONNX and compare with torch; in a venv of its own
+	OMP_NUM_THREADS=1 .venv-onnx/bin/python -m pytest -q tests/test_export.py
+
 bench-scale: $(READY) ## 1,000 simulated trials over 64 workers: overhead, memory, and when a cluster pays
 	$(RUN) -m bench.scale
 
@@ -121,19 +128,13 @@ test-container: ## build the image with podman and run, stop and resume it; need
 	$(PYTHON) -m tests.container.check
 
 lock: $(UV) ## write the locks anew from the requirements*.in
-	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" -o requirements.lock requirements.in
-	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" -o requirements-dev.lock requirements-dev.in
-	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" -o requirements-ci.lock requirements-ci.in
-	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" -o requirements-ray.lock requirements-ray.in
-	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" -o requirements-extras.lock requirements-extras.in
+	for name in requirements $(filter-out requirements,$(basename $(wildcard requirements-*.in))); do \
+	  $(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+	    --custom-compile-command "make lock" -o $$name.lock $$name.in || exit 1; \
+	done
 
-clean: ## remove .venv and caches
-	rm -rf $(VENV) .venv-ci .venv-ray .venv-extras .pytest_cache .mypy_cache .ruff_cache
+clean: ## remove all virtual environments and caches
+	rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed (set PYTHON=)"; exit 1; }
@@ -160,16 +161,10 @@ $(LINT)/.ready: requirements-ci.lock | $(UV)
 	$(UV) pip install -q --python $(LINT)/python --require-hashes -r requirements-ci.lock
 	@touch $@
 
-.venv-ray/.ready: requirements.lock requirements-ray.lock requirements-dev.lock | $(UV)
-	$(UV) venv -q --clear --python $(PYTHON) .venv-ray
-	$(UV) pip install -q --python .venv-ray/bin/python $(INSTALL)
-	$(UV) pip install -q --python .venv-ray/bin/python --require-hashes -r requirements-ray.lock
-	$(UV) pip install -q --python .venv-ray/bin/python --require-hashes -r requirements-dev.lock
-	@touch $@
-
-.venv-extras/.ready: requirements.lock requirements-extras.lock requirements-dev.lock | $(UV)
-	$(UV) venv -q --clear --python $(PYTHON) .venv-extras
-	$(UV) pip install -q --python .venv-extras/bin/python $(INSTALL)
-	$(UV) pip install -q --python .venv-extras/bin/python --require-hashes -r requirements-extras.lock
-	$(UV) pip install -q --python .venv-extras/bin/python --require-hashes -r requirements-dev.lock
+# The core, one extra (ray, extras, onnx) and what the tests need, beside .venv and not in it.
+.venv-%/.ready: requirements.lock requirements-%.lock requirements-dev.lock | $(UV)
+	$(UV) venv -q --clear --python $(PYTHON) .venv-$*
+	$(UV) pip install -q --python .venv-$*/bin/python $(INSTALL)
+	$(UV) pip install -q --python .venv-$*/bin/python --require-hashes -r requirements-$*.lock
+	$(UV) pip install -q --python .venv-$*/bin/python --require-hashes -r requirements-dev.lock
 	@touch $@

@@ -61,6 +61,10 @@ def mounts(settings: Mapping[str, str], home: Path) -> tuple[list[str], dict[str
     if weights and Path(weights).is_file():
         inside["PRETRAINED_WEIGHTS"] = f"/weights/{Path(weights).name}"
         volumes += ["-v", f"{Path(weights).absolute()}:/weights/{Path(weights).name}:ro"]
+    images = inside.get("INPUT", "")
+    if images and Path(images).exists():
+        inside["INPUT"] = f"/input/{Path(images).absolute().name}"
+        volumes += ["-v", f"{Path(images).absolute()}:{inside['INPUT']}:ro"]
     return volumes, inside
 
 

@@ -10,7 +10,14 @@ from job import logs, settings, status
 from job.errors import Fault, Interrupted
 from job.interrupt import ignore_signals, stop_on_signals
 
-MODES = {"run": "job.pipeline", "check": "job.check", "summary": "job.summary"}  # MODE → the module whose `run` does it
+MODES = {  # MODE → the module whose `run` does it
+    "run": "job.pipeline",
+    "check": "job.check",
+    "summary": "job.summary",
+    "verify": "job.verify",
+    "predict": "job.predict",
+    "export": "job.export",
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -33,7 +33,7 @@ from job import (
 )
 from job.checkpoint import FINAL, Keeper, Standing
 from job.data import Dataset
-from job.data.cifar10 import KAGGLE_INPUT
+from job.dataset import load_data
 from job.device import Compute
 from job.engine import Learner, Paused, snapshot
 from job.errors import Fault, Interrupted
@@ -179,20 +179,6 @@ def tell_standing(status: Status, standing: Standing) -> None:
     """Writes into the status how far the state that has just become durable goes."""
     phase = "train" if standing.part == FINAL else "tune"
     status.tell(phase, trials_finished=len(standing.trials), epochs_of_part=len(standing.history))
-
-
-def load_data(settings: Settings, progress: Progress) -> Dataset:
-    """The data set on the CPU. A copy that Kaggle mounts is looked for only where DATA_DIR was not given."""
-    return data.load(
-        settings.dataset,
-        settings.data_dir,
-        urls=settings.data_url,
-        limit=settings.data_limit,
-        seed=settings.seed,
-        bar=progress.bar,
-        open_s3=storage.open_object,
-        kaggle_input=None if "data_dir" in settings.model_fields_set else KAGGLE_INPUT,
-    )
 
 
 def workers_a_round(settings: Settings, plan: Plan, saved: checkpoint.Saved | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from typing import Any
 
 from job.errors import Fault, TemporaryFault
 from job.settings import Settings
@@ -30,7 +31,32 @@ def publish(
         check()
         listed[name] = {"size": len(content), "sha256": put_checked(store, name, content)}
     manifest = {"run": settings.run_name, "settings": settings.shaping(), "data_sha256": data_sha256, "files": listed}
-    put_checked(store, MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    put_checked(store, MANIFEST, manifest_bytes(manifest))
+
+
+def add(store: ArtifactStore, files: dict[str, bytes], check: Callable[[], object]) -> None:
+    """Puts further files into a finished run and its manifest. Call it with the run's lock held.
+
+    Where files of these names are replaced, the manifest names none of them meanwhile: killed at any moment, what it
+    vouches for is there. Raises Fault where the run is not there any more.
+    """
+    found = store.get(MANIFEST)
+    if found is None:
+        raise Fault(f"{store.uri} holds no finished run any more.", "Start again when it is finished.")
+    manifest = json.loads(found)
+    others = {name: said for name, said in manifest["files"].items() if name not in files}
+    if len(others) < len(manifest["files"]):
+        put_checked(store, MANIFEST, manifest_bytes(manifest | {"files": others}))
+    listed = {}
+    for name, content in files.items():
+        check()
+        listed[name] = {"size": len(content), "sha256": put_checked(store, name, content)}
+    check()
+    put_checked(store, MANIFEST, manifest_bytes(manifest | {"files": others | listed}))
+
+
+def manifest_bytes(manifest: dict[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=2) + "\n").encode()
 
 
 def put_checked(store: ArtifactStore, name: str, content: bytes) -> str:

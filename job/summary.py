@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
-from job import publish, storage
+from job import finished, publish, storage
 from job.errors import Fault
 from job.interrupt import Stop
 from job.logs import event
@@ -14,8 +13,6 @@ from job.progress import Progress
 from job.report import comparison
 from job.settings import Settings
 from job.storage import ArtifactStore
-
-RESULTS = "results.json"
 
 
 def run(settings: Settings, progress: Progress, stop: Stop) -> None:
@@ -59,9 +56,4 @@ def collect(store: ArtifactStore, stop: Stop) -> tuple[list[comparison.Run], lis
 def read(store: ArtifactStore, folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Manifest and results of a run. Raises ValueError where the results are not what the manifest vouches for."""
     manifest = json.loads(store.get(f"{folder}/{publish.MANIFEST}") or b"{}")
-    results = store.get(f"{folder}/{RESULTS}")
-    if results is None:
-        raise ValueError(f"{RESULTS} is missing")
-    if hashlib.sha256(results).hexdigest() != manifest["files"][RESULTS]["sha256"]:
-        raise ValueError(f"{RESULTS} is not the file that its manifest names")
-    return manifest, json.loads(results)
+    return manifest, json.loads(finished.vouched(store, manifest, finished.RESULTS, folder))

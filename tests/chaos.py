@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from job.report.page import PLACES
+from tests import s3_fixtures, s3_server
 from tests.conftest import bare_environment
 
 # Long enough for several states in tuning and in training, short enough for a hundred kills.
@@ -52,7 +54,7 @@ def comparable(files: Mapping[str, bytes]) -> dict[str, Any]:
             content[name] = [{k: v for k, v in row.items() if k not in CLOCK} for row in rows]
         elif name == "results.json":
             results = without_clock(json.loads(raw))
-            for name_of_place in ("OUTPUT", "WORKERS", "RAY_ADDRESS"):  # where it ran, which must not show
+            for name_of_place in PLACES:  # where it ran, which must not show
                 results["settings"].pop(name_of_place, None)
             results["provenance"].pop("workers", None)
             content[name] = results
@@ -183,28 +185,56 @@ def read_directory(place: str, home: Path) -> dict[str, bytes]:
     return directory_files(home / place / "run")
 
 
+def bucket_files(client: Any, place: str) -> dict[str, bytes]:
+    """The run below `place` (`s3://bucket/prefix`), read with the bucket owner's own client."""
+    bucket, _, prefix = place.removeprefix("s3://").partition("/")
+    listed = client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/run/").get("Contents", [])
+    return {
+        entry["Key"].removeprefix(f"{prefix}/run/"): client.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
+        for entry in listed
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=100, help="in a directory; a fifth of it on a bucket")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     twin, work_seconds = local_twin()
-    for name, signum in (("kill -9", signal.SIGKILL), ("SIGTERM", signal.SIGTERM)):
-        kills = arguments.kills if signum == signal.SIGKILL else max(10, arguments.kills // 4)
-        report = chaos(
-            kills,
-            {},
-            twin,
-            work_seconds,
-            read_directory,
-            output=lambda number, home: "out",
-            seed=arguments.seed,
-            signum=signum,
-        )
-        print(f"{name}: {report.kills} times over {report.jobs} jobs, {report.equal} of {report.jobs} byte-equal")
-        print(f"  last event before it: {dict(report.killed_after)}; slowest stop {report.slowest_stop:.1f} s")
-        if report.different:
-            sys.exit("\n".join(report.different))
+    kills, fewer = arguments.kills, max(5, arguments.kills // 5)
+    with tempfile.TemporaryDirectory() as scratch:
+        server = s3_server.start(Path(scratch))
+        client = s3_fixtures.s3_client(server)
+        client.create_bucket(Bucket="chaos")
+        aws = s3_fixtures.NOTHING_OF_THIS_MACHINE | s3_fixtures.aws_variables(server.endpoint)
+        try:
+            uploaded = attempt({**aws, "OUTPUT": "s3://chaos/twin"}, Path(tempfile.mkdtemp(dir=scratch)))
+            assert uploaded.code == 0, uploaded.output
+            for signum, count in ((signal.SIGKILL, kills), (signal.SIGTERM, fewer)):
+                told("a directory", signum, chaos(
+                    count, {}, twin, work_seconds, read_directory,
+                    output=lambda number, home: "out", seed=arguments.seed, signum=signum,
+                ))  # fmt: skip
+                told("a bucket, each attempt on an empty disk", signum, chaos(
+                    fewer, aws, twin, uploaded.seconds, lambda place, home: bucket_files(client, place),
+                    output=lambda number, home, signum=signum: f"s3://chaos/{signum}-{number}", seed=arguments.seed,
+                    signum=signum, empty_disk=True,
+                ))  # fmt: skip
+            left = client.list_multipart_uploads(Bucket="chaos").get("Uploads", [])
+            assert not left, f"orphaned multipart uploads: {left}"
+        finally:
+            server.kill()
+
+
+def told(place: str, signum: int, report: Report) -> None:
+    """Prints a report; ends the program where a job differs from its twin or stopped too slowly."""
+    name = signal.Signals(signum).name
+    print(f"{name}, {place}: {report.kills} times over {report.jobs} jobs, {report.equal} of {report.jobs} byte-equal")
+    print(f"  last event before it: {dict(report.killed_after)}; slowest stop {report.slowest_stop:.1f} s", flush=True)
+    if report.different:
+        sys.exit("\n".join(report.different))
+    if report.slowest_stop >= 10:
+        sys.exit("a stop took longer than 10 s")
 
 
 if __name__ == "__main__":

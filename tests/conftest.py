@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -40,6 +42,25 @@ def no_summary_of_this_shell() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("GITHUB_STEP_SUMMARY", raising=False)
         yield
+
+
+def replace_file(run: Path, name: str, content: bytes) -> None:
+    """Puts another content into a finished run, whose manifest then vouches for it."""
+    (run / name).write_bytes(content)
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture(scope="session")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a real finished run, `mlp` on drawn images. Copy it before you change anything."""
+    home = tmp_path_factory.mktemp("run")
+    settings = TINY | {"LEARNING_RATE": "0.001", "EPOCHS": "2"}
+    done = subprocess.run([sys.executable, "-m", "job"], cwd=home, env=bare_environment() | settings, timeout=120)
+    assert done.returncode == 0
+    (run,) = (home / "outputs").iterdir()
+    return run
 
 
 @pytest.fixture

@@ -99,16 +99,21 @@ def s3_tls_environment(swift: Server, monkeypatch: pytest.MonkeyPatch) -> dict[s
     return set_aws(monkeypatch, swift.tls_endpoint, certificate=swift.certificate)
 
 
-def set_aws(
-    monkeypatch: pytest.MonkeyPatch, endpoint: str, key: Key = OWNER, certificate: Path | None = None
-) -> dict[str, str]:
-    """Sets the AWS variables for a store at `endpoint`. Gives all that a subprocess needs, too."""
-    variables = {
+def aws_variables(endpoint: str, key: Key = OWNER) -> dict[str, str]:
+    """What boto3 reads from the environment to use a store at `endpoint`."""
+    return {
         "AWS_ENDPOINT_URL_S3": endpoint,
         "AWS_ACCESS_KEY_ID": key.id,
         "AWS_SECRET_ACCESS_KEY": key.secret,
         "AWS_REGION": REGION,
     }
+
+
+def set_aws(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, key: Key = OWNER, certificate: Path | None = None
+) -> dict[str, str]:
+    """Sets the AWS variables for a store at `endpoint`. Gives all that a subprocess needs, too."""
+    variables = aws_variables(endpoint, key)
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     if certificate:
         variables["AWS_CA_BUNDLE"] = str(certificate)

@@ -91,6 +91,14 @@ def test_a_file_with_weights_is_mounted(here: Path) -> None:
     assert "--device=nvidia.com/gpu=0" in line
 
 
+def test_images_to_be_classified_are_mounted(here: Path) -> None:
+    (here / "photos").mkdir()
+    line = container.command("docker", "image", "none", {"MODE": "predict", "INPUT": "photos"})
+    assert f"{here}/photos:/input/photos:ro" in line
+    assert "--env=INPUT=/input/photos" in line
+    assert "--env=INPUT=s3://b/a.png" in container.command("docker", "image", "none", {"INPUT": "s3://b/a.png"})
+
+
 def test_gpus_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert container.gpus_here() == ["2", "5"]

@@ -16,8 +16,9 @@ TIERS = (
     {"results", "metrics", "interrupt", "storage", "data", "device", "models"},
     {"settings", "report", "checkpoint", "engine", "progress", "build", "provenance", "lock", "status", "tracking"},
     {"runners"},
-    {"tune", "train", "publish"},
-    {"preflight", "banner"},
+    {"tune", "train", "publish", "classifier", "inputs"},
+    {"finished", "preflight", "banner"},
+    {"dataset"},
     {"pipeline", "check", "summary", "verify", "predict", "export"},
     {"__main__"},
 )
@@ -29,6 +30,7 @@ ONLY_IMPORTERS = {
     "pydantic": "settings",
     "ray": "runners",
     "mlflow": "tracking",
+    "onnx": "export",
 }
 
 

@@ -90,11 +90,10 @@ def test_the_script_runs_the_job_and_leaves_nothing_but_results(kaggle: Path) ->
 def test_the_script_says_what_to_do_where_it_cannot_install(kaggle: Path) -> None:
     render.write(kaggle / "kaggle/src", {}, ME)
     script = (kaggle / "kaggle/src/train.py").read_text()
-    script = script.replace('"hyperopt": "hyperopt==', '"no_such_module": "no-such-package-anywhere==')
+    broken = kaggle / "kaggle/src/broken.py"  # a file: the script is longer than a command line may be
+    broken.write_text(script.replace('"hyperopt": "hyperopt==', '"no_such_module": "no-such-package-anywhere=='))
     environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": str(kaggle)}
-    (kaggle / "script.py").write_text(script)
-    command = [sys.executable, str(kaggle / "script.py")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, broken], env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert "Switch the kernel's internet on" in done.stderr
 

@@ -39,11 +39,12 @@ def builder(request: pytest.FixtureRequest, imagenet: dict[str, Tensor]) -> Call
 
 
 def test_the_models_of_the_specification_are_there() -> None:
-    assert set(models.names()) == set(SPECIFIED)
-    assert {name: models.find(name).PARAMETERS for name in models.names()} == SPECIFIED
+    """There may be further ones: all other tests here are for whatever is in job/models/."""
+    assert set(models.names()) >= set(SPECIFIED)
+    assert {name: models.find(name).PARAMETERS for name in SPECIFIED} == SPECIFIED
 
 
-@pytest.mark.parametrize("builder", SPECIFIED, indirect=True, ids=str)
+@pytest.mark.parametrize("builder", models.names(), indirect=True, ids=str)
 @pytest.mark.parametrize("classes", [2, 10])
 def test_shape_and_gradient(builder: Callable[[int], nn.Module], classes: int) -> None:
     torch.manual_seed(0)
@@ -55,14 +56,14 @@ def test_shape_and_gradient(builder: Callable[[int], nn.Module], classes: int) -
     assert silent == [], "parameters that nothing reaches"
 
 
-@pytest.mark.parametrize("name", SPECIFIED)
+@pytest.mark.parametrize("name", models.names())
 def test_parameter_count(name: str, imagenet: dict[str, Tensor]) -> None:
     module = models.find(name)
     model = module.build(10, imagenet) if hasattr(module, "load_weights") else module.build(10)
-    assert build.trainable_parameters(model) == SPECIFIED[name]
+    assert build.trainable_parameters(model) == module.PARAMETERS
 
 
-@pytest.mark.parametrize("builder", SPECIFIED, indirect=True, ids=str)
+@pytest.mark.parametrize("builder", models.names(), indirect=True, ids=str)
 def test_one_batch_overfits(builder: Callable[[int], nn.Module]) -> None:
     torch.manual_seed(0)
     model = builder(10)

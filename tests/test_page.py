@@ -105,7 +105,7 @@ def test_a_page_as_a_person_sees_it(
     assert facts["width"] == facts["scrollWidth"] == width, "no sideways scrolling"
     assert facts["broken"] == facts["withoutAlt"] == facts["withoutScope"] == facts["withoutCaption"] == 0
     assert facts["images"] == (24 if name == "report" else 0)
-    assert facts["drawings"] == facts["plots"] == (6 if name == "report" else 2)
+    assert facts["drawings"] == facts["plots"] == (6 if name == "report" else 3)
     assert facts["sameIds"] == []
     assert facts["deadReferences"] == 0
     assert facts["italics"] == 0, "a class that is called <i> is text"

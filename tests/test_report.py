@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from job import metrics, report
-from job.report import RunReport, page
+from job.report import RunReport, page, plots
 from job.results import Epoch, Recipe, Score, Trial
 from tests import records
 from tests.chaos import VARIES
@@ -171,7 +171,14 @@ def test_no_gain_is_claimed_where_the_winner_is_nearest_to_the_default(finished:
 
 def test_the_command_repeats_the_run(finished: RunReport) -> None:
     """What a shell makes of it is the very settings that were set, with the commit checked out first."""
-    settings = {"MODEL": "mlp", "DATA_DIR": "my images/<new>", "SEED": 3407, "FRESH": True, "OUTPUT": "out"}
+    settings = {
+        "MODE": "run",
+        "MODEL": "mlp",
+        "DATA_DIR": "my images/<new>",
+        "SEED": 3407,
+        "FRESH": True,
+        "OUTPUT": "out",
+    }
     sources = {name: "default" if name == "SEED" else "environment" for name in settings}
     told = replace(finished, settings=settings, sources=sources, provenance={"git_commit": "abc-dirty"})
     text = page.html(told)
@@ -207,3 +214,26 @@ def test_many_classes_with_long_names_still_fit() -> None:
     many = records.run_report(count=600, classes=names)
     with Image.open(io.BytesIO(report.png(report.confusion_matrix(many.evaluation)))) as picture:
         assert max(picture.size) < 2500
+
+
+def test_which_trials_stopped_early_is_told_and_drawn() -> None:
+    """Eight trials of up to twelve epochs: those of numbers 0, 3 and 6 in the records go the whole way, 3 diverged."""
+    finished = records.run_report()
+    text = page.html(finished)
+    assert "Hollow: stopped early (trials 2, 3, 5, 6, 8)." in text
+    assert "5 stopped early and 1 diverged" in text
+    (axes,) = plots.search(finished).axes
+    drawn = {points.get_label(): len(points.get_offsets()) for points in axes.collections}
+    assert (drawn["trial"], drawn["stopped early"], drawn["diverged"]) == (2, 5, 1)
+
+
+def test_the_cost_of_tuning(finished: RunReport) -> None:
+    """Five epochs of 85.6 s in trials at 36 USD an hour, which is one cent a second."""
+    settings, sources = {"MODEL": "mlp", "PRICE_PER_HOUR": 36.0}, dict.fromkeys(("MODEL", "PRICE_PER_HOUR"), "default")
+    text = page.html(replace(finished, settings=settings, sources=sources))
+    assert "7m 8s or 71 % of the run’s time and 4.28 USD" in re.sub("<[^>]*>", "", text)
+
+
+def test_a_folder_is_called_by_its_name(finished: RunReport) -> None:
+    own = replace(finished, data=finished.data | {"name": "folder", "origin": "/data/my birds"})
+    assert "<h1>mlp on my birds</h1>" in page.html(own)

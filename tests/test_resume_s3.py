@@ -14,15 +14,6 @@ from tests import chaos
 CANARIES = ("canary-one", "canary-two", "canary-three", "canary-four")
 
 
-def files_in(owner: Any, bucket: str, prefix: str) -> dict[str, bytes]:
-    """Everything below the run's prefix, read with the bucket owner's own client."""
-    listed = owner.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/run/").get("Contents", [])
-    return {
-        entry["Key"].removeprefix(f"{prefix}/run/"): owner.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
-        for entry in listed
-    }
-
-
 @pytest.mark.parametrize(
     ("signum", "kills"), [(signal.SIGKILL, 1), pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow)]
 )
@@ -35,7 +26,7 @@ def test_killed_and_resumed_on_an_empty_disk(
         s3_environment,
         twin,
         work_seconds,  # the lock and the uploads take their time
-        lambda place, home: files_in(owner, bucket, place.rpartition("/")[2]),
+        lambda place, home: chaos.bucket_files(owner, place),
         output=lambda number, home: f"s3://{bucket}/job-{number}",
         seed=2,
         signum=signum,
@@ -44,7 +35,7 @@ def test_killed_and_resumed_on_an_empty_disk(
     assert report.different == []
     assert report.kills == kills
     assert report.slowest_stop < 10
-    names = set(files_in(owner, bucket, f"job-{report.jobs}"))
+    names = set(chaos.bucket_files(owner, f"s3://{bucket}/job-{report.jobs}"))
     assert "manifest.json" in names
     assert "lock.json" not in names
     assert owner.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
@@ -78,7 +69,7 @@ def test_a_store_that_does_not_serve(
     fault = json.loads([line for line in done.output.splitlines() if '"event": "fault"' in line][-1])
     assert told in fault["message"]
     assert "Traceback" not in done.output
-    left = files_in(owner, bucket, "prefix")
+    left = chaos.bucket_files(owner, f"s3://{bucket}/prefix")
     assert "manifest.json" not in left
     secrets = (*CANARIES, s3_environment["AWS_SECRET_ACCESS_KEY"])
     for place in (done.output, *(content.decode(errors="replace") for content in left.values())):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ import pytest
 
 from job.report import comparison
 from tests import records
-from tests.conftest import TINY, Job, bare_environment
+from tests.conftest import Job, replace_file
 from tests.s3_server import Server
 
 
@@ -25,21 +22,8 @@ def change(run: Path, edit: Callable[[dict[str, Any], dict[str, Any]], None]) ->
     results = json.loads((run / "results.json").read_text())
     manifest = json.loads((run / "manifest.json").read_text())
     edit(results, manifest)
-    raw = json.dumps(results).encode()
-    (run / "results.json").write_bytes(raw)
-    manifest["files"]["results.json"] = {"size": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
     (run / "manifest.json").write_text(json.dumps(manifest))
-
-
-@pytest.fixture(scope="module")
-def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a real finished run."""
-    home = tmp_path_factory.mktemp("run")
-    settings = TINY | {"LEARNING_RATE": "0.001", "EPOCHS": "2"}
-    done = subprocess.run([sys.executable, "-m", "job"], cwd=home, env=bare_environment() | settings, timeout=120)
-    assert done.returncode == 0
-    (run,) = (home / "outputs").iterdir()
-    return run
+    replace_file(run, "results.json", json.dumps(results).encode())
 
 
 def test_runs_side_by_side(one_run: Path, job: Job, tmp_path: Path) -> None:
@@ -124,3 +108,18 @@ def test_the_classes_that_differ_are_told() -> None:
     assert table.count("<tr>") == 11
     assert "(chance)" not in table, "0.89 and 0.54 of 1,000 images each"
     assert "(chance)" in comparison.per_class([run for run in group if run.model.startswith("resnet")])
+
+
+def test_names_in_a_plot_keep_apart() -> None:
+    """Five models in a bunch, two of them on the same spot: no two boxes of names meet, and none leaves the picture."""
+    names = ["resnet18_pretrained", "resnet18", "cnn", "vit", "mlp"]
+    points = [(150.0, 100.0), (150.0, 100.0), (160.0, 104.0), (20.0, 90.0), (210.0, 8.0)]
+    width, height = 214.0, 177.0
+    boxes = []
+    for name, (x, y), (dx, dy) in zip(names, points, comparison.places(names, points, width, height), strict=True):
+        half, line = comparison.LETTER * len(name) / 2, 0.6 * comparison.FONT
+        boxes.append((x + dx - half, y + dy - line, x + dx + half, y + dy + line))
+    for number, (left, low, right, high) in enumerate(boxes):
+        assert 0 <= left < right <= width
+        for other in boxes[:number]:
+            assert right <= other[0] or other[2] <= left or high <= other[1] or other[3] <= low

@@ -46,6 +46,7 @@ class Limits:
 
 CHUNK = 1 << 16
 STALE_PART_SECONDS = 3600
+LARGEST_WHOLE = 1 << 28  # bytes of an image; no camera makes larger ones
 
 
 class _Gone(Exception):
@@ -169,6 +170,27 @@ def open_url(url: str, timeout: float) -> Iterator[Stream]:
         length = response.headers.get("Content-Length")
         response.length = int(length) if length else None
         yield _Measured(response, response.length)
+
+
+def read_whole(url: str, limits: Limits = Limits(), largest: int = LARGEST_WHOLE) -> bytes:
+    """The content of a small http, https or file address.
+
+    Raises Fault where it is not there or larger than `largest` bytes, TemporaryFault where trying again may help.
+    """
+    try:
+        with open_url(url, limits.timeout) as stream:
+            content = bytearray()
+            while chunk := stream.read1(CHUNK):
+                content += chunk
+                if len(content) > largest:
+                    raise _Gone(f"larger than {largest / 1e6:.0f} MB")
+            if stream.length is not None and len(content) < stream.length:
+                raise ConnectionError(f"cut off after {len(content)} of {stream.length} bytes")
+            return bytes(content)
+    except _Gone as error:
+        raise Fault(f"{public(url)}: {error}.") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise TemporaryFault(f"{public(url)}: {describe(error)}.") from None
 
 
 @dataclass

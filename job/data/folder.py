@@ -6,6 +6,7 @@ Decoded once with all cores, then kept as one cache file; any change in the tree
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import tempfile
 import zipfile
@@ -130,17 +131,24 @@ def read_image(file: Path) -> NDArray[np.uint8]:
     Raises Fault, naming the file, where it cannot be read.
     """
     try:
-        with Image.open(file) as image:
+        return decoded(file)
+    except ValueError as error:
+        raise Fault(f"DATA_DIR: {file} cannot be read: {error}.", "Mend or remove this file.") from error
+
+
+def decoded(source: Path | io.BytesIO, side: int = SIDE) -> NDArray[np.uint8]:
+    """uint8 `[side, side, 3]`, as `read_image` says. Raises ValueError with the reason where it is not an image."""
+    try:
+        with Image.open(source) as image:
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I"):
                 image = Image.fromarray((np.asarray(image).astype(np.float32) / 257).clip(0, 255).astype(np.uint8))
             image = image.convert("RGB")
-            if image.size != (SIDE, SIDE):
-                image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+            if image.size != (side, side):
+                image = image.resize((side, side), Image.Resampling.BILINEAR)
             return np.asarray(image)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError and more
-        reason = "not a readable image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise Fault(f"DATA_DIR: {file} cannot be read: {reason}.", "Mend or remove this file.") from error
+        raise ValueError("not a readable image" if isinstance(error, UnidentifiedImageError) else str(error)) from error
 
 
 def cache_places(tree: Tree) -> list[Path]:

@@ -2,8 +2,9 @@
 `build(num_classes) -> nn.Module`: float images `[batch, 3, 32, 32]` in, logits `[batch, num_classes]` out.
 
 A model that starts from stored weights also has `load_weights(source)`; what that returns is handed to
-`build(num_classes, weights)`. For the preflight it names their `ADDRESS`, says where they are `kept()` on this machine,
-and makes `blank_weights()`. Nothing is registered anywhere: the file's name is the model's name.
+`build(num_classes, weights)`; without it `build` gives the same network, for trained weights to be loaded. For the
+preflight it names their `ADDRESS`, says where they are `kept()` on this machine, and makes `blank_weights()`.
+Nothing is registered anywhere: the file's name is the model's name.
 """
 
 from __future__ import annotations

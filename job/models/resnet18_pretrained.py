@@ -88,8 +88,9 @@ def check(weights: Weights) -> None:
 def build(num_classes: int, weights: Weights | None = None) -> nn.Module:
     """`[batch, 3, 32, 32]` float images to `[batch, num_classes]` logits.
 
-    `weights` is what `load_weights` returned; without it torchvision's own are fetched.
+    `weights` is what `load_weights` returned; without it the start is random, for a trained state_dict to be loaded.
     """
     net: ResNet = resnet18(weights=None)
-    net.load_state_dict(load_weights(None) if weights is None else weights)
+    if weights is not None:
+        net.load_state_dict(weights)
     return fit_to_small_images(net, num_classes)

@@ -31,7 +31,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         tokens = self.patches(images).flatten(2).transpose(1, 2)  # [batch, 192, 8, 8] -> [batch, 64, 192]
-        class_token = self.class_token.expand(len(images), -1, -1)  # [batch, 1, 192]
+        class_token = self.class_token.expand(images.shape[0], -1, -1)  # [batch, 1, 192]
         tokens = torch.cat([class_token, tokens], dim=1) + self.position  # [batch, 65, 192]
         tokens = self.encoder(self.dropout(tokens))
         logits: Tensor = self.head(tokens[:, 0])  # [batch, 192] -> [batch, num_classes]

@@ -16,11 +16,13 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullForma
 from job.metrics import Z95, two_proportions, wilson
 from job.report import style
 from job.report.plots import TRAIN, small_figure, svg
+from job.report.records import data_name
 from job.report.tables import as_csv
-from job.report.text import duration
+from job.report.text import dollars, duration
 
 RULE = "=" * 50
-PLOT_HEIGHT = 185  # of the axes of a small figure, in points
+MARGINS = (52, 46)  # of a figure, for its ticks and labels, in points
+FONT, LETTER = 9, 5.2  # the size of a name in a plot and how wide one of its letters is on average, in points
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Run:
     hardware: str
     precision: str
     recalls: dict[str, tuple[int, int]]
+    origin: str = ""
 
     @property
     def accuracy(self) -> float:
@@ -83,6 +86,7 @@ def run_from(name: str, manifest: dict[str, Any], results: dict[str, Any]) -> Ru
                 zip(evaluation["classes"], evaluation["confusion_matrix"], strict=True)
             )
         },
+        origin=str(results["data"].get("origin", "")),
     )
 
 
@@ -108,7 +112,7 @@ def grouped(runs: Sequence[Run]) -> list[list[Run]]:
 
 def title(group: Sequence[Run]) -> str:
     first = group[0]
-    return f"{first.dataset}: {first.train_images:,} training and {first.images:,} test images"
+    return f"{data_name(first.dataset, first.origin)}: {first.train_images:,} training and {first.images:,} test images"
 
 
 def labels(group: Sequence[Run]) -> list[str]:
@@ -176,7 +180,7 @@ def text(groups: Sequence[Sequence[Run]], left_out: Sequence[str], price_per_hou
                 f"  {name:{width}}  {100 * run.accuracy:6.2f} %  {low:5.2f} to {high:5.2f} %  {run.loss:6.4f}  "
                 f"{run.parameters:>10,}  {duration(run.tuning_seconds):>8}  {duration(run.training_seconds):>8}"
             )
-            lines.append(line + (f"  {cost(run, price_per_hour):7.2f} USD" if price_per_hour else ""))
+            lines.append(line + (f"  {dollars(cost(run, price_per_hour)):>11}" if price_per_hour else ""))
         same = [
             f"  {one} and {other}: {100 * (a.accuracy - b.accuracy):.2f} points apart, within chance"
             for (one, a), (other, b) in combinations(zip(names, group, strict=True), 2)
@@ -216,7 +220,7 @@ def html(groups: Sequence[Sequence[Run]], left_out: Sequence[str], price_per_hou
 def section(group: Sequence[Run], price_per_hour: float | None, number: int) -> str:
     parts = [f'<p class="note">Data SHA-256 {group[0].data_sha256}</p>', overview(group, price_per_hour)]
     if len(group) > 1:
-        parts += [pictures(group, number), differences(group), per_class(group)]
+        parts += [pictures(group, number, price_per_hour), differences(group), per_class(group)]
     return "\n".join(parts)
 
 
@@ -236,7 +240,7 @@ def overview(group: Sequence[Run], price_per_hour: float | None) -> str:
             str(run.epochs),
             duration(run.tuning_seconds),
             duration(run.training_seconds),
-            *([f"{cost(run, price_per_hour):.2f} USD"] if price_per_hour else []),
+            *([dollars(cost(run, price_per_hour))] if price_per_hour else []),
             *([escape(f"{run.hardware}, {run.precision}")] if len(computers) > 1 else []),
         ]
         for name, run in zip(labels(group), group, strict=True)
@@ -250,53 +254,96 @@ def overview(group: Sequence[Run], price_per_hour: float | None) -> str:
     return style.table("The most accurate first", columns, rows) + below
 
 
-def pictures(group: Sequence[Run], number: int) -> str:
+def pictures(group: Sequence[Run], number: int, price_per_hour: float | None) -> str:
     def described(what: str) -> str:
         points = (f"{name} {100 * run.accuracy:.1f} %" for name, run in zip(labels(group), group, strict=True))
         return f"Test accuracy against {what}: {', '.join(points)}."
 
-    size = against(group, "parameters", lambda run: run.parameters, EngFormatter(sep=""))
-    minutes = FuncFormatter(lambda value, _: f"{value:g}")
-    clock = against(group, "training time (minutes)", lambda run: max(run.training_seconds, 0.01) / 60, minutes)
-    return (
-        f'<div class="pair">{style.plot(svg(size, f"size-{number}"), described("parameters"))}'
-        f"{style.plot(svg(clock, f'time-{number}'), described('training time'), 'Lines are 95 % intervals.')}</div>"
-    )
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    inches = (3.7, 3.1) if price_per_hour else (4.8, 3.4)  # three of them in a row are smaller
+    size = against(group, "parameters", lambda run: run.parameters, EngFormatter(sep=""), inches)
+    clock = against(group, "training time (minutes)", lambda run: max(run.training_seconds, 0.01) / 60, plain, inches)
+    drawings = [
+        style.plot(svg(size, f"size-{number}"), described("parameters"), "Lines are 95 % intervals."),
+        style.plot(svg(clock, f"time-{number}"), described("training time")),
+    ]
+    if price_per_hour:
+        price = against(group, "cost (USD)", lambda run: max(cost(run, price_per_hour), 1e-6), plain, inches)
+        drawings.append(style.plot(svg(price, f"cost-{number}"), described("cost"), "Cost of tuning and training."))
+    return f'<div class="pair{" triple" * (len(drawings) == 3)}">{"".join(drawings)}</div>'
 
 
 def against(
-    group: Sequence[Run], label: str, value: Callable[[Run], float], formatter: FuncFormatter | EngFormatter
+    group: Sequence[Run],
+    label: str,
+    value: Callable[[Run], float],
+    formatter: FuncFormatter | EngFormatter,
+    size: tuple[float, float],
 ) -> Figure:
-    """Accuracy with its interval over `value` on a log scale."""
-    figure, axes = small_figure()
+    """Accuracy with its interval over `value` on a log scale; `size` is the figure's, in inches."""
+    figure, axes = small_figure(size)
     values = [value(run) for run in group]
-    middle = (min(values) * max(values)) ** 0.5
     for run, x in zip(group, values, strict=True):
         low, high = (100 * end for end in run.interval)
         axes.plot([x, x], [low, high], color=TRAIN, linewidth=1.5, alpha=0.6)
         axes.plot(x, 100 * run.accuracy, "o", color=TRAIN, markersize=6)
-    bottom, top = axes.get_ylim()
-    taken = {True: math.inf, False: math.inf}  # the height of the last name on each side, in points
-    for name, run, x in zip(labels(group), group, values, strict=True):
-        inwards = x <= middle  # beside the point, on the side where there is room
-        height = (100 * run.accuracy - bottom) / (top - bottom) * PLOT_HEIGHT
-        taken[inwards] = min(height, taken[inwards] - 10)  # names of points that lie together move down
-        axes.annotate(
-            name,
-            (x, 100 * run.accuracy),
-            xytext=(7 if inwards else -7, taken[inwards] - height),
-            textcoords="offset points",
-            ha="left" if inwards else "right",
-            va="center",
-            fontsize=9,
-        )
     axes.set_xscale("log")
     axes.set_xlim(min(values) / 1.6, max(values) * 1.6)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) / min(values) < 30 else (1,)))
     axes.xaxis.set_major_formatter(formatter)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel=f"{label}, log scale", ylabel="test accuracy (%)")
+    width, height = (72 * inches - margin for inches, margin in zip(size, MARGINS, strict=True))
+    left, right = (math.log(end) for end in axes.get_xlim())
+    bottom, top = axes.get_ylim()
+    points = [
+        ((math.log(x) - left) / (right - left) * width, (100 * run.accuracy - bottom) / (top - bottom) * height)
+        for run, x in zip(group, values, strict=True)
+    ]
+    for name, run, x, (dx, dy) in zip(
+        labels(group), group, values, places(labels(group), points, width, height), strict=True
+    ):
+        axes.annotate(
+            name,
+            (x, 100 * run.accuracy),
+            xytext=(dx, dy),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=FONT,
+        )
     return figure
+
+
+def places(
+    names: Sequence[str], points: Sequence[tuple[float, float]], width: float, height: float
+) -> list[tuple[float, float]]:
+    """Where each name's middle goes, relative to its point, so that names meet neither each other nor a point.
+
+    `points` are in an area of `width` times `height`, all in printer's points. Where everything is taken, a name goes
+    to the right of its point: rather on top of another one than nowhere.
+    """
+    dot = 4.0
+    taken = [(x - dot, y - dot, x + dot, y + dot) for x, y in points]
+    found = []
+    for name, (x, y) in zip(names, points, strict=True):
+        half, line = 0.5 * LETTER * len(name), 0.6 * FONT
+        beside, above = dot + 2 + half, dot + 1 + line
+        options = [(beside, 0.0), (-beside, 0.0), (0.0, above), (0.0, -above)]
+        options += [(side * beside, up * step * line) for step in (1, 2, 3, 4) for up in (-1, 1) for side in (1, -1)]
+        boxes = [(x + dx - half, y + dy - line, x + dx + half, y + dy + line) for dx, dy in options]
+        free = (
+            number
+            for number, (left, low, right, high) in enumerate(boxes)
+            if left >= 0
+            and right <= width
+            and low >= -line
+            and not any(left < other[2] and other[0] < right and low < other[3] and other[1] < high for other in taken)
+        )
+        chosen = next(free, 0)
+        found.append(options[chosen])
+        taken.append(boxes[chosen])
+    return found
 
 
 def differences(group: Sequence[Run]) -> str:

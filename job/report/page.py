@@ -6,6 +6,7 @@ import base64
 import io
 import shlex
 from html import escape
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from job.report import plots
-from job.report.records import RunReport
+from job.report.records import RunReport, data_name
 from job.report.style import VARIES, bar, document, facts, percent, plot, table, varies
-from job.report.text import duration
+from job.report.text import dollars, duration
 from job.results import Trial, winner
 
-WORST_PAIRS = 6
+WORST_PAIRS = 8
+EARLY = "stopped early"
+NARROW = "\u202f"  # a space that does not break
+UNTOLD = ("MODE", "INPUT", "FRESH", "PROGRESS", "LOG_FORMAT")  # what a command that repeats a run does without
+PLACES = ("OUTPUT", "WORKERS", "RAY_ADDRESS")  # settings that say where a run ran and leave its result alone
 
 
 def html(report: RunReport) -> str:
     """The whole page. Equal runs give equal bytes but for elements that are marked with `data-varies`."""
-    name = escape(str(report.data["name"]))
-    header = f"<h1>{escape(report.model)} on {name}</h1>" + (
+    title = f"{report.model} on {data_name(report.data['name'], report.data.get('origin', ''))}"
+    header = f"<h1>{escape(title)}</h1>" + (
         f'<p class="lead">Run {escape(report.run_name)}. {training_set(report)}</p>'
     )
     sections = [
@@ -38,7 +43,7 @@ def html(report: RunReport) -> str:
         ("provenance", "Provenance", provenance(report)),
     ]
     footer = "This page is one file and loads nothing. Its numbers are in results.json, per_class.csv and history.csv."
-    return document(f"{report.model} on {report.data['name']}", header, [s for s in sections if s], footer)
+    return document(title, header, [s for s in sections if s], footer)
 
 
 def training_set(report: RunReport) -> str:
@@ -62,7 +67,7 @@ def headline(report: RunReport) -> str:
     ]
     price = report.settings.get("PRICE_PER_HOUR")
     if price:
-        values.append(("Cost", varies(f"{price * seconds / 3600:.2f} USD")))
+        values.append(("Cost", varies(dollars(price * seconds / 3600))))
     return (
         f'<div class="head"><div><p class="score">{last.accuracy:.2f}<small> %</small></p>'
         f"<p>test accuracy<br>95 % interval {100 * low:.2f} to {100 * high:.2f} %</p></div>{facts(values)}</div>"
@@ -95,14 +100,16 @@ def search(report: RunReport) -> str:
     assert best is not None
     rate_alt = f"Lowest validation loss of {len(report.trials)} trials against their learning rate."
     curve_alt = f"Validation loss after each epoch of {len(report.trials)} trials."
+    limit = report.settings.get("TUNE_MAX_EPOCHS")
+    early = [str(trial.number + 1) for trial in report.trials if stopped_early(trial, limit)]
+    rates = f"Hollow: stopped early (trial{'s' * (len(early) > 1)} {', '.join(early)})." if early else ""
     dots = "Dots mark each trial’s best epoch; the winner is green." + (
         " Lines that leave the picture diverged." * any(trial.failure for trial in report.trials)
     )
     pictures = (
-        f'<div class="pair">{plot(plots.svg(plots.search(report), "search"), rate_alt)}'
+        f'<div class="pair">{plot(plots.svg(plots.search(report), "search"), rate_alt, rates)}'
         f"{plot(plots.svg(plots.trial_curves(report), 'trials'), curve_alt, dots)}</div>"
     )
-    limit = report.settings.get("TUNE_MAX_EPOCHS")
     rows = [
         (
             str(trial.number + 1),
@@ -120,23 +127,30 @@ def search(report: RunReport) -> str:
     return f"{search_words(report, best)}{pictures}<details><summary>All trials</summary>{listed}</details>"
 
 
+def stopped_early(trial: Trial, limit: int | None) -> bool:
+    """Whether patience ended it before it had taken all the epochs that it might have taken."""
+    return limit is not None and not trial.failure and len(trial.epochs) < limit
+
+
 def ending(trial: Trial, limit: int | None) -> str:
     if trial.failure:
         return trial.failure
-    return "stopped early" if limit and len(trial.epochs) < limit else "ran to the limit"
+    return EARLY if stopped_early(trial, limit) else "ran to the limit"
 
 
 def search_words(report: RunReport, best: Trial) -> str:
     """What the search cost and what it gained, without claiming more than the trials show."""
     trials, near = report.trials, plots.nearest(report.trials, plots.ADAM_DEFAULT)
     limit = report.settings.get("TUNE_MAX_EPOCHS")
-    early = sum(ending(trial, limit) == "stopped early" for trial in trials)
+    early = sum(stopped_early(trial, limit) for trial in trials)
     failed = sum(bool(trial.failure) for trial in trials)
     whole = report.tuning_seconds + report.training_seconds
+    price = report.settings.get("PRICE_PER_HOUR")
+    money = f" and {dollars(price * report.tuning_seconds / 3600)}" if price else ""
     cost = (
         f"{len(trials)} trials took {sum(len(trial.epochs) for trial in trials)} epochs on the tuning subset"
         f"<span {VARIES}>, {duration(report.tuning_seconds)} or {percent(report.tuning_seconds / (whole or 1), 0)} of "
-        f"the run’s time</span>; {early} stopped early" + (f" and {failed} diverged" if failed else "") + "."
+        f"the run’s time{money}</span>; {early} stopped early" + (f" and {failed} diverged" if failed else "") + "."
     )
     won = (
         f"Trial {best.number + 1} won at {best.learning_rate:.6f} with a validation loss of {best.validation_loss:.4f} "
@@ -156,7 +170,11 @@ def search_words(report: RunReport, best: Trial) -> str:
             f"{near.validation_loss - best.validation_loss:.4f}."
         )
     caution = "" if factor < 1.5 else " At that distance it is a hint at most."
-    return f"<p>{cost} {won}</p><p>{gain}{caution} Each rate was tried once, so small differences are chance.</p>"
+    middle = median(trial.validation_loss for trial in trials if not trial.failure)
+    typical = f" The median of all trials is {middle:.4f}." if len(trials) > 2 else ""
+    return (
+        f"<p>{cost} {won}</p><p>{gain}{caution}{typical} Each rate was tried once, so small differences are chance.</p>"
+    )
 
 
 def confusion(report: RunReport) -> str:
@@ -186,8 +204,12 @@ def confusion(report: RunReport) -> str:
         )
         for count, true, predicted in pairs
     ]
-    columns = ("True class", "|Taken for", "Images", "Of that class")
-    listed = table("What is confused most often", columns, rows) if rows else "<p>Not one mistake.</p>"
+    columns = ("True class", "|Taken for", "Images", "Share")
+    listed = (
+        table("What is confused most often, with its share of the true class", columns, rows)
+        if rows
+        else "<p>Not one mistake.</p>"
+    )
     return f'<div class="pair">{picture}<div>{listed}</div></div>'
 
 
@@ -217,10 +239,11 @@ def mistakes(report: RunReport) -> str:
     items = ""
     for mistake, pixels in zip(report.evaluation.mistakes, report.thumbnails, strict=True):
         answer, truth = escape(names[mistake.predicted]), escape(names[mistake.true])
+        sure = percent(mistake.confidence).replace(" ", NARROW)
         alternative = f"Test image {mistake.row}: {truth}, taken for {answer}"
         items += (
             f'<li><img src="{picture(pixels)}" width="96" height="96" alt="{alternative}">'
-            f"<p><b>{answer}</b> {percent(mistake.confidence)}<br><span>is {truth}</span></p></li>\n"
+            f"<p><b>{answer}</b><br><span>{sure}, is {truth}</span></p></li>\n"
         )
     wrong = report.evaluation.images - report.evaluation.correct
     return (
@@ -266,19 +289,17 @@ def provenance(report: RunReport) -> str:
         ("Data SHA-256", report.data.get("sha256")),
     ]
     known = [(name, f'<td class="text wrap">{escape(str(value))}</td>') for name, value in rows if value]
-    settings = [
-        (
-            name,
-            f'<td class="text wrap"{f" {VARIES}" * (name == "OUTPUT")}>{escape(shown(value)) or "–"}</td>',
-            report.sources.get(name, ""),
-        )
-        for name, value in report.settings.items()
-    ]
+    settings = []
+    for name, value in report.settings.items():
+        cell = f'<td class="text wrap"{f" {VARIES}" * (name in PLACES)}>'
+        settings.append((name, *(f"{cell}{escape(text) or '–'}</td>" for text in (shown(value), report.sources[name]))))
     edited = " The code had changes that no commit holds." if str(commit).endswith("-dirty") else ""
     secret = " *** stands for a password, which is kept nowhere." if "***" in command(report) else ""
     return (
         f"<p>This repeats the run; on a CPU of the same kind to the very same weights.{edited}{secret}</p>"
         f"<pre><code>{command(report)}</code></pre>"
+        '<p class="note">With MODE=verify in front, the same command checks this run’s files and computes loss and '
+        "accuracy again from the stored weights.</p>"
         f"{table('Made with', ('What', '|Which'), known)}<details><summary>All settings</summary>"
         f"{table('Every setting and where it came from', ('Variable', '|Value', '|Source'), settings)}</details>"
     )
@@ -291,13 +312,15 @@ def sentence(values: dict[str, Any], name: str, reason: str) -> str:
 def command(report: RunReport) -> str:
     """The lines that repeat this run, as HTML: the commit and every variable that was set. Passwords never got here."""
     commit = str(report.provenance.get("git_commit") or "").removesuffix("-dirty")
-    parts = []
-    for name, value in report.settings.items():
-        if report.sources.get(name) == "environment" and name not in ("FRESH", "PROGRESS", "LOG_FORMAT"):
-            part = escape(f"{name}={shlex.quote(shown(value))}")
-            parts.append(f"<span {VARIES}>{part}</span>" if name == "OUTPUT" else part)
+    given = {
+        name: escape(f"{name}={shlex.quote(shown(value))} ")
+        for name, value in report.settings.items()
+        if report.sources.get(name) == "environment" and name not in UNTOLD
+    }
+    shaping = "".join(part for name, part in given.items() if name not in PLACES)
+    places = "".join(f"<span {VARIES}>{part}</span>" for name, part in given.items() if name in PLACES)
     checkout = f"git checkout {escape(commit)}\n" if commit else ""
-    return checkout + " ".join([*parts, "python -m job"])
+    return f"{checkout}{shaping}{places}python -m job"
 
 
 def shown(value: Any) -> str:

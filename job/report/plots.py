@@ -116,7 +116,14 @@ def search(report: RunReport) -> Figure:
     failed = [trial for trial in report.trials if trial.failure]
     best = winner(report.trials)
     assert best is not None
-    axes.scatter([t.learning_rate for t in good], [t.validation_loss for t in good], color=TRAIN, s=28, label="trial")
+    limit = report.settings.get("TUNE_MAX_EPOCHS") or 0
+    for label, fill, part in (
+        ("trial", TRAIN, [t for t in good if len(t.epochs) >= limit]),
+        ("stopped early", "none", [t for t in good if len(t.epochs) < limit]),
+    ):
+        if part:
+            points = ([t.learning_rate for t in part], [t.validation_loss for t in part])
+            axes.scatter(*points, facecolors=fill, edgecolors=TRAIN, s=28, linewidths=1.5, label=label)
     if failed:
         top = [max(t.validation_loss for t in good)] * len(failed)
         axes.scatter([t.learning_rate for t in failed], top, color=FAILED, marker="x", label="diverged")
@@ -136,15 +143,17 @@ def trial_curves(report: RunReport) -> Figure:
     """The validation loss of every trial after each epoch; the winner stands out."""
     figure, axes = small_figure()
     best = winner(report.trials)
+    limit = report.settings.get("TUNE_MAX_EPOCHS") or 0
     top = 0.0
     for trial in report.trials:
         losses = [epoch.heldout.loss for epoch in trial.epochs]
         numbers = [epoch.number for epoch in trial.epochs]
         wins = trial is best
+        colour = WINNER if wins else TRAIN
         axes.plot(
             numbers,
             losses,
-            color=WINNER if wins else TRAIN,
+            color=colour,
             alpha=1.0 if wins else 0.45,
             linewidth=2.2 if wins else 1.0,
             marker="o" if len(numbers) == 1 else "",
@@ -152,7 +161,9 @@ def trial_curves(report: RunReport) -> Figure:
             zorder=4 if wins else 3,
         )
         if not trial.failure:
-            axes.plot(trial.best_epoch, trial.validation_loss, "o", color=WINNER if wins else TRAIN, markersize=4)
+            fill = "none" if len(trial.epochs) < limit else colour
+            best_point = (trial.best_epoch, trial.validation_loss)
+            axes.plot(*best_point, "o", color=colour, markerfacecolor=fill, markersize=4.5, zorder=5)
             top = max(top, losses[0], trial.validation_loss)
     bottom, _ = axes.get_ylim()
     axes.set_ylim(bottom, min(axes.get_ylim()[1], top * 1.1))  # a trial that diverges would flatten all others
@@ -223,9 +234,9 @@ def mistakes(report: RunReport) -> Figure:
     return figure
 
 
-def small_figure() -> tuple[Figure, Axes]:
-    """A figure that stays legible on a telephone."""
-    figure = Figure(figsize=(4.8, 3.4), layout="constrained")
+def small_figure(size: tuple[float, float] = (4.8, 3.4)) -> tuple[Figure, Axes]:
+    """A figure that stays legible on a telephone, `size` inches large."""
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.grid(alpha=0.5, linewidth=0.6)
     axes.set_axisbelow(True)

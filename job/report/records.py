@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,3 +43,8 @@ class RunReport:
     @property
     def training_seconds(self) -> float:
         return sum(epoch.seconds for epoch in self.history)
+
+
+def data_name(name: str, origin: str) -> str:
+    """What people call the data set: the folder's own name where it holds somebody's images."""
+    return (Path(origin).name or name) if name == "folder" else name

@@ -7,9 +7,11 @@ from html import escape
 
 CSS = """
 :root { color-scheme: light dark; --ground: #f6f7f8; --surface: #fff; --ink: #1b1f24; --soft: #57606a;
-  --faint: #767e87; --rule: #d5dade; --blue: #0072b2; --orange: #c65700; --green: #00805c; --tint: #0072b21f; }
+  --faint: #767e87; --rule: #d5dade; --blue: #0072b2; --orange: #c65700; --green: #00805c; --tint: #0072b21f;
+  --edge: #0003; }
 @media (prefers-color-scheme: dark) { :root { --ground: #111417; --surface: #191d21; --ink: #e8eaed; --soft: #abb3bb;
-  --faint: #8b949e; --rule: #363d44; --blue: #56b4e9; --orange: #f0904d; --green: #3cc79a; --tint: #56b4e92e; } }
+  --faint: #8b949e; --rule: #363d44; --blue: #56b4e9; --orange: #f0904d; --green: #3cc79a; --tint: #56b4e92e;
+  --edge: #000a; } }
 @media print { :root { color-scheme: light; --ground: #fff; --surface: #fff; --ink: #000; --soft: #444; --faint: #666;
   --rule: #ccc; --blue: #0072b2; --orange: #c65700; --green: #00805c; --tint: #0072b21f; } }
 * { box-sizing: border-box; }
@@ -38,10 +40,15 @@ section { background: var(--surface); border: 1px solid var(--rule); border-radi
 dl.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(132px, 1fr)); gap: 14px 20px; margin: 0; }
 dl.facts dt { color: var(--soft); font-size: .8125rem; } dl.facts dd { margin: 0; font-weight: 600; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); gap: 12px 28px; }
+.pair.triple { grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 12px 20px; }
 figure { margin: 8px 0; min-width: 0; } figcaption { font-size: .875rem; line-height: 1.45; max-width: 66ch; }
 .plot svg { display: block; width: 100%; height: auto; } .plot text { fill: var(--ink); }
 .plot.square { max-width: 680px; } .plot.square svg { min-width: 420px; }
-.scroll { overflow-x: auto; } .scroll + .note { margin-top: 8px; } 
+.scroll { overflow-x: auto; background: linear-gradient(to right, var(--surface) 30px, transparent) 0 0,
+  linear-gradient(to left, var(--surface) 30px, transparent) 100% 0, linear-gradient(to right, var(--edge), transparent)
+  0 0, linear-gradient(to left, var(--edge), transparent) 100% 0; background-repeat: no-repeat;
+  background-size: 60px 100%, 60px 100%, 14px 100%, 14px 100%; background-attachment: local, local, scroll, scroll; }
+.scroll + .note { margin-top: 8px; }
 .scroll:focus-visible, a:focus-visible, summary:focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
 table { border-collapse: collapse; width: 100%; font-size: .9375rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-size: .875rem; padding-bottom: 6px; }
@@ -49,6 +56,7 @@ caption span { display: block; max-width: calc(100vw - 58px); }
 th, td { text-align: right; padding: 5px 7px; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 thead th { color: var(--soft); font-weight: 600; font-size: .8125rem; vertical-align: bottom; }
 th:first-child, td.text, th.text { text-align: left; } tbody th { font-weight: 500; }
+.scroll th:first-child { position: sticky; left: 0; background: var(--surface); }
 td.wrap { white-space: normal; overflow-wrap: anywhere; }
 tbody tr:last-child > * { border-bottom: 0; } tbody tr.best > * { font-weight: 650; }
 td.bar { width: 17%; background: linear-gradient(to right, var(--tint) var(--part), transparent var(--part)) no-repeat;
@@ -65,10 +73,17 @@ footer { font-size: .8125rem; padding-bottom: 40px; }
 @media (max-width: 640px) { header { padding-top: 26px; } main, header, footer, nav { padding-left: 12px;
   padding-right: 12px; } section { padding: 16px 14px 12px; } .head { grid-template-columns: minmax(0, 1fr); }
   .mistakes { grid-template-columns: repeat(3, 1fr); gap: 12px 8px; } .mistakes img { width: 100%; height: auto;
-  aspect-ratio: 1; } table { font-size: .875rem; } th, td { padding: 5px 6px; } }
-@media print { nav { display: none; } section { border: 0; padding: 0 0 14px; } figure, tr, .mistakes li {
-  break-inside: avoid; } h2, h3 { break-after: avoid; } header { padding-top: 0; } .scroll { overflow: visible; }
-  body { font-size: 11pt; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
+  aspect-ratio: 1; } table { font-size: .8125rem; } thead th { font-size: .75rem; } th, td { padding: 5px 4px; } }
+@media print { nav, summary { display: none; } details::details-content { content-visibility: visible; }
+  body { font-size: 10pt; } header { padding-top: 0; } section { border: 0; padding: 0 0 10px; margin: 0 0 8px; }
+  .pair, .head { grid-template-columns: 1fr 1fr; } .pair.triple { grid-template-columns: 1fr 1fr 1fr; }
+  .plot.square svg { min-width: 0; } .scroll { overflow: visible; background: none; }
+  .scroll th:first-child { position: static; background: none; }
+  table { font-size: 9pt; } th, td { padding: 3px 6px; } details th, details td { padding: 1px 6px; }
+  .mistakes { grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 10px; }
+  .mistakes img { width: 100%; height: auto; }
+  figure, tr, pre, .head, .mistakes li { break-inside: avoid; } h2, h3, caption, thead { break-after: avoid; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 
 # The browser itself is told to fetch nothing, should a class be called `<img src=…>` and the escaping fail.

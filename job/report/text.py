@@ -40,3 +40,8 @@ def duration(seconds: float) -> str:
     """`Mm Ss`, in whole seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}m {rest}s"
+
+
+def dollars(amount: float) -> str:
+    """An amount in USD: cents, and two digits of what is less than ten of them."""
+    return f"{amount:.2f} USD" if amount >= 0.1 or amount == 0 else f"{amount:.2g} USD"

@@ -30,14 +30,22 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", protected_namespaces=())
 
-    mode: Literal["run", "check", "summary"] = variable(
+    mode: Literal["run", "check", "summary", "verify", "predict", "export"] = variable(
         "What to do",
         "run",
         "`run`: tune, train, report, publish; `check`: whether a run would work here, how long it would take and what "
-        "it would cost, in seconds; `summary`: all finished runs below `OUTPUT` side by side",
+        "it would cost, in seconds; `summary`: all finished runs below `OUTPUT` side by side; "
+        "`verify`: compute a finished run's figures again; `predict`: its answers for the images in `INPUT`; "
+        "`export`: its model as ONNX",
     )
     model: str = variable(
         "What to do", "cnn", "a file name in `job/models/`: " + ", ".join(models.names()), shapes=True
+    )
+    input: str | None = variable(
+        "What to do",
+        None,
+        "with `MODE=predict`: an image, a folder with all below it, or an address (http(s), file, s3)",
+        validate_default=True,
     )
 
     dataset: Literal["cifar10", "folder", "synthetic"] = variable(
@@ -171,6 +179,15 @@ class Settings(BaseSettings):
     def _model_exists(cls, value: str) -> str:
         if value not in models.names():
             raise ValueError(f"choose from: {', '.join(models.names())}{did_you_mean(value, models.names())}")
+        return value
+
+    @field_validator("input")
+    @classmethod
+    def _input_for_predict(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("mode") == "predict":
+            raise ValueError("MODE=predict needs it: an image, a folder or an address")
+        if value is not None and "://" in value and not re.match(r"(https?|file|s3)://.", value):
+            raise ValueError("an address must start with http://, https://, file:// or s3://")
         return value
 
     @field_validator("data_url", mode="before")

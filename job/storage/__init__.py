@@ -67,17 +67,18 @@ class Reading(Protocol):
     def read1(self, size: int, /) -> bytes: ...
 
 
-def open_store(output: str, run_name: str = "", *, brief: bool = False) -> ArtifactStore:
+def open_store(output: str, run_name: str = "", variable: str = "OUTPUT", *, brief: bool = False) -> ArtifactStore:
     """The store for a run: `run_name` below `output`, a directory or `s3://bucket/prefix`; without a name the one for
-    `output` itself, where the files of all runs are listed as `run_name/file`. Nothing is touched yet.
-    `brief` is for a look: a store that does not answer is told after some seconds, without trying again.
+    `output` itself, where the files of all runs are listed as `run_name/file`. Nothing is touched yet. `variable` is
+    the setting that named the bucket, for messages. `brief` is for a look: a store that does not answer is told after
+    some seconds, without trying again.
 
     Raises Fault where `output` or the AWS settings are unusable.
     """
     if output.startswith(S3_SCHEME):
         from job.storage import s3  # boto3 takes a third of a second and is not needed for a directory
 
-        return s3.open_store(output, run_name, s3.BRIEF if brief else s3.Limits())
+        return s3.open_store(output, run_name, s3.BRIEF if brief else s3.Limits(), variable=variable)
     return LocalStore(Path(output) / run_name)
 
 

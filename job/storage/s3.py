@@ -108,14 +108,14 @@ PERMISSIONS_REMEDY = (
 )
 
 
-def open_store(output: str, run_name: str = "", limits: Limits = Limits()) -> S3Store:
+def open_store(output: str, run_name: str = "", limits: Limits = Limits(), variable: str = "OUTPUT") -> S3Store:
     """The store for `run_name` below `output`, `s3://bucket` or `s3://bucket/prefix`; without one for all of it.
 
     Nothing is sent yet.
     """
-    bucket, prefix = split(output, "OUTPUT")
+    bucket, prefix = split(output, variable)
     once = Limits(connect=min(3.0, limits.connect), read=min(5.0, limits.read), attempts=1)
-    (client, brief), place = connect(bucket, "OUTPUT", limits, once)
+    (client, brief), place = connect(bucket, variable, limits, once)
     return S3Store(client, brief, place, f"{prefix}/{run_name}".strip("/"), limits)
 
 

@@ -1,0 +1,63 @@
+"""A trained model as others use it: `weights.pt` with what `model.json` tells about it. Pixels in, logits out."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from job import models
+from job.errors import Fault
+
+
+class Classifier(nn.Module):
+    """A model with its normalisation in front.
+
+    uint8 `[batch, rows, columns, RGB]`, as decoders give them, to float logits `[batch, classes]`.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, model: nn.Module, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.model = model
+        # `pixel * scale + shift` normalises, in the order of the engine's own arithmetic and so to the same bits.
+        self.register_buffer("scale", torch.tensor([1 / (255 * each) for each in std]))
+        self.register_buffer("shift", torch.tensor([-each / own for each, own in zip(mean, std, strict=True)]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        normalised = (images.float() * self.scale + self.shift).permute(0, 3, 1, 2)  # [batch, 3, rows, columns]
+        logits: Tensor = self.model(normalised)
+        return logits
+
+
+def load(about: dict[str, Any], weights: bytes) -> Classifier:
+    """The classifier, in evaluation mode, on the CPU, from `model.json` and `weights.pt`.
+
+    Raises Fault where this job has no such model or the weights are not its weights.
+    """
+    try:
+        name, classes = str(about["model"]), int(about["num_classes"])
+        mean, std = [float(value) for value in about["mean"]], [float(value) for value in about["std"]]
+        if len(about["classes"]) != classes or len(mean) != len(std):
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise Fault("model.json does not tell which model it is.", "Take the one that the run left.") from None
+    if name not in models.names():
+        raise Fault(
+            f"model.json names the model {name}, which job/models/ does not have.",
+            f"Put {name}.py there; there are: {', '.join(models.names())}.",
+        )
+    try:
+        state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+        model = models.find(name).build(classes)
+        model.load_state_dict(state)
+    except Exception as error:  # torch.load raises whatever its unpickler meets
+        raise Fault(
+            f"weights.pt does not fit job/models/{name}.py: {str(error).splitlines()[0]}",
+            "Take weights.pt and model.json from the same run, and the model's file as it was then.",
+        ) from error
+    return Classifier(model, mean, std).eval()

@@ -1,0 +1,38 @@
+"""The data set that the settings name, and that of a finished run."""
+
+from __future__ import annotations
+
+from job import data, finished, storage
+from job.data import Dataset
+from job.data.cifar10 import KAGGLE_INPUT
+from job.errors import Fault
+from job.finished import Finished
+from job.progress import Progress
+from job.settings import Settings
+
+
+def load_data(settings: Settings, progress: Progress) -> Dataset:
+    """The data set on the CPU. A copy that Kaggle mounts is looked for only where DATA_DIR was not given."""
+    return data.load(
+        settings.dataset,
+        settings.data_dir,
+        urls=settings.data_url,
+        limit=settings.data_limit,
+        seed=settings.seed,
+        bar=progress.bar,
+        open_s3=storage.open_object,
+        kaggle_input=None if "data_dir" in settings.model_fields_set else KAGGLE_INPUT,
+    )
+
+
+def of_run(run: Finished, settings: Settings, progress: Progress) -> Dataset:
+    """The very data set that the run was trained and tested on. Raises Fault where what is there now is another one."""
+    assert run.manifest is not None
+    dataset = load_data(finished.settings_of(run, settings), progress)
+    if dataset.sha256 != run.manifest["data_sha256"]:
+        raise Fault(
+            f"{dataset.origin} is not the data set of {run.store.uri}: SHA-256 {dataset.sha256[:16]}… "
+            f"where the run has {run.manifest['data_sha256'][:16]}….",
+            "Name the run's own images in DATA_DIR; for DATASET=folder one changed file is enough to differ.",
+        )
+    return dataset
