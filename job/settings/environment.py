@@ -16,11 +16,8 @@ from job.settings.variables import Settings, variables
 
 NOT_SLIPS = {"MODELS"}  # the list of models for `make run-all` and indexed jobs
 REMEDY = "Every variable is explained by: python -m job --help"
-JUDGED_WITH = {
-    "input": "mode",
-    "epochs": "learning_rate",
-    "lr_max": "lr_min",
-}  # rules that look at another variable too
+# Rules that look at another variable too.
+JUDGED_WITH = {"input": "mode", "epochs": "learning_rate", "lr_max": "lr_min"}
 
 
 def load(strict: bool = False) -> Settings:
