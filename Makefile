@@ -90,8 +90,8 @@ format: $(DEV) ## put the code into its format
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-bench: $(READY) ## the job's epoch beside conventional loops and the arithmetic alone, as ratios; about ten minutes
-	$(RUN) -m bench
+bench: .venv-bench/.ready ## the job's epoch beside conventional loops and the arithmetic alone, as ratios; about ten minutes
+	.venv-bench/bin/python -m bench
 
 install-ray: $(READY) ## add Ray to .venv, which RAY_ADDRESS needs
 	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-ray.lock
@@ -120,9 +120,11 @@ lock: $(UV) ## write the locks anew from the requirements*.in
 	  --custom-compile-command "make lock" -o requirements-ci.lock requirements-ci.in
 	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" -o requirements-ray.lock requirements-ray.in
+	$(UV) pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" -o requirements-bench.lock requirements-bench.in
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .venv-ci .venv-ray .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-ci .venv-ray .venv-bench .pytest_cache .mypy_cache .ruff_cache
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed (set PYTHON=)"; exit 1; }
@@ -147,6 +149,12 @@ $(DEV): requirements-dev.lock | $(READY)
 $(LINT)/.ready: requirements-ci.lock | $(UV)
 	$(UV) venv -q --clear --python $(PYTHON) .venv-ci
 	$(UV) pip install -q --python $(LINT)/python --require-hashes -r requirements-ci.lock
+	@touch $@
+
+.venv-bench/.ready: requirements.lock requirements-bench.lock | $(UV)
+	$(UV) venv -q --clear --python $(PYTHON) .venv-bench
+	$(UV) pip install -q --python .venv-bench/bin/python $(INSTALL)
+	$(UV) pip install -q --python .venv-bench/bin/python --require-hashes -r requirements-bench.lock
 	@touch $@
 
 .venv-ray/.ready: requirements.lock requirements-ray.lock requirements-dev.lock | $(UV)
