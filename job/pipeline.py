@@ -88,6 +88,9 @@ def work(settings: Settings, store: ArtifactStore, status: Status, progress: Pro
     compute = device.choose(settings.device, settings.precision, saved.identity.arithmetic if saved else None)
     status.tell("data")
     dataset = load_data(settings, progress)
+    builder = build.builder(settings.model, len(dataset.classes), settings.pretrained_weights)
+    if saved is None:
+        compute = engine.settle(compute, builder, settings.batch_size)
     with runners.planned(settings, compute, progress.check) as plan:
         rounds_of = workers_a_round(settings, plan, saved)
         shaping = settings.shaping() | ({"WORKERS": str(rounds_of)} if settings.adapts and rounds_of > 1 else {})
@@ -96,7 +99,6 @@ def work(settings: Settings, store: ArtifactStore, status: Status, progress: Pro
             checkpoint.check(saved, identity, store.uri)
         standing = saved.standing if saved else Standing()
         announce(settings, store, compute, dataset, status, standing)
-        builder = build.builder(settings.model, len(dataset.classes), settings.pretrained_weights)
         on_device = dataset.to(compute.device)
 
         with Keeper(store, identity, saved.sequence if saved else 0, partial(tell_standing, status)) as keeper:

@@ -20,6 +20,7 @@ def collect(compute: Compute) -> dict[str, Any]:
         "hardware": compute.hardware,
         "precision": compute.precision,
         "precision_reason": compute.reason,
+        "arithmetic": compute.arithmetic(),
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),

@@ -25,6 +25,7 @@ class Compute:
     """Where and how the arithmetic is done; `reason` says why this precision.
 
     `kernels` is `quick` where `place` gives modules faster forwards (see `kernels.quicken`), else `plain`: torch's own.
+    `step` is `graph` where training steps are recorded once and replayed (see `graphs`), else `eager`.
     """
 
     device: torch.device
@@ -32,11 +33,18 @@ class Compute:
     reason: str
     hardware: str
     kernels: str = "plain"
+    step: str = "eager"
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Matrix products and convolutions in the chosen precision; weights, losses and Adam stay in fp32."""
+        """Matrix products and convolutions in the chosen precision; weights, losses and Adam stay in fp32.
+
+        Without the cache of cast weights on a GPU: it would hold tensors of a CUDA graph beyond the graph's step.
+        """
         return torch.autocast(
-            self.device.type, dtype=DTYPES[self.precision], enabled=self.precision != "fp32", cache_enabled=True
+            self.device.type,
+            dtype=DTYPES[self.precision],
+            enabled=self.precision != "fp32",
+            cache_enabled=not self.on_gpu,
         )
 
     def place(self, model: nn.Module) -> nn.Module:
@@ -45,8 +53,10 @@ class Compute:
         return quicken(placed) if self.kernels == "quick" else placed
 
     def adam(self, model: nn.Module, learning_rate: float) -> torch.optim.Adam:
-        """Adam (Kingma and Ba, 2014, https://arxiv.org/abs/1412.6980), one fused kernel for all weights."""
-        return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+        """Adam (Kingma and Ba, 2014, https://arxiv.org/abs/1412.6980), one fused kernel for all weights;
+        on a GPU its step count lies there as well, so that a CUDA graph can hold it.
+        """
+        return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True, capturable=self.on_gpu)
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which fp16's narrow range needs; it does nothing in the other precisions."""
@@ -64,6 +74,7 @@ class Compute:
             "threads": self.threads,
             "layout": "channels-last",
             "kernels": self.kernels,
+            "step": self.step,
         }
 
     @property
@@ -108,7 +119,10 @@ def choose(device: str, precision: str, kept: Mapping[str, Any] | None = None) -
         what, reason = choose_precision(where, precision)
     # fp32 stays torch's own, bit by bit.
     kernels = "quick" if where.type == "cpu" and what != "fp32" else "plain"
-    return Compute(where, what, reason, hardware(where), kernels)
+    step = "graph" if where.type == "cuda" else "eager"
+    if kept is not None and kept["device"] == where.type:
+        step = kept.get("step", step)
+    return Compute(where, what, reason, hardware(where), kernels, step)
 
 
 def for_trials(name: str, compute: Compute) -> tuple[str, ...]:

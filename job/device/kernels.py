@@ -16,5 +16,5 @@ def quicken(model: nn.Module) -> nn.Module:
         if type(module) is nn.Dropout:
             module.forward = partial(dropout, module)  # type: ignore[method-assign]
         elif type(module) is nn.MultiheadAttention and can_attend(module):
-            module.forward = partial(attend, module)  # type: ignore[method-assign, assignment]
+            module.forward = partial(attend, module)  # type: ignore[method-assign]
     return model
