@@ -222,3 +222,13 @@ def test_threads_follow_the_containers_quota(tmp_path: Path, files: dict[str, st
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
     assert cpus_granted(tmp_path) == expected
+
+
+def test_a_copy_of_a_quick_module_is_its_own(bf16: Compute) -> None:
+    """What a copy computes depends on the copy's mode and weights, not on the original's."""
+    module = quicken(nn.Dropout(0.5)).train()
+    copied = deepcopy(module).eval()
+    x = torch.ones(100)
+    with bf16.autocast():
+        assert torch.equal(copied(x), x.bfloat16())
+        assert not torch.equal(module(x), x.bfloat16())
