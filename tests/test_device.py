@@ -232,3 +232,31 @@ def test_a_copy_of_a_quick_module_is_its_own(bf16: Compute) -> None:
     with bf16.autocast():
         assert torch.equal(copied(x), x.bfloat16())
         assert not torch.equal(module(x), x.bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_relu_behind_the_pool_gives_the_same_bits(dtype: torch.dtype) -> None:
+    """Values and gradients, with many ties (few distinct values) and windows without any positive one."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))
+    quick = quicken(deepcopy(plain))
+    assert "forward" in vars(quick)
+    x = torch.randint(-4, 3, (4, 8, 10, 10)).to(dtype)
+    one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    expected, result = plain(one), quick(other)
+    assert torch.equal(result, expected)
+    direction = torch.randn_like(expected)
+    expected.backward(direction)
+    result.backward(direction)
+    assert torch.equal(other.grad, one.grad)
+
+
+def test_modules_of_a_quick_sequence_stay_as_they_are_alone() -> None:
+    """A model may take one of them out of the sequence, or have it there twice."""
+    relu = nn.ReLU()
+    plain = nn.Sequential(nn.Conv2d(1, 1, 1), relu, nn.MaxPool2d(2), nn.Conv2d(1, 1, 1), relu, relu, nn.Flatten())
+    quick, x = quicken(deepcopy(plain)), torch.randn(2, 1, 4, 4)
+    assert torch.equal(quick(x), plain(x))
+    assert torch.equal(quick[1](torch.tensor([-1.0, 1.0])), torch.tensor([0.0, 1.0]))
+    pooled = quick[2](torch.full((1, 1, 2, 2), -1.0))
+    assert torch.equal(pooled, torch.full((1, 1, 1, 1), -1.0))
