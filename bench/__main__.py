@@ -15,8 +15,6 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +23,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import contenders, picture
-from job import data, device, engine, models
+from bench.turns import epoch, start
+from job import device, engine, models
 from job.data import Split
 from job.device import DTYPES, Compute
 
@@ -34,7 +33,6 @@ CPU_IMAGES = {"mlp": 16_000, "cnn": 5_120, "resnet18": 256, "resnet18_pretrained
 GPU_IMAGES = 50_000
 LEAST_ROUNDS = 3
 TRIAL = (8_000, 2_000)  # images of a default trial: training, validation
-SPAWN = get_context("spawn")
 
 
 def main() -> None:
@@ -126,49 +124,6 @@ def chosen(compute: Compute) -> list[str]:
     return ["notebook", "tuned loader", *(lightning if find_spec("lightning") else []), "job", "limit"]
 
 
-Runner = tuple[Any, Connection]
-
-
-def start(title: str, name: str, count: int, compute: Compute) -> Runner:
-    mine, its = SPAWN.Pipe()
-    wanted = (str(compute.device), compute.precision)
-    process = SPAWN.Process(target=contend, args=(its, title, name, count, *wanted))
-    process.start()
-    its.close()
-    return process, mine
-
-
-def epoch(runner: Runner, question: str = "epoch") -> dict[str, Any]:
-    runner[1].send(question)
-    answer: dict[str, Any] = runner[1].recv()
-    return answer
-
-
-def contend(pipe: Connection, title: str, name: str, count: int, where: str, precision: str) -> None:
-    """A contender's process: an epoch for every message, and how long it took."""
-    dataset = data.load("synthetic", Path(), urls=(), limit=count, seed=1, bar=no_bar, open_s3=no_s3)
-    if title in ("job", "limit"):
-        compute = device.choose(where, precision)
-        if title == "job" or compute.step == "graph":
-            compute = engine.settle(compute, contenders.builder(name), contenders.BATCH)
-    else:  # torch as it comes, apart from the device
-        compute = Compute(torch.device(where), "fp32", "", "")
-    train, test = dataset.to(compute.device).train, dataset.to(compute.device).test
-    run = contenders.PREPARE[title](name, train, test, compute)
-    while True:
-        try:
-            question = pipe.recv()
-        except EOFError:
-            return
-        if question == "memory":
-            pipe.send({"memory": peak_memory(compute), "images": (len(train), len(test))})
-            continue
-        started = time.perf_counter()
-        run()
-        compute.fetch(torch.zeros((), device=compute.device))  # what was queued is done
-        pipe.send({"seconds": time.perf_counter() - started})
-
-
 def step_flops(name: str, compute: Compute) -> float:
     """Floating-point operations of a forward and backward pass over one batch, as torch counts them (in fp32: it does
     not look into kernels of the job's own).
@@ -193,15 +148,6 @@ def product_flops(compute: Compute) -> float:
         compute.fetch((a @ a)[0, 0])
         taken.append(time.perf_counter() - started)
     return float(2 * side**3 / median(taken[1:]))
-
-
-def peak_memory(compute: Compute) -> float:
-    """GiB: of the device on a GPU, of this process on a CPU (without the processes of a DataLoader)."""
-    if compute.device.type == "cpu":
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return torch.cuda.max_memory_allocated(compute.device) / 2**30
 
 
 def seconds_to_first_step(where: str) -> float:
@@ -247,14 +193,6 @@ def table(name: str, result: dict[str, Any]) -> str:
             f"  20 trials of 10 epochs, extrapolated: job {tuning['job']:,.0f} s, notebook {tuning['notebook']:,.0f} s"
         )
     return "\n".join(lines)
-
-
-def no_bar(*_: object, **__: object) -> Any:
-    raise AssertionError("drawn images need no progress bar")
-
-
-def no_s3(*_: object, **__: object) -> Any:
-    raise AssertionError("drawn images need no bucket")
 
 
 if __name__ == "__main__":
