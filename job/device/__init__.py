@@ -16,7 +16,8 @@ from job.device.memory import OUT_OF_MEMORY as OUT_OF_MEMORY
 from job.device.memory import is_out_of_memory as is_out_of_memory
 from job.device.memory import keep_freed_memory
 from job.device.memory import memory_faults as memory_faults
-from job.device.precision import DTYPES, choose_precision, native_precisions
+from job.device.precision import DTYPES, choose_precision
+from job.device.precision import native_precisions as native_precisions
 from job.errors import Fault, TemporaryFault
 
 
@@ -113,10 +114,7 @@ def choose(device: str, precision: str, kept: Mapping[str, Any] | None = None) -
         torch.set_num_threads(kept["threads"])  # sums are split by thread: another number would change the last bits
     else:
         torch.set_num_threads(min(torch.get_num_threads(), cpus_granted()))
-    if kept is not None and precision == "auto" and kept["precision"] in native_precisions(where):
-        what, reason = kept["precision"], "as this run began"  # and no probe: it might decide otherwise now
-    else:
-        what, reason = choose_precision(where, precision)
+    what, reason = choose_precision(where, precision, kept["precision"] if kept is not None else None)
     # fp32 stays torch's own, bit by bit.
     kernels = "quick" if where.type == "cpu" and what != "fp32" else "plain"
     step = "graph" if where.type == "cuda" else "eager"

@@ -20,25 +20,41 @@ TOLERANCE = 0.02  # of the root mean square of the exact result
 ROUNDS = 5
 
 
-def choose_precision(device: torch.device, wanted: str) -> tuple[str, str]:
+def choose_precision(device: torch.device, wanted: str, kept: str | None = None) -> tuple[str, str]:
     """The precision and the reason for it, by what the chip does rather than by what it can emulate.
+
+    `kept` is what `auto` chose when the run began: it is chosen again where this device has it, without a probe, which
+    might decide otherwise today. The reason is told in the same words then, since a resumed run's files are the same.
 
     Raises Fault for a precision that this device does not have or only imitates.
     """
     native = native_precisions(device)
     if wanted == "auto":
         fast = [name for name in ("bf16", "fp16") if name in native]
-        if not fast:
-            return "fp32", "no faster precision here"
-        if device.type == "cuda":
-            return fast[0], f"{hardware(device)} computes it natively"
-        return judge(*probe())
+        if kept in native:
+            chosen = kept
+        elif not fast or device.type == "cuda":
+            chosen = fast[0] if fast else "fp32"
+        else:
+            chosen = judge(*probe())
+        return chosen, reason(device, chosen, bool(fast))
     if wanted not in native:
         raise Fault(
             f"PRECISION={wanted} is not native on {hardware(device)}: it would be emulated, slower than fp32.",
             f"Choose from: auto, {', '.join(native)}.",
         )
     return wanted, "set by PRECISION"
+
+
+def reason(device: torch.device, chosen: str, alternatives: bool) -> str:
+    """Why `auto` chose this precision."""
+    if not alternatives:
+        return "no faster precision here"
+    if device.type == "cuda":
+        return f"{hardware(device)} computes it natively" if chosen != "fp32" else "as this run began"
+    return (
+        "a probe found it right and faster than fp32" if chosen != "fp32" else "a probe found bf16 wrong or no faster"
+    )
 
 
 def native_precisions(device: torch.device) -> tuple[str, ...]:
@@ -51,13 +67,9 @@ def native_precisions(device: torch.device) -> tuple[str, ...]:
     return ("fp32", "bf16") if cpu_flags() & {"avx512_bf16", "amx_bf16"} else ("fp32",)
 
 
-def judge(speed: float, error: float) -> tuple[str, str]:
-    """The CPU's precision for what `probe` found, and why."""
-    if not error <= TOLERANCE:  # NaN as well
-        return "fp32", f"bf16 is wrong by {100 * error:.1f} % here"
-    if speed < WORTHWHILE:
-        return "fp32", f"bf16 is only {speed:.1f} times as fast here"
-    return "bf16", f"a probe found it {speed:.1f} times as fast as fp32, {100 * error:.1f} % off"
+def judge(speed: float, error: float) -> str:
+    """The CPU's precision for what `probe` found."""
+    return "bf16" if error <= TOLERANCE and speed >= WORTHWHILE else "fp32"  # an error that is NaN is no small one
 
 
 def probe() -> tuple[float, float]:
