@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,8 +54,7 @@ def tuned_loader(name: str, train: Split, test: Split, compute: Compute) -> Epoc
 
 
 def conventional(name: str, train: Split, test: Split, compute: Compute, workers: int) -> Epoch:
-    options = {"num_workers": workers, "persistent_workers": workers > 0}
-    options["pin_memory"] = workers > 0 and compute.device.type != "cpu"
+    options = loader_options(compute) if workers else {}
     train_loader = DataLoader(DecodedImages(train), batch_size=BATCH, shuffle=True, **options)
     test_loader = DataLoader(DecodedImages(test), batch_size=BATCH, **options)
     device = compute.device
@@ -84,6 +84,12 @@ def conventional(name: str, train: Split, test: Split, compute: Compute, workers
     return epoch
 
 
+def loader_options(compute: Compute) -> dict[str, Any]:
+    """Of a tuned DataLoader. Workers are forked, as is usual on Linux: in a spawned process they would be spawned."""
+    on_gpu = compute.device.type != "cpu"
+    return {"num_workers": 2, "persistent_workers": True, "pin_memory": on_gpu, "multiprocessing_context": "fork"}
+
+
 def lightning(precision: str) -> Callable[[str, Split, Split, Compute], Epoch]:
     """Lightning's Trainer in `precision`, with the tuned loader; its progress bar, logger and checkpoints off."""
 
@@ -110,7 +116,7 @@ def lightning(precision: str) -> Callable[[str, Split, Split, Compute], Epoch]:
             def configure_optimizers(self) -> torch.optim.Optimizer:
                 return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
 
-        options = {"num_workers": 2, "persistent_workers": True, "pin_memory": compute.device.type != "cpu"}
+        options = loader_options(compute)
         train_loader = DataLoader(DecodedImages(train), batch_size=BATCH, shuffle=True, **options)
         test_loader = DataLoader(DecodedImages(test), batch_size=BATCH, **options)
         classifier = Classifier()
