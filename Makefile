@@ -94,8 +94,8 @@ format: $(DEV) ## put the code into its format
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-bench: $(READY) ## the job's epoch beside conventional loops and the arithmetic alone, as ratios; about ten minutes
-	$(RUN) -m bench
+bench: .venv-bench/.ready ## the job's epoch beside conventional loops and the arithmetic alone, as ratios; about ten minutes
+	.venv-bench/bin/python -m bench
 
 install-ray: $(READY) ## add Ray to .venv, which RAY_ADDRESS needs
 	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-ray.lock
@@ -161,7 +161,7 @@ $(LINT)/.ready: requirements-ci.lock | $(UV)
 	$(UV) pip install -q --python $(LINT)/python --require-hashes -r requirements-ci.lock
 	@touch $@
 
-# The core, one extra (ray, extras, onnx) and what the tests need, beside .venv and not in it.
+# The core, one extra (ray, extras, onnx, bench) and what the tests need, beside .venv and not in it.
 .venv-%/.ready: requirements.lock requirements-%.lock requirements-dev.lock | $(UV)
 	$(UV) venv -q --clear --python $(PYTHON) .venv-$*
 	$(UV) pip install -q --python .venv-$*/bin/python $(INSTALL)

@@ -1,7 +1,8 @@
-"""`make bench`: the job's epoch beside the conventional loops and beside the arithmetic alone, as ratios.
+"""`make bench`: the job's epoch beside conventional loops and beside the arithmetic alone, as ratios.
 
-All contenders of a model take turns, round after round, in one process, and the medians are compared: on a shared
-machine only such ratios mean something.
+Every contender of a model lives in a process of its own, so that what one sets (allocator, threads, denormals) helps no
+other. They take turns, round after round, one epoch each while the others wait, and the medians are compared: on a
+shared machine only such ratios mean something. Rounds go on until a model's time is used up.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -22,49 +22,53 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import contenders
-from job import data, device, engine, models
+from bench import contenders, picture
+from bench.turns import epoch, start
+from job import device, engine, models
 from job.data import Split
 from job.device import DTYPES, Compute
 
 # Training images of one epoch on a CPU; a fifth of them is evaluated. On a GPU: all 50,000 and 10,000.
-CPU_IMAGES = {"mlp": 16_000, "cnn": 4_000, "resnet18": 384, "vit": 640}
+CPU_IMAGES = {"mlp": 16_000, "cnn": 5_120, "resnet18": 256, "resnet18_pretrained": 256, "vit": 768}
 GPU_IMAGES = 50_000
+LEAST_ROUNDS = 3
 TRIAL = (8_000, 2_000)  # images of a default trial: training, validation
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", default=["mlp", "cnn", "resnet18", "vit"])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("models", nargs="*", default=list(CPU_IMAGES))
+    parser.add_argument("--seconds", type=float, default=95, help="of rounds for each model")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--contenders", nargs="*", default=None, help="titles, e.g. notebook job limit")
     parser.add_argument("--output", type=Path, default=Path("outputs/bench"))
     arguments = parser.parse_args()
     unknown = set(arguments.models) - set(models.names())
     if unknown:
         sys.exit(f"no such model: {', '.join(sorted(unknown))}; there are {', '.join(models.names())}")
     compute = device.choose(arguments.device, arguments.precision)
-    print(f"{compute.describe()}; torch {torch.__version__}, Python {platform.python_version()}, load {load()}")
+    print(f"{compute.describe()}; torch {torch.__version__}, Python {platform.python_version()}, load {load():.1f}")
     if find_spec("lightning") is None:
         print("SKIPPED: Lightning, which is not installed (make bench installs it)")
     results = {}
     for name in arguments.models:
-        results[name] = measure(name, compute, arguments.rounds)
+        results[name] = measure(name, compute, arguments)
         print(table(name, results[name]), flush=True)
+    start = seconds_to_first_step(arguments.device)
+    print(f"process start to the first step: {start:.1f} s (mlp, drawn images)")
     whole = {
         "hardware": compute.hardware,
-        "precision": compute.precision,
+        "arithmetic": compute.arithmetic(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "load_average": load(),
-        "seconds_to_first_step": seconds_to_first_step(arguments.device),
+        "seconds_to_first_step": start,
         "models": results,
     }
-    print(f"process start to the first step: {whole['seconds_to_first_step']:.1f} s (mlp, drawn images)")
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "bench.json").write_text(json.dumps(whole, indent=2) + "\n")
-    picture(results, compute, arguments.output / "bench.png")
+    picture.draw(results, f"{compute.describe()}, torch {torch.__version__}", arguments.output / "bench.png")
     print(f"written: {arguments.output}/bench.json and bench.png")
 
 
@@ -72,58 +76,65 @@ def load() -> float:
     return os.getloadavg()[0]
 
 
-def measure(name: str, compute: Compute, rounds: int) -> dict[str, Any]:
-    """Seconds an epoch of every contender, median over `rounds` in turns, and what follows from them."""
+def measure(name: str, compute: Compute, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Seconds an epoch of every contender, medians over rounds in turns, and what follows from them."""
     count = CPU_IMAGES[name] if compute.device.type == "cpu" else GPU_IMAGES
-    dataset = data.load("synthetic", Path(), urls=(), limit=count, seed=1, bar=no_bar, open_s3=no_s3)
-    train, test = dataset.to(compute.device).train, dataset.to(compute.device).test
-    prepared = {title: prepare(name, train, test, compute) for title, prepare in chosen(compute).items()}
-    seconds: dict[str, list[float]] = {title: [] for title in prepared}
-    for epoch in prepared.values():
-        epoch()  # warm-up: memory, kernels, workers
-    for _ in range(rounds):
-        for title, epoch in prepared.items():
-            started = time.perf_counter()
-            epoch()
-            compute.fetch(torch.zeros((), device=compute.device))  # what was queued is done
-            seconds[title].append(time.perf_counter() - started)
+    titles = arguments.contenders or chosen(compute)
+    runners = {title: start(title, name, count, compute) for title in titles}
+    seconds: dict[str, list[float]] = {title: [] for title in titles}
+    try:
+        for runner in runners.values():
+            epoch(runner)  # warm-up: memory, kernels, workers
+        ends = time.monotonic() + arguments.seconds
+        while time.monotonic() < ends or len(seconds[titles[-1]]) < LEAST_ROUNDS:
+            for title, runner in runners.items():
+                seconds[title].append(epoch(runner)["seconds"])
+        last = {title: epoch(runner, "memory") for title, runner in runners.items()}
+    finally:
+        for process, pipe in runners.values():
+            pipe.close()
+            process.join(10)
+            process.kill()
     medians = {title: median(values) for title, values in seconds.items()}
-    flops_per_image = step_flops(name, train, compute) / contenders.BATCH
+    train_images, test_images = last["job"]["images"]
+    share = step_flops(name, compute) / contenders.BATCH * train_images / medians["job"] / product_flops(compute)
     return {
-        "train_images": len(train),
-        "test_images": len(test),
-        "rounds": rounds,
+        "train_images": train_images,
+        "test_images": test_images,
+        "rounds": len(seconds["job"]),
         "seconds": seconds,
         "median_seconds": medians,
-        "faster_than": {title: value / medians["job"] for title, value in medians.items()},
+        "over_job": {title: value / medians["job"] for title, value in medians.items()},
         "over_limit": medians["job"] / medians["limit"],
-        "images_per_second": len(train) / medians["job"],
-        "flops_share_of_matrix_product": flops_per_image * len(train) / medians["job"] / product_flops(compute),
-        "peak_memory_gib": peak_memory(compute),
-        # A default tuning phase runs the same epochs in both loops, on fewer images.
-        "tuning_seconds_20_trials_of_10_epochs": {
-            title: 20 * 10 * value * sum(TRIAL) / (len(train) + len(test))
+        "images_per_second": train_images / medians["job"],
+        "flops_share_of_matrix_product": share,
+        "peak_memory_gib": {title: told["memory"] for title, told in last.items()},
+        # Extrapolated: a default tuning phase runs the same epochs in both loops, on fewer images.
+        "extrapolated_tuning_seconds_20_trials_of_10_epochs": {
+            title: 20 * 10 * value * sum(TRIAL) / (train_images + test_images)
             for title, value in medians.items()
             if title in ("notebook", "job")
         },
     }
 
 
-def chosen(compute: Compute) -> dict[str, Any]:
-    """Title → what prepares it, in the order of their turns."""
-    found = {"notebook": contenders.notebook, "tuned loader": contenders.tuned_loader}
-    if find_spec("lightning") is not None:
-        found["Lightning fp32"] = contenders.lightning("32-true")
-        if compute.precision == "bf16":
-            found["Lightning bf16"] = contenders.lightning("bf16-mixed")
-    return {**found, "job": contenders.job, "limit": contenders.limit}
+def chosen(compute: Compute) -> list[str]:
+    """Titles of the contenders in the order of their turns."""
+    lightning = ["Lightning fp32", *(["Lightning bf16"] if compute.precision == "bf16" else [])]
+    return ["notebook", "tuned loader", *(lightning if find_spec("lightning") else []), "job", "limit"]
 
 
-def step_flops(name: str, train: Split, compute: Compute) -> float:
-    """Floating-point operations of a forward and backward pass over one batch, as torch counts them."""
-    learner = contenders.learner_of(name, compute)
+def step_flops(name: str, compute: Compute) -> float:
+    """Floating-point operations of a forward and backward pass over one batch, as torch counts them (in fp32: it does
+    not look into kernels of the job's own).
+    """
+    plain = device.choose(str(compute.device), "fp32", None)
+    learner = contenders.learner_of(name, plain)
+    split = Split(torch.zeros(contenders.BATCH, 32, 32, 3, dtype=torch.uint8), torch.arange(contenders.BATCH) % 10).to(
+        plain.device
+    )
     with FlopCounterMode(display=False) as counter:
-        engine.train_step(learner, train.images[: contenders.BATCH], train.labels[: contenders.BATCH])
+        engine.train_step(learner, split.images, split.labels)
     return float(counter.get_total_flops())
 
 
@@ -139,67 +150,49 @@ def product_flops(compute: Compute) -> float:
     return float(2 * side**3 / median(taken[1:]))
 
 
-def peak_memory(compute: Compute) -> float:
-    """GiB: of the device on a GPU, of this process so far on a CPU."""
-    if compute.device.type == "cpu":
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return torch.cuda.max_memory_allocated(compute.device) / 2**30
-
-
 def seconds_to_first_step(where: str) -> float:
     """From `python -m job` to its first epoch's beginning, median of three."""
-    variables = {"MODEL": "mlp", "DATASET": "synthetic", "DATA_LIMIT": "200", "DEVICE": where, "LOG_FORMAT": "json"}
+    variables = {"MODEL": "mlp", "DATASET": "synthetic", "DATA_LIMIT": "200", "DEVICE": where, "PROGRESS": "off"}
     variables |= {"LEARNING_RATE": "0.001", "EPOCHS": "1", "OUTPUT": "outputs/bench/start", "FRESH": "1"}
     taken = []
     for _ in range(3):
-        started = time.time()
-        done = subprocess.run(
-            [sys.executable, "-m", "job"], env={**os.environ, **variables}, capture_output=True, text=True, check=True
-        )
-        (line,) = [json.loads(line) for line in done.stdout.splitlines() if re.search('"event": "train"', line)]
-        taken.append(time.mktime(time.strptime(line["time"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone - started)
+        started = time.monotonic()
+        with subprocess.Popen(
+            [sys.executable, "-u", "-m", "job"],
+            env={**os.environ, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if "train: 1 epochs" in line:
+                    taken.append(time.monotonic() - started)
+        if process.returncode:
+            sys.exit(f"the job ended with {process.returncode}")
     return median(taken)
 
 
 def table(name: str, result: dict[str, Any]) -> str:
     medians = result["median_seconds"]
-    lines = [f"{name}: {result['train_images']:,} + {result['test_images']:,} images an epoch"]
+    lines = [
+        f"{name}: {result['train_images']:,} + {result['test_images']:,} images an epoch, {result['rounds']} rounds"
+    ]
     for title, seconds in medians.items():
-        lines.append(f"  {title:<16} {seconds:9.3f} s   job is {seconds / medians['job']:6.2f} times as fast")
+        lines.append(
+            f"  {title:<15} {seconds:8.3f} s, {seconds / medians['job']:6.2f} times the job's; "
+            f"peak memory {result['peak_memory_gib'][title]:.2f} GiB"
+        )
     lines.append(
         f"  job: {result['images_per_second']:,.0f} images/s, {result['over_limit']:.3f} times the limit's time, "
         f"{100 * result['flops_share_of_matrix_product']:.0f} % of a large matrix product's FLOP/s"
     )
+    tuning = result["extrapolated_tuning_seconds_20_trials_of_10_epochs"]
+    if "notebook" in tuning:
+        lines.append(
+            f"  20 trials of 10 epochs, extrapolated: job {tuning['job']:,.0f} s, notebook {tuning['notebook']:,.0f} s"
+        )
     return "\n".join(lines)
-
-
-def picture(results: dict[str, Any], compute: Compute, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 1.2 + 0.9 * len(results)), layout="constrained")
-    axes = figure.subplots()
-    titles = [title for title in next(iter(results.values()))["median_seconds"] if title != "job"]
-    height = 0.8 / len(titles)
-    for position, title in enumerate(titles):
-        rows = [row + position * height for row in range(len(results))]
-        bars = axes.barh(rows, [result["faster_than"][title] for result in results.values()], height, label=title)
-        axes.bar_label(bars, fmt="%.2f", fontsize="x-small", padding=2)
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_yticks([row + 0.4 - height / 2 for row in range(len(results))], list(results))
-    axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="time of an epoch over the job's (log scale)", title=compute.describe())
-    axes.legend(fontsize="small")
-    figure.savefig(path, dpi=144)
-
-
-def no_bar(*_: object, **__: object) -> Any:
-    raise AssertionError("drawn images need no progress bar")
-
-
-def no_s3(*_: object, **__: object) -> Any:
-    raise AssertionError("drawn images need no bucket")
 
 
 if __name__ == "__main__":

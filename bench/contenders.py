@@ -6,6 +6,8 @@ All of them train the same model on the same images with Adam at the same rate a
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+from torchvision.models import resnet18
 
 from job import engine, models
 from job.data import Split
-from job.device import Compute
+from job.device import Compute, graphs
 
 BATCH = 128
 LEARNING_RATE = 1e-3
@@ -51,12 +54,11 @@ def tuned_loader(name: str, train: Split, test: Split, compute: Compute) -> Epoc
 
 
 def conventional(name: str, train: Split, test: Split, compute: Compute, workers: int) -> Epoch:
-    options = {"num_workers": workers, "persistent_workers": workers > 0}
-    options["pin_memory"] = workers > 0 and compute.device.type != "cpu"
+    options = loader_options(compute) if workers else {}
     train_loader = DataLoader(DecodedImages(train), batch_size=BATCH, shuffle=True, **options)
     test_loader = DataLoader(DecodedImages(test), batch_size=BATCH, **options)
     device = compute.device
-    model = models.find(name).build(10).to(device)
+    model = builder(name)().to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     criterion = nn.CrossEntropyLoss()
 
@@ -82,16 +84,28 @@ def conventional(name: str, train: Split, test: Split, compute: Compute, workers
     return epoch
 
 
+def loader_options(compute: Compute) -> dict[str, Any]:
+    """Of a tuned DataLoader. Workers are forked, as is usual on Linux: in a spawned process they would be spawned."""
+    on_gpu = compute.device.type != "cpu"
+    return {"num_workers": 2, "persistent_workers": True, "pin_memory": on_gpu, "multiprocessing_context": "fork"}
+
+
 def lightning(precision: str) -> Callable[[str, Split, Split, Compute], Epoch]:
     """Lightning's Trainer in `precision`, with the tuned loader; its progress bar, logger and checkpoints off."""
 
     def prepare(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
+        import logging
+        import warnings
+
         import lightning as L  # of the benchmark alone
+
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module="lightning")
 
         class Classifier(L.LightningModule):
             def __init__(self) -> None:
                 super().__init__()
-                self.model = models.find(name).build(10)
+                self.model = builder(name)()
 
             def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
                 return cross_entropy(self.model(batch[0]), batch[1])
@@ -102,7 +116,7 @@ def lightning(precision: str) -> Callable[[str, Split, Split, Compute], Epoch]:
             def configure_optimizers(self) -> torch.optim.Optimizer:
                 return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
 
-        options = {"num_workers": 2, "persistent_workers": True, "pin_memory": compute.device.type != "cpu"}
+        options = loader_options(compute)
         train_loader = DataLoader(DecodedImages(train), batch_size=BATCH, shuffle=True, **options)
         test_loader = DataLoader(DecodedImages(test), batch_size=BATCH, **options)
         classifier = Classifier()
@@ -139,12 +153,15 @@ def job(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
 
 
 def limit(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
-    """The arithmetic alone: the job's step repeated on one batch that is on the device, evaluation likewise."""
+    """The arithmetic alone: the job's step repeated on one batch that is on the device, evaluation likewise.
+
+    On a GPU the step is a CUDA graph here as well, where the job's is one.
+    """
     learner = learner_of(name, compute)
     model = learner.model
     images, labels = engine.normalise(train.images[:BATCH]), train.labels[:BATCH]
     rest = len(train) % BATCH
-    held = [engine.normalise(test.images[start : start + engine.EVALUATION_BATCH]) for start in (0,)]
+    held = engine.normalise(test.images[: engine.EVALUATION_BATCH])
     whole, left = divmod(len(test), engine.EVALUATION_BATCH)
 
     def step(count: int) -> None:
@@ -156,17 +173,24 @@ def limit(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
         learner.scaler.step(learner.optimizer)
         learner.scaler.update()
 
+    steps = {size: partial(step, size) for size in {BATCH, rest} - {0}}
+    if compute.step == "graph":
+        model.train()
+        graphs.warm_up(lambda: [run() for run in steps.values()], compute.device)
+        learner.optimizer.zero_grad(set_to_none=True)
+        steps = {size: graphs.record_graph(run, None) for size, run in steps.items()}  # type: ignore[misc]
+
     @torch.no_grad()
     def evaluate(count: int) -> None:
         with compute.autocast():
-            model(held[0][:count])
+            model(held[:count])
 
     def epoch() -> None:
         model.train()
         for _ in range(len(train) // BATCH):
-            step(BATCH)
+            steps[BATCH]()
         if rest:
-            step(rest)
+            steps[rest]()
         model.eval()
         for _ in range(whole):
             evaluate(engine.EVALUATION_BATCH)
@@ -177,5 +201,23 @@ def limit(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
     return epoch
 
 
+def builder(name: str) -> Callable[[], nn.Module]:
+    """The model with ten classes; one that starts from stored weights gets random ones, which cost the same."""
+    module = models.find(name)
+    if not hasattr(module, "load_weights"):
+        return partial(module.build, 10)
+    return partial(module.build, 10, resnet18(weights=None).state_dict())
+
+
 def learner_of(name: str, compute: Compute) -> engine.Learner:
-    return engine.new_learner(lambda: models.find(name).build(10), LEARNING_RATE, compute, 1, ("bench",))
+    return engine.new_learner(builder(name), LEARNING_RATE, compute, 1, ("bench",))
+
+
+PREPARE: dict[str, Callable[[str, Split, Split, Compute], Epoch]] = {
+    "notebook": notebook,
+    "tuned loader": tuned_loader,
+    "Lightning fp32": lightning("32-true"),
+    "Lightning bf16": lightning("bf16-mixed"),
+    "job": job,
+    "limit": limit,
+}

@@ -20,7 +20,7 @@ def collect(compute: Compute) -> dict[str, Any]:
         "hardware": compute.hardware,
         "precision": compute.precision,
         "precision_reason": compute.reason,
-        "threads": torch.get_num_threads(),
+        "arithmetic": compute.arithmetic(),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -54,7 +54,9 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     if about["test"] != results["test"]:
         raise Fault(f"{found.store.uri}: model.json and results.json report different figures.", "Run it anew.")
     was = results["provenance"]
-    kept = arithmetic(was) | ({} if settings.sources()["PRECISION"] == "default" else {"precision": settings.precision})
+    kept = was["arithmetic"] | (
+        {} if settings.sources()["PRECISION"] == "default" else {"precision": settings.precision}
+    )
     compute = device.choose(settings.device, settings.precision, kept)
     wanted = tolerance(compute, was)
     data = dataset.of_run(found, settings, progress).to(compute.device)
@@ -72,17 +74,11 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     tell(found, said, now, wanted, len(data.test))
 
 
-def arithmetic(provenance: dict[str, Any]) -> dict[str, Any]:
-    """What the run chose, as `Compute.arithmetic` gives it."""
-    kind = str(provenance["device"]).partition(":")[0]
-    return {"device": kind, "precision": provenance["precision"], "threads": provenance["threads"]}
-
-
 def tolerance(compute: Compute, was: dict[str, Any]) -> Tolerance:
     """None at all on the same hardware with the same torch; else by the precision of both."""
     versions = {"torch": torch.__version__, "cuda": torch.version.cuda}
     same = all(was["versions"].get(name) == value for name, value in versions.items())
-    if same and compute.arithmetic() == arithmetic(was) and compute.hardware == was["hardware"]:
+    if same and compute.arithmetic() == was["arithmetic"] and compute.hardware == was["hardware"]:
         return EXACT
     return SAME_PRECISION if compute.precision == was["precision"] == "fp32" else OTHER_PRECISION
 

@@ -19,9 +19,10 @@ from PIL import Image
 from job import check as preflight
 from job import logs, settings
 from job.data import cifar10
+from job.device import cgroup
 from job.errors import Fault
 from job.interrupt import Stop
-from job.preflight import cgroup, disk, machine, timing
+from job.preflight import disk, machine, timing
 from job.preflight.data import Counts
 from job.preflight.timing import Speed
 from job.progress import Progress

@@ -126,11 +126,15 @@ def test_how_far_figures_may_be_off() -> None:
         "device": "cpu",
         "hardware": "this processor",
         "precision": "fp32",
-        "threads": here.threads,
+        "arithmetic": here.arithmetic(),
         "versions": {"torch": torch.__version__, "cuda": torch.version.cuda},
     }
     assert verify.tolerance(here, was) == verify.EXACT
-    for other in ({"hardware": "another"}, {"threads": here.threads + 1}, {"versions": {"torch": "1.0"}}):
+    for other in (
+        {"hardware": "another"},
+        {"arithmetic": here.arithmetic() | {"threads": 99}},
+        {"versions": {"torch": "1.0"}},
+    ):
         assert verify.tolerance(here, was | other) == verify.SAME_PRECISION
     assert verify.tolerance(replace(here, precision="bf16"), was) == verify.OTHER_PRECISION
     assert verify.tolerance(here, was | {"precision": "bf16"}) == verify.OTHER_PRECISION

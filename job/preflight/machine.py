@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 
 from job import device
-from job.device import Compute
+from job.device import Compute, cgroup
 from job.errors import not_installed
-from job.preflight import cgroup
 from job.preflight.findings import Finding, failed, ok, size, warn
 from job.settings import Settings
 

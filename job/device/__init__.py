@@ -2,45 +2,67 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from job.device import cgroup
+from job.device.hardware import hardware
+from job.device.kernels import quicken
+from job.device.memory import OUT_OF_MEMORY as OUT_OF_MEMORY
+from job.device.memory import free_memory as free_memory
+from job.device.memory import is_out_of_memory as is_out_of_memory
+from job.device.memory import keep_freed_memory
+from job.device.memory import memory_faults as memory_faults
+from job.device.memory import release_memory as release_memory
+from job.device.precision import DTYPES as DTYPES
+from job.device.precision import choose_precision
+from job.device.precision import native_precisions as native_precisions
 from job.errors import Fault, TemporaryFault
-
-OUT_OF_MEMORY = "the device's memory was not enough"
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how the arithmetic is done; `reason` says why this precision."""
+    """Where and how the arithmetic is done; `reason` says why this precision.
+
+    `kernels` is `quick` where `place` gives modules faster forwards (see `kernels.quicken`), else `plain`: torch's own.
+    `step` is `graph` where training steps are recorded once and replayed (see `graphs`), else `eager`.
+    """
 
     device: torch.device
     precision: str
     reason: str
     hardware: str
+    kernels: str = "plain"
+    step: str = "eager"
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Matrix products and convolutions in the chosen precision; weights, losses and Adam stay in fp32."""
+        """Matrix products and convolutions in the chosen precision; weights, losses and Adam stay in fp32.
+
+        Without the cache of cast weights on a GPU: it would hold tensors of a CUDA graph beyond the graph's step.
+        """
         return torch.autocast(
-            self.device.type, dtype=DTYPES[self.precision], enabled=self.precision != "fp32", cache_enabled=True
+            self.device.type,
+            dtype=DTYPES[self.precision],
+            enabled=self.precision != "fp32",
+            cache_enabled=not self.on_gpu,
         )
 
     def place(self, model: nn.Module) -> nn.Module:
         """The model on the device; convolution weights channels-last, which is how the images lie."""
-        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        placed: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return quicken(placed) if self.kernels == "quick" else placed
 
     def adam(self, model: nn.Module, learning_rate: float) -> torch.optim.Adam:
-        """Adam (Kingma and Ba, 2014, https://arxiv.org/abs/1412.6980), one fused kernel for all weights."""
-        return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+        """Adam (Kingma and Ba, 2014, https://arxiv.org/abs/1412.6980), one fused kernel for all weights;
+        on a GPU its step count lies there as well, so that a CUDA graph can hold it.
+        """
+        return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True, capturable=self.on_gpu)
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which fp16's narrow range needs; it does nothing in the other precisions."""
@@ -52,7 +74,14 @@ class Compute:
 
     def arithmetic(self) -> dict[str, Any]:
         """What the bits of a result depend on beside settings and data."""
-        return {"device": self.device.type, "precision": self.precision, "threads": self.threads}
+        return {
+            "device": self.device.type,
+            "precision": self.precision,
+            "threads": self.threads,
+            "layout": "channels-last",
+            "kernels": self.kernels,
+            "step": self.step,
+        }
 
     @property
     def threads(self) -> int:
@@ -79,14 +108,26 @@ def choose(device: str, precision: str, kept: Mapping[str, Any] | None = None) -
         run_one_kernel(where)
         torch.backends.cudnn.benchmark = False  # the same algorithm every time: the same bytes every time
         torch.backends.cudnn.deterministic = True
+        # TF32 keeps 10 bits of a factor. It is there from compute capability 8.0 on, where `auto` takes bf16, which is
+        # faster: whoever asks for fp32 there wants it exact. torch's default would use it in convolutions.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
     else:
         torch.set_flush_denormal(True)  # weights that fade out would otherwise slow every product down
+        keep_freed_memory()
     if kept is not None and kept["device"] == where.type:
         torch.set_num_threads(kept["threads"])  # sums are split by thread: another number would change the last bits
-    what, reason = choose_precision(where, precision)
-    if kept is not None and kept["precision"] != what and kept["precision"] in native_precisions(where):
-        what, reason = kept["precision"], "as this run began"
-    return Compute(where, what, reason, hardware(where))
+    else:
+        quota = cgroup.cpus()  # more threads than the container may use CPUs would wait for each other
+        if quota is not None:
+            torch.set_num_threads(min(torch.get_num_threads(), max(1, math.ceil(quota))))
+    what, reason = choose_precision(where, precision, kept["precision"] if kept is not None else None)
+    # fp32 stays torch's own, bit by bit.
+    kernels = "quick" if where.type == "cpu" and what != "fp32" else "plain"
+    step = "graph" if where.type == "cuda" else "eager"
+    if kept is not None and kept["device"] == where.type:
+        step = kept.get("step", step)
+    return Compute(where, what, reason, hardware(where), kernels, step)
 
 
 def for_trials(name: str, compute: Compute) -> tuple[str, ...]:
@@ -94,32 +135,6 @@ def for_trials(name: str, compute: Compute) -> tuple[str, ...]:
     if compute.device.type == "cuda" and name in ("auto", "cuda"):
         return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
     return (str(compute.device),)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory was not enough, on a GPU or on a CPU (where torch has no exception of its own for it)."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that the device, or this machine for a CPU, has free at this moment."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def release_memory() -> None:
-    """Gives what torch keeps for reuse back to the GPU; nothing happens without one."""
-    torch.cuda.empty_cache()
-
-
-@contextmanager
-def memory_faults() -> Iterator[None]:
-    """Tells a GPU that is too small as a fault of the settings."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise Fault("the GPU's memory is not enough.", "Lower BATCH_SIZE, or choose a larger GPU.") from error
 
 
 def choose_device(name: str) -> torch.device:
@@ -155,52 +170,3 @@ def run_one_kernel(device: torch.device) -> None:
             "Install the CUDA 12.6 build (TORCH=cu126), which has kernels from Maxwell on, or set DEVICE=cpu. "
             "On Kaggle choose the accelerator T4 x2 (MACHINE_SHAPE=NvidiaTeslaT4) in the place of the P100.",
         ) from error
-
-
-def choose_precision(device: torch.device, wanted: str) -> tuple[str, str]:
-    """The precision and the reason for it, by what the chip does rather than by what it can emulate.
-
-    Raises Fault for a precision that this device does not have or only imitates.
-    """
-    native = native_precisions(device)
-    if wanted == "auto":
-        fast = [name for name in ("bf16", "fp16") if name in native]
-        return (fast[0], f"{hardware(device)} computes it natively") if fast else ("fp32", "no faster precision here")
-    if wanted not in native:
-        raise Fault(
-            f"PRECISION={wanted} is not native on {hardware(device)}: it would be emulated, slower than fp32.",
-            f"Choose from: auto, {', '.join(native)}.",
-        )
-    return wanted, "set by PRECISION"
-
-
-def native_precisions(device: torch.device) -> tuple[str, ...]:
-    """bf16 from compute capability 8.0 (Ampere), fp16 from 5.3 with tensor cores from 7.0
-    (CUDA C++ Programming Guide, arithmetic instructions); on a CPU bf16 with AVX-512 BF16 or AMX.
-    """
-    if device.type == "cuda":
-        capability = torch.cuda.get_device_capability(device)
-        return ("fp32", *(("bf16",) if capability >= (8, 0) else ()), *(("fp16",) if capability >= (7, 0) else ()))
-    return ("fp32", "bf16") if cpu_flags() & {"avx512_bf16", "amx_bf16"} else ("fp32",)
-
-
-def cpu_flags() -> set[str]:
-    """The instruction sets that the kernel reports; empty where /proc is not there."""
-    return set(proc_cpuinfo("flags").split())
-
-
-def hardware(device: torch.device) -> str:
-    """What the device is, for people: the GPU's name, or the processor's and the threads used."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    name = proc_cpuinfo("model name") or platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads"
-
-
-def proc_cpuinfo(key: str) -> str:
-    """The first value of `key` in /proc/cpuinfo, or an empty text."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), "")

@@ -1,0 +1,60 @@
+"""Memory: keeping what was freed for the next step, and telling where there is not enough."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from job.errors import Fault
+
+OUT_OF_MEMORY = "the device's memory was not enough"
+
+# mallopt(3): names of the parameters in malloc.h.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def keep_freed_memory() -> bool:
+    """Has the C library keep freed memory for the next allocation; true where that could be set (glibc).
+
+    By default glibc gives large blocks back to the kernel when they are freed. Every step allocates the same ones
+    again, and the kernel then clears each of their pages anew, which costs more than many an operation on them.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library, e.g. musl
+        return False
+    wanted = {M_MMAP_THRESHOLD: 1 << 30, M_TRIM_THRESHOLD: (1 << 31) - 1, M_TOP_PAD: 64 << 20}
+    return all(mallopt(name, value) == 1 for name, value in wanted.items())
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory was not enough, on a GPU or on a CPU (where torch has no exception of its own for it)."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that the device, or this machine for a CPU, has free at this moment."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def release_memory() -> None:
+    """Gives what torch keeps for reuse back to the GPU; nothing happens without one."""
+    torch.cuda.empty_cache()
+
+
+@contextmanager
+def memory_faults() -> Iterator[None]:
+    """Tells a GPU that is too small as a fault of the settings."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise Fault("the GPU's memory is not enough.", "Lower BATCH_SIZE, or choose a larger GPU.") from error

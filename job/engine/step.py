@@ -1,0 +1,44 @@
+"""One step of Adam on a batch of uint8 images."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from job.engine.learner import Learner
+
+# Mean and standard deviation of each colour after scaling to [0, 1]; the values commonly used for CIFAR-10.
+MEAN = (0.4914, 0.4822, 0.4465)
+STD = (0.2023, 0.1994, 0.2010)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 `[batch, 32, 32, 3]` to float32 `[batch, 3, 32, 32]`, mean 0 and variance 1, channels-last in memory."""
+    scale, shift = scale_and_shift(images.device)
+    return images.float().mul_(scale).add_(shift).permute(0, 3, 1, 2)
+
+
+@lru_cache
+def scale_and_shift(device: torch.device) -> tuple[Tensor, Tensor]:
+    """`pixel * scale + shift` normalises; float32 `[3]` each, copied to the device once."""
+    scale = torch.tensor([1 / (255 * std) for std in STD], device=device)
+    shift = torch.tensor([-mean / std for mean, std in zip(MEAN, STD, strict=True)], device=device)
+    return scale, shift
+
+
+def train_step(learner: Learner, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """One Adam step on a batch (uint8 `[batch, 32, 32, 3]`, int64 `[batch]`).
+
+    Returns the mean loss and the count of right answers before the step, as scalars still on the device.
+    """
+    with learner.compute.autocast():
+        logits = learner.model(normalise(images))  # [batch, classes]
+    loss = cross_entropy(logits.float(), labels)
+    learner.optimizer.zero_grad(set_to_none=True)
+    learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    learner.scaler.step(learner.optimizer)
+    learner.scaler.update()
+    return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
