@@ -133,8 +133,8 @@ def test_how_far_figures_may_be_off() -> None:
     threads = here.arithmetic() | {"threads": 99}
     for other in ({"hardware": "another"}, {"arithmetic": threads}, {"versions": {"torch": "1.0"}}):
         assert verify.tolerance(here, was | other) == verify.SAME_PRECISION
-    half = replace(here, precision="bf16")
-    assert verify.tolerance(half, was) == verify.OTHER_PRECISION
+    bf16 = replace(here, precision="bf16")
+    assert verify.tolerance(bf16, was) == verify.OTHER_PRECISION
     assert (
-        verify.tolerance(here, was | {"precision": "bf16", "arithmetic": half.arithmetic()}) == verify.OTHER_PRECISION
+        verify.tolerance(here, was | {"precision": "bf16", "arithmetic": bf16.arithmetic()}) == verify.OTHER_PRECISION
     )
