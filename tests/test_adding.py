@@ -47,6 +47,7 @@ def run(script: str, home: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_sixth_model(copy: Path) -> None:
     (file,) = blocks("adding-a-model.md", "python")
     (copy / "job" / "models" / "mixer.py").write_text(file)
@@ -66,6 +67,7 @@ def test_a_sixth_model(copy: Path) -> None:
     assert "cnn, mixer, mlp" in (copy / "env.example").read_text()
 
 
+@pytest.mark.slow
 def test_an_own_data_set(copy: Path) -> None:
     """Photos in three colours, converted as documented: the job learns them and says so of the photos again."""
     rng = np.random.default_rng(0)

@@ -243,6 +243,7 @@ def start(directory: Path, **variables: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_killed_group_goes_on_to_the_bytes_of_an_undisturbed_one(tmp_path: Path) -> None:
     """Killed in the middle of a group, and gone on; against a job left alone."""
     process = start(tmp_path, OUTPUT="killed")

@@ -72,6 +72,7 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / page).read_text(), flags=re.M | re.S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", blocks("configuration.md"), ids=lambda script: script.split("\n")[-2][:40])
 def test_the_commands_run(script: str, tmp_path: Path) -> None:
     """Each block as a person would paste it, with `python` meaning this one."""

@@ -21,7 +21,6 @@ from job.engine.replay import settle as settle
 from job.engine.step import MEAN as MEAN
 from job.engine.step import STD as STD
 from job.engine.step import normalise as normalise
-from job.engine.step import scale_and_shift as scale_and_shift
 from job.engine.step import train_step as train_step
 from job.results import Score
 from job.seeds import seed_for
@@ -50,7 +49,7 @@ def train_epoch(learner: Learner, split: Split, number: int, batch_size: int, on
     correct = torch.zeros((), dtype=torch.int64, device=device)
     for start in range(0, count, batch_size):
         rows = order[start : start + batch_size]
-        loss, right = train_step(learner, split.images[rows], split.labels[rows])
+        loss, right = train_step(learner, split.images.index_select(0, rows), split.labels.index_select(0, rows))
         loss_sum += loss.double() * len(rows)
         correct += right
         on_batch(len(rows))

@@ -17,15 +17,17 @@ STD = (0.2023, 0.1994, 0.2010)
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 `[batch, 32, 32, 3]` to float32 `[batch, 3, 32, 32]`, mean 0 and variance 1, channels-last in memory."""
-    scale, shift = scale_and_shift(images.device)
-    return images.float().mul_(scale).add_(shift).permute(0, 3, 1, 2)
+    scale, shift = scale_and_shift(images.device, images.shape[1] * images.shape[2])
+    # One row an image: three values at a time would leave vector instructions nothing to do.
+    flat = images.flatten(1).float().mul_(scale).add_(shift)  # [batch, 32 * 32 * 3]
+    return flat.view(images.shape).permute(0, 3, 1, 2)
 
 
 @lru_cache
-def scale_and_shift(device: torch.device) -> tuple[Tensor, Tensor]:
-    """`pixel * scale + shift` normalises; float32 `[3]` each, copied to the device once."""
-    scale = torch.tensor([1 / (255 * std) for std in STD], device=device)
-    shift = torch.tensor([-mean / std for mean, std in zip(MEAN, STD, strict=True)], device=device)
+def scale_and_shift(device: torch.device, pixels: int) -> tuple[Tensor, Tensor]:
+    """`pixel * scale + shift` normalises; float32 `[pixels * 3]` each, copied to the device once."""
+    scale = torch.tensor([1 / (255 * std) for std in STD] * pixels, device=device)
+    shift = torch.tensor([-mean / std for mean, std in zip(MEAN, STD, strict=True)] * pixels, device=device)
     return scale, shift
 
 
