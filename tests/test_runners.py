@@ -247,6 +247,7 @@ def gone(pids: Sequence[int], seconds: float = 10) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_killed_and_stopped_jobs_end_with_the_bytes_of_an_undisturbed_one(tmp_path: Path) -> None:
     """A worker killed, the driver killed (no worker outlives it), the job stopped; against a job left alone."""
     process = start(tmp_path)
