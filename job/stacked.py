@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from job.data import Split
 from job.device import DTYPES, Compute
+from job.device.graphs import Lead, capturing
 from job.engine import EVALUATION_BATCH, OnBatch, epochs, new_learner, normalise, on_cpu
 from job.results import Score
 from job.seeds import seed_for
@@ -394,6 +395,7 @@ class Repeated:
         self._calls = 0
         self._side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._graph = torch.cuda.CUDAGraph()
+        self._lead = Lead()
         self._inputs: tuple[Tensor, ...] = ()
         self._outputs: tuple[Tensor, Tensor] | None = None
 
@@ -407,11 +409,12 @@ class Repeated:
             return result
         if self._outputs is None:
             self._inputs = tuple(tensor.clone() for tensor in given)
-            with torch.cuda.graph(self._graph):
+            with capturing(self._graph):
                 self._outputs = step(*self._inputs)
         for static, new in zip(self._inputs, given, strict=True):
             static.copy_(new)
         self._graph.replay()
+        self._lead.hold()
         return self._outputs
 
 

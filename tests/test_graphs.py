@@ -172,3 +172,32 @@ def test_on_a_gpu_the_dropout_seed_governs_replays() -> None:
         return nn.utils.parameters_to_vector(learner.model.parameters()).detach()
 
     torch.testing.assert_close(weights(), weights())
+
+
+class Asks(nn.Module):
+    """A model that looks at a value on the host, which no capture allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = models.find("mlp").build(10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inside(x) * (1.0 if float(x.sum().item()) > -1e9 else 2.0)
+
+
+@needs_gpu
+def test_on_a_gpu_a_failed_capture_leaves_nothing_behind() -> None:
+    compute = device.choose("cuda", "fp32")
+    before = torch.cuda.current_stream()
+    assert engine.settle(compute, Asks, 16).step == "eager"
+    assert torch.cuda.current_stream() == before
+    assert engine.settle(compute, partial(models.find("mlp").build, 10), 16).step == "graph"
+
+
+@needs_gpu
+def test_on_a_second_gpu_steps_are_recorded_as_well() -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("SKIPPED, NOT TESTED: there is one GPU")
+    for name in ("cuda:1", "cuda:0"):
+        compute = device.choose(name, "fp32")
+        assert engine.settle(compute, partial(models.find("mlp").build, 10), 16).step == "graph"

@@ -6,13 +6,17 @@ Everything but `record_graph` runs on a CPU as well, where tests compare it with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+MARK_EVERY = 16  # replays between two marks by which the host sees how far the device is
 WARM_UP = 3  # steps on another stream before the capture, as torch's notes on CUDA graphs ask
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -129,15 +133,56 @@ class Replay:
 
     def __init__(self, graph: torch.cuda.CUDAGraph) -> None:
         self._graph = graph
+        self._lead = Lead()
         self.pool = graph.pool()
 
     def __call__(self) -> None:
         self._graph.replay()
+        self._lead.hold()
 
 
 def record_graph(run: Callable[[], None], pool: Any) -> Replay:
     """Captures `run`. Its random numbers follow torch's stream at each replay, as they would eagerly."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
+    with capturing(graph, pool):
         run()
     return Replay(graph)
+
+
+@contextmanager
+def capturing(graph: torch.cuda.CUDAGraph, pool: Any = None) -> Iterator[None]:
+    """Captures what is launched within, on the current device. A capture that fails leaves the stream as it was."""
+    before = torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph, pool=pool, stream=capture_stream(before.device_index)):
+            yield
+    except BaseException:  # torch does not leave its stream where ending an invalid capture raises
+        torch.cuda.set_stream(before)
+        raise
+
+
+@lru_cache
+def capture_stream(device_index: int) -> torch.cuda.Stream:
+    """One for each device: torch's own is made on whichever device comes first, and kept for all of them."""
+    return torch.cuda.Stream(device_index)  # type: ignore[no-untyped-call]
+
+
+class Lead:
+    """Holds the host back: a replay is one launch, so that without it a whole epoch would be queued in an instant, and
+    a signal noticed only at its end.
+    """
+
+    def __init__(self) -> None:
+        self._launched = 0
+        self._marks: deque[torch.cuda.Event] = deque()
+
+    def hold(self) -> None:
+        """To be called after each replay; waits where the device is more than two or three times MARK_EVERY behind."""
+        self._launched += 1
+        if self._launched % MARK_EVERY:
+            return
+        mark = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        mark.record()
+        self._marks.append(mark)
+        if len(self._marks) > 2:
+            self._marks.popleft().synchronize()

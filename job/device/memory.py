@@ -12,6 +12,8 @@ import torch
 
 from job.errors import Fault
 
+# Of errors that are RuntimeErrors like any other: torch's on a CPU, and CUDA's libraries' beside torch's allocator.
+SIGNS = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 OUT_OF_MEMORY = "the device's memory was not enough"
 
 # mallopt(3): names of the parameters in malloc.h.
@@ -36,12 +38,13 @@ def keep_freed_memory() -> bool:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether memory was not enough, on a GPU or on a CPU (where torch has no exception of its own for it)."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in str(error) for sign in SIGNS)
 
 
 def free_memory(device: torch.device) -> int:
     """Bytes that the device, or this machine for a CPU, has free at this moment."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch keeps for reuse is free to it
         return int(torch.cuda.mem_get_info(device)[0])
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
@@ -56,5 +59,7 @@ def memory_faults() -> Iterator[None]:
     """Tells a GPU that is too small as a fault of the settings."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error) or "DefaultCPUAllocator" in str(error):
+            raise
         raise Fault("the GPU's memory is not enough.", "Lower BATCH_SIZE, or choose a larger GPU.") from error

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from job.data import Split
-from job.device import Compute
+from job.device import Compute, is_out_of_memory
 from job.device.graphs import Recorded, Recorder, Track, advance, batch_sizes, lay_track, record
 from job.engine.learner import Learner, new_learner
 from job.engine.step import train_step
@@ -17,7 +17,8 @@ from job.logs import event
 
 PROOF_BATCHES = 3  # full ones, and one of half the size
 # How far replayed weights may lie from eager ones, as a share of how far the steps moved them.
-AGREES = {"fp32": 0.01, "bf16": 0.1, "fp16": 0.1}
+# Gradients that are zero but for rounding are noise that Adam turns into whole steps: 0.02 to 0.04 for CNN and ViT.
+AGREES = {"fp32": 0.1, "bf16": 0.1, "fp16": 0.1}
 
 
 def replay_epoch(
@@ -93,10 +94,11 @@ def settle(
         fault = (
             "" if apart <= AGREES[compute.precision] else f"its weights are {apart:.2g} of their way apart"
         )  # or NaN
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
-        fault = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if is_out_of_memory(error):
+            raise
+        cause = error.__context__ or error  # ending an invalid capture raises over what made it invalid
+        fault = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
     if not fault:
         return compute
     event("device", f"the step cannot be replayed as a CUDA graph ({fault}): eager steps, slower", level="WARNING")

@@ -46,6 +46,7 @@ def compute(settings: Settings) -> tuple[Compute, list[Finding]]:
                 f"there (made for {' '.join(torch.cuda.get_arch_list())})",
             )
         )
+    device.choose(settings.device, settings.precision)  # the current device is the run's own again
     return chosen, findings
 
 

@@ -56,6 +56,8 @@ def measure(settings: Settings, compute: Compute, counts: Counts, check: Callabl
     def on_batch(_: int) -> None:
         check()
 
+    batch = min(settings.batch_size, counts.train)
+    compute = engine.settle(compute, build, batch)
     started = time.monotonic()
     learner = engine.new_learner(build, 1e-4, compute, settings.seed, ("preflight",))
     built = time.monotonic() - started
@@ -66,20 +68,23 @@ def measure(settings: Settings, compute: Compute, counts: Counts, check: Callabl
     def evaluate(split: Split) -> None:
         engine.evaluate(learner.model, split, compute, on_batch)
 
-    batch = min(settings.batch_size, counts.train)
     images = random_split(max(batch, min(MOST_STEPS * batch, MOST_IMAGES)), counts.classes, compute)
     return Speed(
-        seconds_an_image(train, images, batch),
+        seconds_an_image(train, images, batch, recorded=compute.step == "graph"),
         seconds_an_image(evaluate, images, min(len(images), 128)),
         built,
     )
 
 
-def seconds_an_image(work: Callable[[Split], object], images: Split, count: int) -> float:
-    """Does `work` with `count` images, then with more until it takes long enough; the first time is a rehearsal."""
+def seconds_an_image(work: Callable[[Split], object], images: Split, count: int, *, recorded: bool = False) -> float:
+    """Does `work` with `count` images, then with more until it takes long enough; the first time is a rehearsal, and
+    so is the first with other images where steps are `recorded` for the very tensors that hold them.
+    """
     work(first(images, count))
     while True:
         part = first(images, count)
+        if recorded:
+            work(part)
         started = time.monotonic()
         work(part)
         seconds = time.monotonic() - started
