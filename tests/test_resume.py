@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -375,20 +376,40 @@ def resize(place: Path, size: str) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True)
 
 
+def attempt_while_it_fills(variables: dict[str, str], home: Path, place: Path, kilobytes: int) -> tuple[int, str]:
+    """A job whose disk has no more than `kilobytes` left as soon as its search begins: its exit code and its output."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "job"],
+        cwd=home,
+        env=bare_environment() | chaos.SMALL | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    output = ""
+    for line in process.stdout:
+        output += line
+        if line.startswith("{") and json.loads(line)["event"] == "tune":
+            resize(place, f"{shutil.disk_usage(place).used // 1024 + kilobytes}k")
+    return process.wait(60), output
+
+
 @pytest.mark.slow
 def test_full_disks(small_disk: Path, twin: tuple[dict[str, bytes], float], tmp_path: Path) -> None:
-    """The disk fills up at the first state, at a later one and in the publishing; with room again the job goes on."""
+    """The disk fills up before the first state and after another one; with room again the job goes on."""
     variables = {"OUTPUT": str(small_disk)}
-    for size, site in (("64k", "checkpoint"), ("29m", "(checkpoint|weights)"), ("33m", "weights.pt|png|results")):
-        resize(small_disk, size)
-        done = chaos.attempt(variables, tmp_path)
-        if done.code == 0:
-            break
-        assert done.code == 75, done.output
-        fault = json.loads([line for line in done.output.splitlines() if '"event": "fault"' in line][-1])
+    for kilobytes in (64, 20_000):  # no state, one state
+        resize(small_disk, "200m")
+        code, output = attempt_while_it_fills(variables, tmp_path, small_disk, kilobytes)
+        assert code == 75, output
+        fault = json.loads([line for line in output.splitlines() if '"event": "fault"' in line][-1])
         assert "No space left on device" in fault["what"]
-        assert str(small_disk) in fault["what"], site
-        assert "Traceback" not in done.output
+        assert str(small_disk) in fault["what"]
+        assert "Traceback" not in output
+    told = chaos.attempt(variables, tmp_path)
+    assert told.code == 75, "and where it is full already, that is told before anything is computed"
+    assert "are needed" in told.output
     resize(small_disk, "200m")
     assert chaos.attempt(variables, tmp_path).code == 0
     files = chaos.directory_files(small_disk / "run")
