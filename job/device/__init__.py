@@ -105,8 +105,8 @@ def choose(device: str, precision: str, kept: Mapping[str, Any] | None = None) -
     """
     where = choose_device(device)
     if where.type == "cuda":
-        torch.cuda.set_device(where)  # streams, graphs and their memory belong to the current device
         run_one_kernel(where)
+        torch.cuda.set_device(where)  # streams, graphs and their memory belong to the current device
         torch.backends.cudnn.benchmark = False  # the same algorithm every time: the same bytes every time
         torch.backends.cudnn.deterministic = True
         # TF32 keeps 10 bits of a factor. It is there from compute capability 8.0 on, where `auto` takes bf16, which is
