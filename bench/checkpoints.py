@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -46,22 +47,18 @@ def main() -> None:
 def timed(model: str, images: int) -> tuple[float, float]:
     """Wall-clock seconds of a whole job, and the seconds of processor time that states took in it."""
     kept = 0.0
-    real_copy, real_put = pipeline.snapshot, checkpoint.encode
 
-    def copy(learner: Any) -> Any:
-        nonlocal kept
-        started = time.thread_time()
-        state = real_copy(learner)
-        kept += time.thread_time() - started
-        return state
+    def counted(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def call(argument: Any) -> Any:
+            nonlocal kept
+            started = time.thread_time()
+            result = function(argument)
+            kept += time.thread_time() - started
+            return result
 
-    def encode(saved: Any) -> bytes:
-        nonlocal kept
-        started = time.thread_time()
-        content = real_put(saved)
-        kept += time.thread_time() - started
-        return content
+        return call
 
+    copy, encode = counted(pipeline.snapshot), counted(checkpoint.encode)
     with tempfile.TemporaryDirectory() as place:
         settings = Settings(
             model=model, dataset="synthetic", data_limit=images, tune_percent=50, max_evals=3, tune_max_epochs=4,

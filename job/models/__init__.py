@@ -3,7 +3,7 @@
 
 A model that starts from stored weights also has `load_weights(source)`; what that returns is handed to
 `build(num_classes, weights)`; without it `build` gives the same network, for trained weights to be loaded. For the
-preflight it names their `ADDRESS`, says where they are `kept()` on this machine, and makes `blank_weights()`.
+preflight it names their `ADDRESS` and says where they are `kept()` on this machine.
 Nothing is registered anywhere: the file's name is the model's name.
 """
 

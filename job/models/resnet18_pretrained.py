@@ -51,12 +51,6 @@ def kept() -> Path | None:
     return file if file.is_file() else None
 
 
-def blank_weights() -> Weights:
-    """Weights of the right shapes, drawn at random: to time a step without a download."""
-    weights: Weights = resnet18(weights=None).state_dict()
-    return weights
-
-
 def read(file: Path, name: str) -> Weights:
     """What is in `file`. Raises ValueError, calling it `name`, where it cannot be read as weights alone."""
     try:

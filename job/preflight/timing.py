@@ -7,9 +7,9 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
 
 from job import data, engine, models
 from job.data import Split
@@ -46,12 +46,7 @@ class Prediction:
 
 def measure(settings: Settings, compute: Compute, counts: Counts, check: Callable[[], object]) -> Speed:
     """Trains and evaluates the model on random images until the clock says something. `check` may raise to stop."""
-    module = models.find(settings.model)
-    weights = (module.blank_weights(),) if hasattr(module, "load_weights") else ()
-
-    def build() -> nn.Module:
-        model: nn.Module = module.build(counts.classes, *weights)
-        return model
+    build = partial(models.find(settings.model).build, counts.classes)  # from a random start: no download for a look
 
     def on_batch(_: int) -> None:
         check()
