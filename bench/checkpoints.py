@@ -9,17 +9,42 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import patch
 
-from job import checkpoint, pipeline
+from job import engine, pipeline
 from job.checkpoint import Keeper
 from job.interrupt import Stop
 from job.progress import Progress
 from job.settings import Settings
+
+processor_seconds = [0.0]  # that states have taken since it was last cleared
+
+
+class Counting(Keeper):
+    """Counts what its thread does."""
+
+    def _write_all(self) -> None:
+        super()._write_all()
+        processor_seconds[0] += time.thread_time()
+
+
+class Without(Keeper):
+    """Keeps nothing."""
+
+    def offer(self, _: object) -> None:
+        pass
+
+    hand_over = offer
+
+
+def counted_copy(learner: engine.Learner) -> dict[str, Any]:
+    started = time.thread_time()
+    state = engine.snapshot(learner)
+    processor_seconds[0] += time.thread_time() - started
+    return state
 
 
 def main() -> None:
@@ -29,45 +54,35 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=["mlp", "cnn"])
     arguments = parser.parse_args()
     for model in arguments.models:
-        with_, without, share = [], [], []
-        for _ in range(arguments.rounds):
-            seconds, kept = timed(model, arguments.images)
-            with_.append(seconds)
-            share.append(kept / seconds)
-            with patch.object(Keeper, "due", lambda _: False), patch.object(Keeper, "hand_over", lambda *_: None):
-                without.append(timed(model, arguments.images)[0])
+        timed(model, arguments.images, Counting)  # warms up
+        with_, without, shares = [], [], []
+        for number in range(arguments.rounds):
+            for keeper in (Counting, Without)[:: -1 if number % 2 else 1]:
+                processor_seconds[0] = 0.0
+                seconds = timed(model, arguments.images, keeper)
+                (with_ if keeper is Counting else without).append(seconds)
+                if keeper is Counting:
+                    shares.append(processor_seconds[0] / seconds)
+        ratios = sorted(a / b for a, b in zip(with_, without, strict=True))
         print(
-            f"{model}: {median(with_):.2f} s with states, {median(without):.2f} s without, "
-            f"ratio {median(a / b for a, b in zip(with_, without, strict=True)):.4f}; "
-            f"copying and writing took {100 * median(share):.2f} % of the run",
+            f"{model}: {median(with_):.2f} s with states, {median(without):.2f} s without; ratios of the pairs "
+            f"{', '.join(f'{ratio:.3f}' for ratio in ratios)}, median {median(ratios):.3f}; "
+            f"copying and writing took {100 * median(shares):.2f} % of a processor",
             flush=True,
         )
 
 
-def timed(model: str, images: int) -> tuple[float, float]:
-    """Wall-clock seconds of a whole job, and the seconds of processor time that states took in it."""
-    kept = 0.0
-
-    def counted(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def call(argument: Any) -> Any:
-            nonlocal kept
-            started = time.thread_time()
-            result = function(argument)
-            kept += time.thread_time() - started
-            return result
-
-        return call
-
-    copy, encode = counted(pipeline.snapshot), counted(checkpoint.encode)
+def timed(model: str, images: int, keeper: type[Keeper]) -> float:
+    """Wall-clock seconds of a whole job."""
     with tempfile.TemporaryDirectory() as place:
         settings = Settings(
             model=model, dataset="synthetic", data_limit=images, tune_percent=50, max_evals=3, tune_max_epochs=4,
             device="cpu", output=str(Path(place) / "out"),
         )  # fmt: skip
-        with patch.object(pipeline, "snapshot", copy), patch.object(checkpoint, "encode", encode):
+        with patch.object(pipeline, "snapshot", counted_copy), patch.object(pipeline, "Keeper", keeper):
             started = time.monotonic()
             pipeline.run(settings, Progress("off"), Stop())
-            return time.monotonic() - started, kept
+            return time.monotonic() - started
 
 
 if __name__ == "__main__":

@@ -25,9 +25,11 @@ from job.storage import ArtifactStore
 FORMAT = 2  # raise it when the state of an older job can no longer be continued with the same result
 READABLE = (1, FORMAT)  # 1 had no gaps among its trials; a job that knows it alone must not read a state with gaps
 MAGIC = b"job checkpoint\n"
+BODY = len(MAGIC) + hashlib.sha256().digest_size  # where the body begins
 FINAL = "final"  # the name of the final training among a run's parts; trials have numbers
 SLOTS = ("checkpoint/0", "checkpoint/1")
-SHARE = 1 / 40  # of the run's time that writing states may take
+SHARE = 1 / 80  # of the run's time: what copying and writing states may take of a processor
+BUSY = 1 / 10  # of the run's time: how long the store may be at work on states, which costs the training nothing itself
 FLUSH_SECONDS = 8.0  # a stopped job has ten seconds in all
 
 START_OVER = "Set FRESH=1 to start over, or another RUN_ID to keep both."
@@ -89,13 +91,14 @@ def encode(saved: Saved) -> bytes:
     }
     header_bytes = json.dumps(header).encode()
     out = io.BytesIO()
+    out.write(bytes(BODY))  # the place of magic and checksum
     out.write(len(header_bytes).to_bytes(8, "big"))
     out.write(header_bytes)
     if standing.learner is not None:
-        tensors = io.BytesIO()
-        torch.save(standing.learner, tensors)
-        out.write(tensors.getbuffer())
-    return MAGIC + hashlib.sha256(out.getbuffer()).digest() + out.getvalue()
+        torch.save(standing.learner, out)  # appended: a state is large, and every further copy of it costs time
+    with out.getbuffer() as whole:
+        whole[:BODY] = MAGIC + hashlib.sha256(whole[BODY:]).digest()
+    return out.getvalue()
 
 
 def decode(content: bytes) -> Saved:
@@ -103,8 +106,7 @@ def decode(content: bytes) -> Saved:
 
     Raises ValueError where a single bit of it is not as it was written, and Fault where another version wrote it.
     """
-    start = len(MAGIC) + 32
-    digest, body = content[len(MAGIC) : start], content[start:]
+    digest, body = content[len(MAGIC) : BODY], content[BODY:]
     if not content.startswith(MAGIC) or hashlib.sha256(body).digest() != digest:
         raise ValueError("checksum does not hold")
     length = int.from_bytes(body[:8], "big")
@@ -192,8 +194,8 @@ class Keeper:
         self._busy = False
         self._closed = False
         self._error: Exception | None = None
-        self._cost = 0.0
-        self._handed_over = -float("inf")
+        self._copying = 0.0  # seconds that the training last waited for a copy
+        self._not_before = -float("inf")  # the moment from which a state may be taken again
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write_all, name="checkpoints", daemon=True)
 
@@ -207,17 +209,20 @@ class Keeper:
             self._changed.notify_all()
         self._thread.join(FLUSH_SECONDS)
 
-    def due(self) -> bool:
-        """Whether a state may be written now without taking more than its share of the time."""
+    def offer(self, take: Callable[[], Standing]) -> None:
+        """Hands over what `take` copies, if a state may be written now without more than its share of the time."""
         idle = self._pending is None and not self._busy
-        return idle and time.monotonic() - self._handed_over >= self._cost / SHARE
+        if idle and time.monotonic() >= self._not_before:
+            started = time.monotonic()
+            standing = take()
+            self._copying = time.monotonic() - started
+            self.hand_over(standing)
 
     def hand_over(self, standing: Standing) -> None:
         """Takes a state that is to be written, in place of one that still waits. Raises what the last write met."""
         with self._changed:
             self._raise()
             self._pending = standing
-            self._handed_over = time.monotonic()
             self._changed.notify_all()
 
     def flush(self) -> None:
@@ -237,7 +242,7 @@ class Keeper:
                 if self._pending is None:
                     return
                 standing, self._pending, self._busy = self._pending, None, True
-            started = time.monotonic()
+            started, processor = time.monotonic(), time.thread_time()
             try:
                 self._sequence += 1
                 content = encode(Saved(self._identity, self._sequence, standing))
@@ -246,7 +251,10 @@ class Keeper:
             except Exception as error:  # told to the thread that trains, which can stop the job
                 self._error = error
             with self._changed:
-                self._cost, self._busy = time.monotonic() - started, False
+                cost, seconds = self._copying + time.thread_time() - processor, time.monotonic() - started
+                # A trial's record costs little: it does not bring the next state forward.
+                self._not_before = max(self._not_before, started + max(cost / SHARE, seconds / BUSY))
+                self._copying, self._busy = 0.0, False
                 self._changed.notify_all()
                 if self._error is not None:
                     return

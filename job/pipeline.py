@@ -239,8 +239,8 @@ def search(
         progress.trial_epoch(number, rate, history[-1], len(rows), len(validation_rows))
         if learner is None:
             progress.batch(len(rows) + len(validation_rows))
-        elif keeper.due():
-            keeper.hand_over(Standing(in_order(finished), number, tuple(history), snapshot(learner)))
+        else:
+            keeper.offer(lambda: Standing(in_order(finished), number, tuple(history), snapshot(learner)))
 
     def on_trial(trial: Trial) -> None:
         finished[trial.number] = trial
@@ -254,8 +254,8 @@ def search(
         """A group's state goes with the trials that had ended by then: together they are where the run stood."""
         if not group:
             keeper.hand_over(Standing(in_order(finished)))
-        elif keeper.due():
-            keeper.hand_over(Standing(in_order(finished), learner=copied(), begun=tuple(group)))
+        else:
+            keeper.offer(lambda: Standing(in_order(finished), learner=copied(), begun=tuple(group)))
 
     tuning, validation = dataset.train.take(rows), dataset.train.take(validation_rows)
     setup = Setup(settings, builder, tuning, validation, compute)
@@ -324,8 +324,7 @@ def fit(
 
     def on_epoch(history: Sequence[Epoch], learner: Learner) -> None:
         progress.final_epoch(history[-1], len(dataset.train), len(dataset.test))
-        if keeper.due() or len(history) == recipe.epochs:
-            keeper.hand_over(Standing(tuple(trials), FINAL, tuple(history), snapshot(learner)))
+        keeper.offer(lambda: Standing(tuple(trials), FINAL, tuple(history), snapshot(learner)))
 
     return train.fit(
         settings,
