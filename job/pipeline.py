@@ -95,8 +95,7 @@ def work(
     status.tell("data")
     dataset = load_data(settings, progress)
     builder = build.builder(settings.model, len(dataset.classes), settings.pretrained_weights)
-    if saved is None:
-        compute = engine.settle(compute, builder, min(settings.batch_size, len(dataset.train)))
+    compute = engine.settle(compute, builder, min(settings.batch_size, len(dataset.train)))
     with runners.planned(settings, compute, progress.check) as plan:
         plan = runners.with_batches(plan, settings, builder, compute, saved.identity.arithmetic if saved else None)
         rounds_of = workers_a_round(settings, plan, saved)
