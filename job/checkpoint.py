@@ -22,8 +22,7 @@ from job.logs import event
 from job.results import Epoch, Score, Trial
 from job.storage import ArtifactStore
 
-FORMAT = 2  # raise it when the state of an older job can no longer be continued with the same result
-READABLE = (1, FORMAT)  # 1 had no gaps among its trials; a job that knows it alone must not read a state with gaps
+FORMAT = 3  # raise it when the state of an older job can no longer be continued with the same result
 MAGIC = b"job checkpoint\n"
 BODY = len(MAGIC) + hashlib.sha256().digest_size  # where the body begins
 FINAL = "final"  # the name of the final training among a run's parts; trials have numbers
@@ -111,17 +110,15 @@ def decode(content: bytes) -> Saved:
         raise ValueError("checksum does not hold")
     length = int.from_bytes(body[:8], "big")
     header, tensors = json.loads(body[8 : 8 + length]), body[8 + length :]
-    if header["format"] not in READABLE:
-        readable = " and ".join(map(str, READABLE))
-        raise Fault(f"the saved state has format {header['format']}, this version reads {readable}.", START_OVER)
+    if header["format"] != FORMAT:
+        raise Fault(f"the saved state has format {header['format']}, this version reads {FORMAT}.", START_OVER)
     learner = torch.load(io.BytesIO(tensors), map_location="cpu", weights_only=True) if tensors else None
     standing = Standing(
         trials=tuple(as_trial(trial) for trial in header["trials"]),
         part=header["part"],
         history=tuple(as_epoch(epoch) for epoch in header["history"]),
         learner=learner,
-        # An older job writes none; one that would read a state with them finds another arithmetic and stops.
-        begun=tuple(as_trial(trial) for trial in header.get("begun", ())),
+        begun=tuple(as_trial(trial) for trial in header["begun"]),
     )
     return Saved(Identity(**header["identity"]), header["sequence"], standing)
 

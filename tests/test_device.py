@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from job import device, models
-from job.device import Compute, attention, cgroup, dropout, precision
+from job.device import Compute, attention, cgroup, convolution, dropout, precision
 from job.device.kernels import quicken
 from job.errors import Fault
 
@@ -237,6 +238,55 @@ def test_relu_behind_the_pool_gives_the_same_bits(dtype: torch.dtype) -> None:
     expected.backward(direction)
     result.backward(direction)
     assert torch.equal(other.grad, one.grad)
+
+
+@pytest.mark.parametrize(
+    ("channels", "out", "size", "side", "stride", "padding"),
+    [(3, 5, 4, 3, 1, 1), (2, 3, 8, 3, 2, 1), (4, 2, 7, 1, 2, 0), (2, 2, 5, 2, 1, 0), (1, 3, 6, 5, 3, 2)],
+)
+def test_unfolded_convolutions_are_torchs(
+    channels: int, out: int, size: int, side: int, stride: int, padding: int
+) -> None:
+    """In float64: torch's own values and gradients."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, channels, size, size + 1, dtype=torch.float64, generator=generator)
+    weight = torch.randn(out, channels, side, side, dtype=torch.float64, generator=generator)
+    images, weight = (x.to(memory_format=torch.channels_last) for x in (images, weight))
+    expected = torch.conv2d(images, weight, None, stride, padding)
+    torch.testing.assert_close(convolution.Convolution.apply(images, weight, stride, padding), expected)
+    torch.autograd.gradcheck(
+        lambda x, w: convolution.Convolution.apply(x, w, stride, padding),
+        (images.requires_grad_(), weight.requires_grad_()),
+    )
+
+
+def test_resnets_last_block_is_unfolded_and_right(bf16: Compute) -> None:
+    """Quick bf16 lies about as far from the block in fp32 as torch's bf16 does, in values and in every gradient."""
+    torch.manual_seed(0)
+    plain = models.find("resnet18").build(10).layer4.to(memory_format=torch.channels_last)
+    x, direction = torch.randn(16, 256, 8, 8), torch.randn(16, 512, 4, 4)
+
+    def results(layer: nn.Module) -> list[Tensor]:
+        y = layer(x)
+        y.backward(direction.to(y.dtype))
+        return [y.detach(), *(weight.grad for weight in layer.parameters() if weight.grad is not None)]
+
+    exact = results(deepcopy(plain))
+    quick = quicken(deepcopy(plain))
+    assert "forward" in vars(quick[0].conv1)
+    with bf16.autocast():
+        ours, torchs = results(quick), results(deepcopy(plain))
+    for one, other, true in zip(ours, torchs, exact, strict=True):
+        assert (one - true).norm() <= 1.5 * (other - true).norm() + 1e-6 * true.norm()
+
+
+@pytest.mark.parametrize(
+    "changed", [{"bias": True}, {"groups": 2}, {"dilation": 2}, {"padding_mode": "circular"}, {"padding": "same"},
+                {"kernel_size": (3, 1)}, {"stride": (1, 2)}]
+)  # fmt: skip
+def test_other_convolutions_stay_torchs(changed: dict[str, Any]) -> None:
+    module = nn.Conv2d(4, 4, **({"kernel_size": 3, "padding": 1, "bias": False} | changed))
+    assert "forward" not in vars(quicken(module))
 
 
 def test_modules_of_a_quick_sequence_stay_as_they_are_alone() -> None:

@@ -118,8 +118,8 @@ def test_no_silent_restart_when_both_states_are_damaged(tmp_path: Path) -> None:
 
 def test_a_state_of_another_format_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = two_states(tmp_path)
-    monkeypatch.setattr(checkpoint, "READABLE", (98, 99))
-    with pytest.raises(Fault, match="has format 2, this version reads 98 and 99"):
+    monkeypatch.setattr(checkpoint, "FORMAT", 99)
+    with pytest.raises(Fault, match="has format 3, this version reads 99"):
         checkpoint.load(store)
 
 

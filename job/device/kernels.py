@@ -8,6 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from job.device.attention import attend, can_attend
+from job.device.convolution import can_unfold, convolve
 from job.device.dropout import dropout
 
 
@@ -18,6 +19,8 @@ def quicken(model: nn.Module) -> nn.Module:
             module.forward = partial(dropout, module)  # type: ignore[method-assign]
         elif type(module) is nn.MultiheadAttention and can_attend(module):
             module.forward = partial(attend, module)  # type: ignore[method-assign]
+        elif type(module) is nn.Conv2d and can_unfold(module):
+            module.forward = partial(convolve, module)  # type: ignore[method-assign]
         elif type(module) is nn.Sequential and any(can_exchange(*pair) for pair in pairwise(module)):
             module.forward = partial(in_order, module)  # type: ignore[method-assign]
     return model

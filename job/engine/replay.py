@@ -85,8 +85,8 @@ def settle(
 ) -> Compute:
     """`compute` as it is where replayed steps of this model agree with eager ones, else with eager steps.
 
-    To be asked when a run begins or goes on, which may be on another GPU: the answer is part of the run's arithmetic, and
-    a run that began with replayed steps does not go on with eager ones.
+    To be asked when a run begins or goes on, which may be on another GPU: the answer is part of the run's arithmetic,
+    and a run that began with replayed steps does not go on with eager ones.
     """
     if compute.step != "graph":
         return compute
