@@ -88,7 +88,9 @@ class Attempt:
 def attempt(
     variables: Mapping[str, str], directory: Path, delay: float | None = None, signum: int = signal.SIGKILL
 ) -> Attempt:
-    """Starts the job; `delay` seconds after its work began (its first event) it gets the signal."""
+    """Starts the job; `delay` seconds after its work began (its first event after waiting for a dead owner's lock) it
+    gets the signal.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "job"],
         cwd=directory,
@@ -98,7 +100,11 @@ def attempt(
         text=True,
     )
     assert process.stdout is not None
-    first = process.stdout.readline()
+    first = ""
+    for line in process.stdout:
+        first += line
+        if not (line.startswith("{") and json.loads(line)["event"] == "lock"):
+            break
     started = time.monotonic()
     if delay is not None:
         try:
