@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=95, help="of rounds for each model")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--contenders", nargs="*", default=None, help="titles, e.g. notebook job limit")
+    parser.add_argument("--contenders", nargs="*", default=None, help="titles, e.g. notebook; job and limit are always among them")
     parser.add_argument("--output", type=Path, default=Path("outputs/bench"))
     arguments = parser.parse_args()
     unknown = set(arguments.models) - set(models.names())
@@ -79,7 +79,7 @@ def load() -> float:
 def measure(name: str, compute: Compute, arguments: argparse.Namespace) -> dict[str, Any]:
     """Seconds an epoch of every contender, medians over rounds in turns, and what follows from them."""
     count = CPU_IMAGES[name] if compute.device.type == "cpu" else GPU_IMAGES
-    titles = arguments.contenders or chosen(compute)
+    titles = list(dict.fromkeys([*(arguments.contenders or chosen(compute)), "job", "limit"]))  # those give the figures
     runners = {title: start(title, name, count, compute) for title in titles}
     seconds: dict[str, list[float]] = {title: [] for title in titles}
     try:
