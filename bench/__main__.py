@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=95, help="of rounds for each model")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--contenders", nargs="*", default=None, help="titles, e.g. notebook; job and limit are always among them")
+    parser.add_argument("--contenders", nargs="*", default=None, help="titles beside job and limit, e.g. notebook")
     parser.add_argument("--output", type=Path, default=Path("outputs/bench"))
     arguments = parser.parse_args()
     unknown = set(arguments.models) - set(models.names())
