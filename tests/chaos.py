@@ -24,7 +24,7 @@ from typing import Any
 
 from job.report.page import PLACES
 from tests import s3_fixtures, s3_server
-from tests.conftest import bare_environment
+from tests.conftest import start_job, tells
 
 # Long enough for several states in tuning and in training, short enough for a hundred kills.
 SMALL = {
@@ -91,19 +91,12 @@ def attempt(
     """Starts the job; `delay` seconds after its work began (its first event after waiting for a dead owner's lock) it
     gets the signal.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "job"],
-        cwd=directory,
-        env=bare_environment() | SMALL | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start_job(directory, {**SMALL, **variables}, subprocess.STDOUT)
     assert process.stdout is not None
     first = ""
     for line in process.stdout:
         first += line
-        if not (line.startswith("{") and json.loads(line)["event"] == "lock"):
+        if not tells(line, "lock"):
             break
     started = time.monotonic()
     if delay is not None:

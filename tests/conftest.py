@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,23 @@ def bare_environment() -> dict[str, str]:
     keep = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "LD_LIBRARY_PATH")
     kept = {name: os.environ[name] for name in keep if name in os.environ}
     return kept | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # tests run side by side
+
+
+def start_job(directory: Path, variables: Mapping[str, str], stderr: int | None = None) -> subprocess.Popen[str]:
+    """The job in a process of its own, whose lines can be read while it runs."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "job"],
+        cwd=directory,
+        env=bare_environment() | variables,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+
+
+def tells(line: str, event: str) -> bool:
+    """Whether a line of the job's output is this event as JSON."""
+    return line.startswith("{") and bool(json.loads(line)["event"] == event)
 
 
 @pytest.fixture(scope="session", autouse=True)

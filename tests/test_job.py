@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from job import models
-from tests.conftest import TINY, Job, bare_environment
+from tests.conftest import TINY, Job, bare_environment, start_job
 
 FILES = {
     "results.txt",
@@ -206,13 +206,7 @@ def test_an_own_folder_of_two_classes(tiny: Job, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_stops_at_the_next_batch(tmp_path: Path, signum: int, code: int) -> None:
     endless = TINY | {"LEARNING_RATE": "0.001", "EPOCHS": "100000"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "job"],
-        cwd=tmp_path,
-        env=bare_environment() | endless,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = start_job(tmp_path, endless)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("train epoch=2"):

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import comparable, directory_files
-from tests.conftest import TINY, Job, bare_environment
+from tests.conftest import TINY, Job, bare_environment, start_job, tells
 from tests.loopback import isolated
 
 here = pytest.mark.skipif(
@@ -88,21 +88,14 @@ def cluster() -> Iterator[Cluster]:
 
 
 def start(directory: Path, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "job"],
-        cwd=directory,
-        env=bare_environment() | SEARCH | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return start_job(directory, SEARCH | variables, subprocess.STDOUT)
 
 
 def events(process: subprocess.Popen[str], name: str, log: list[str]) -> Iterator[dict[str, object]]:
     assert process.stdout is not None
     for line in process.stdout:
         log.append(line)
-        if line.startswith("{") and json.loads(line)["event"] == name:
+        if tells(line, name):
             yield json.loads(line)
 
 

@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from job.results import Epoch, Score, Trial
 from job.status import write_termination_log
 from job.storage.local import LocalStore
 from tests import chaos
-from tests.conftest import TINY, Job, bare_environment
+from tests.conftest import TINY, Job, start_job, tells
 
 IDENTITY = Identity({"MODEL": "cnn", "SEED": 1}, "a" * 64, {"device": "cpu", "precision": "fp32", "threads": 1})
 
@@ -304,13 +303,7 @@ def test_of_many_one_gets_the_lock(tmp_path: Path) -> None:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A job with a long final training, a state of which is on disk."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "job"],
-        cwd=tmp_path,
-        env=bare_environment() | TINY | {"LEARNING_RATE": "0.001", "EPOCHS": "100000", "RUN_ID": "run"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = start_job(tmp_path, TINY | {"LEARNING_RATE": "0.001", "EPOCHS": "100000", "RUN_ID": "run"})
     while not list(tmp_path.glob("outputs/run/checkpoint/[01]")):
         time.sleep(0.05)
         assert process.poll() is None
@@ -378,19 +371,12 @@ def resize(place: Path, size: str) -> None:
 
 def attempt_while_it_fills(variables: dict[str, str], home: Path, place: Path, moment: str) -> tuple[int, str]:
     """A job whose disk has no more than 64 kB left as soon as it tells the event `moment`: its exit code and output."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "job"],
-        cwd=home,
-        env=bare_environment() | chaos.SMALL | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start_job(home, chaos.SMALL | variables, subprocess.STDOUT)
     assert process.stdout is not None
     output = ""
     for line in process.stdout:
         output += line
-        if line.startswith("{") and json.loads(line)["event"] == moment:
+        if tells(line, moment):
             resize(place, f"{shutil.disk_usage(place).used // 1024 + 64}k")
     return process.wait(60), output
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -28,7 +26,7 @@ from job.runners.processes import DEATHS, processes
 from job.runners.trial import Callbacks, Order, Setup
 from job.settings import Settings
 from tests.chaos import comparable, directory_files
-from tests.conftest import TINY, bare_environment
+from tests.conftest import TINY, start_job, tells
 from tests.odd_models import broken, hungry, stubborn
 from tests.test_tune import some_images
 
@@ -206,13 +204,7 @@ WORKERS = TINY | {
 
 
 def start(directory: Path, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "job"],
-        cwd=directory,
-        env=bare_environment() | WORKERS | variables,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    return start_job(directory, WORKERS | variables)
 
 
 def worker_processes(pid: int) -> list[int]:
@@ -231,7 +223,7 @@ def worker_processes(pid: int) -> list[int]:
 def wait_for(process: subprocess.Popen[str], event: str, times: int = 1) -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("{") and json.loads(line)["event"] == event:
+        if tells(line, event):
             times -= 1
             if not times:
                 return

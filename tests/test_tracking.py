@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, TINY, Job, bare_environment
+from tests.conftest import ROOT, TINY, Job, bare_environment, start_job
 
 INSTALLED = all(importlib.util.find_spec(name) for name in ("tensorboard", "mlflow"))
 here = pytest.mark.skipif(
@@ -147,9 +147,7 @@ def test_mlflow_has_the_run_and_a_resumed_one_goes_on_in_it(tiny: Job, tmp_path:
         "MLFLOW_EXPERIMENT_NAME": "tests",
     }
     endless = TINY | store | {"LEARNING_RATE": "0.001", "EPOCHS": "400"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "job"], cwd=tmp_path, env=bare_environment() | endless, stdout=subprocess.PIPE, text=True
-    )
+    process = start_job(tmp_path, endless)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("train epoch=3 "):
