@@ -10,14 +10,15 @@ from torch.nn.functional import cross_entropy
 
 from job.data import Split
 from job.device import Compute
+from job.device.graphs import batch_sizes
 from job.engine.learner import Learner as Learner
 from job.engine.learner import Paused as Paused
 from job.engine.learner import new_learner as new_learner
 from job.engine.learner import on_cpu as on_cpu
 from job.engine.learner import restore as restore
 from job.engine.learner import snapshot as snapshot
-from job.engine.replay import replay_epoch
-from job.engine.replay import settle as settle
+from job.engine.proof import settle as settle
+from job.engine.replay import recorded_steps, replay_epoch
 from job.engine.step import MEAN as MEAN
 from job.engine.step import STD as STD
 from job.engine.step import normalise as normalise
@@ -41,8 +42,10 @@ def train_epoch(learner: Learner, split: Split, number: int, batch_size: int, on
     order = torch.randperm(count, generator=generator).to(device)
     dropout_seed = seed_for(learner.seed, *learner.part, "epoch", number, "dropout")
     learner.model.train()
-    if learner.compute.step == "graph":
-        loss_sum, correct = replay_epoch(learner, split, order, dropout_seed, batch_size, on_batch)
+    recorded = recorded_steps(learner, split, batch_size)
+    if recorded is not None:
+        sizes = batch_sizes(count, batch_size)
+        loss_sum, correct = replay_epoch(recorded, order, dropout_seed, sizes, on_batch)
         return score(learner.compute, loss_sum, correct, count)
     torch.manual_seed(dropout_seed)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
