@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,41 +50,52 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     return kept | {"PYTHONPATH": path, "LOG_FORMAT": "json", "PROGRESS": "off"} | dict(settings)
 
 
-def start(home: Path, settings: Mapping[str, str], before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*before, sys.executable, "-m", "job"],
-        cwd=home,
-        env=environment(settings),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+@contextmanager
+def started(
+    home: Path, settings: Mapping[str, str], before: tuple[str, ...] = ()
+) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], Ended]]]:
+    """The job at work in `home`, and what waits for its end. Its output goes to a file: a full pipe would stop it."""
+    begun = time.monotonic()
+    with (
+        tempfile.TemporaryFile("w+b") as output,
+        subprocess.Popen(
+            [*before, sys.executable, "-m", "job"],
+            cwd=home,
+            env=environment(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+
+        def ended() -> Ended:
+            process.wait()
+            seconds = time.monotonic() - begun
+            output.seek(0)
+            return Ended(process.returncode, output.read().decode(errors="replace"), seconds)
+
+        yield process, ended
 
 
 def run(home: Path, settings: Mapping[str, str], before: tuple[str, ...] = ()) -> Ended:
     """The job to its end."""
-    started = time.monotonic()
-    with start(home, settings, before) as process:
-        output = process.communicate()[0]
-    return Ended(process.returncode, output, time.monotonic() - started)
+    with started(home, settings, before) as (_, ended):
+        return ended()
 
 
-def run_until_killed(home: Path, settings: Mapping[str, str], status: Path, epochs: int, phase: str) -> Ended:
-    """The job, killed with SIGKILL as soon as its status says that a state of `epochs` epochs is durable."""
-    started = time.monotonic()
-    with start(home, settings) as process:
+def run_until_killed(home: Path, settings: Mapping[str, str], status: Path, phase: str) -> Ended:
+    """The job, killed with SIGKILL as soon as its status says that a state within a part of `phase` is durable."""
+    with started(home, settings) as (process, ended):
         while process.poll() is None:
             try:
                 told = json.loads(status.read_text())
             except (OSError, ValueError):
                 told = {}
-            if told.get("phase") == phase and told.get("progress", {}).get("epochs_of_part", 0) >= epochs:
+            if told.get("phase") == phase and told.get("progress", {}).get("epochs_of_part", 0) >= 1:
                 process.send_signal(signal.SIGKILL)
                 break
             time.sleep(0.01)
-        output = process.communicate()[0]
-    return Ended(process.returncode, output, time.monotonic() - started)
+        return ended()
 
 
 def results(run: Path) -> dict[str, Any]:

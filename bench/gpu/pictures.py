@@ -9,7 +9,6 @@ from typing import Any
 
 from bench.gpu.steps import Note
 
-
 NAMES = ("epochs.png", "notebook.png", "runs.png")
 
 

@@ -7,18 +7,24 @@ from bench.gpu.steps import Step
 MODELS = ("mlp", "cnn", "vit", "resnet18")
 RUNS = ("mlp", "cnn", "resnet18")
 
-# (step, what it does, seconds on a large card, seconds of a rehearsal on a CPU); limits are three times as long.
-STEPS: tuple[tuple[str, str, float, float], ...] = (
-    ("facts", "the card, its rates, the machine, the versions", 15, 4),
-    *((f"replay-{name}", f"{name}: replayed steps against eager ones, two runs, resume", 15, 4) for name in MODELS),
-    ("resume", "jobs killed with SIGKILL and resumed, and run twice: equal with torch.equal", 60, 20),
-    ("speed", "the job's epoch against the notebook's loop and against its own limit", 90, 25),
-    ("tests", "the engine's tests on this device", 60, 10),
-    ("trials", "trials one after the other, as one batched model, over workers", 60, 8),
-    *((f"run-{name}", f"a whole run of {name}, with its accuracy", 40, 6) for name in RUNS),
-    ("sanitizer", "MODE=check under compute-sanitizer", 90, 1),
-    ("bench", "all contenders of `make bench`", 150, 1),
+# (step, what it does, seconds on a large card)
+STEPS: tuple[tuple[str, str, float], ...] = (
+    ("facts", "the card, its rates, the machine, the versions", 12),
+    *(
+        (f"replay-{name}", f"{name}: replayed steps against eager ones, two runs, resume", seconds)
+        for name, seconds in zip(MODELS, (20, 20, 30, 40), strict=True)
+    ),
+    ("resume", "jobs killed with SIGKILL and resumed, and run twice: equal with torch.equal", 50),
+    ("speed", "the job's epoch against the notebook's loop and against its own limit", 90),
+    ("tests", "the engine's tests on this device", 50),
+    ("trials", "trials one after the other, as one batched model, over workers", 50),
+    *((f"run-{name}", f"a whole run of {name}, with its accuracy", 35) for name in RUNS),
+    ("sanitizer", "MODE=check under compute-sanitizer", 60),
+    ("bench", "all contenders of `make bench`", 150),
 )
+REHEARSED = 10.0  # seconds that any step of a rehearsal takes
+LEAST_LIMIT = 90.0  # seconds: the first import of torch on a new machine takes a while
+REHEARSAL_LIMIT = 300.0  # of a step on a CPU that others use as well
 
 
 def planned(names: list[str], options: tuple[str, ...], *, rehearse: bool) -> list[Step]:
@@ -28,8 +34,12 @@ def planned(names: list[str], options: tuple[str, ...], *, rehearse: bool) -> li
         raise ValueError(f"no such step: {', '.join(sorted(unknown))}; there are {', '.join(n for n, *_ in STEPS)}")
     return [
         Step(
-            name, title, short if rehearse else long, 3 * (20 if rehearse else long), ("bench.gpu.work", name, *options)
+            name,
+            title,
+            REHEARSED if rehearse else seconds,
+            REHEARSAL_LIMIT if rehearse else max(LEAST_LIMIT, 2.5 * seconds),
+            ("bench.gpu.work", name, *options),
         )
-        for name, title, long, short in STEPS
+        for name, title, seconds in STEPS
         if not names or name in names
     ]

@@ -54,7 +54,7 @@ def run(wanted: Wanted, model: str) -> None:
         "search, s": round(results["tuning"]["seconds"], 1),
         "training, s": round(results["training"]["seconds"], 1),
         "whole process, s": round(ended.seconds, 1),
-        "curve": [epoch["test"]["accuracy_percent"] for epoch in results["training"]["epochs"]],
+        "curve": [epoch["test_accuracy_percent"] for epoch in results["training"]["epochs"]],
     }
     wanted.notes.add("whole runs", row, None if wanted.rehearse else accuracy > 2 * GUESSING)
 

@@ -10,8 +10,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,10 +171,8 @@ def headline(note: Note) -> str:
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
     """Ends the step's process and whatever it started and left: all of them are in a session of their own."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
@@ -182,8 +182,6 @@ class Tee:
     LIMIT = 8_000_000  # bytes of one step: the log stays a file that can be sent
 
     def __init__(self, log: Path) -> None:
-        import threading
-
         read, self.writer = os.pipe()
         self._read = os.fdopen(read, "rb", buffering=0)
         self._log = log

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from statistics import median
 
 from bench.gpu.steps import ROOT
