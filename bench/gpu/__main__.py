@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -44,6 +45,7 @@ def main() -> int:
         waiting = [step.name for step in steps[len(outcomes) :]]
         page.write(folder, about, outcomes, waiting, told.budget - budget.left)
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # with the step that is at work
     with tempfile.TemporaryDirectory() as scratch:
         outcomes = run_all(steps, budget, Path(scratch), folder / page.LOG, after)
     drawn = pictures.draw(page.tables(outcomes), f"{told.device}, {about.started}", folder)

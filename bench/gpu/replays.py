@@ -186,6 +186,8 @@ def epoch_seconds(wanted: Wanted, name: str, compute: Compute, batch: int) -> di
     rounds = 1 if wanted.rehearse else 3
     found: dict[str, float] = {}
     for step in ("eager", "graph"):
+        if compute.on_gpu:
+            torch.cuda.reset_peak_memory_stats(compute.device)
         learner = new(name, replace(compute, step=step))
         small = Split(split.images[: 2 * batch], split.labels[: 2 * batch])
         started = time.perf_counter()

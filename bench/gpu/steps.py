@@ -140,7 +140,8 @@ def run(step: Step, limit: float, file: Path, log: Path) -> Outcome:
             code: int | None = process.wait(limit)
         except subprocess.TimeoutExpired:
             code = None
-        end_group(process)
+        finally:  # also where this program is stopped: nothing goes on without it
+            end_group(process)
     tee.close()
     outcome, why = judge(code, limit, notes := read_notes(file))
     return Outcome(step, outcome, why, time.monotonic() - started, notes)
