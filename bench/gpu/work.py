@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -49,9 +48,9 @@ def main() -> int:
     kind, _, name = told.step.partition("-")
     module, function = DOES[kind]
     does: Callable[..., object] = getattr(import_module(f"bench.gpu.{module}"), function)
-    with tempfile.TemporaryDirectory() as scratch:
-        wanted = Wanted(told.device, told.rehearse, told.images, Path(scratch), Notes(told.notes))
-        does(wanted, *([name] if name else []))
+    scratch = told.notes.with_suffix("")  # beside the notes: whoever ends this process tidies up after it
+    scratch.mkdir(exist_ok=True)
+    does(Wanted(told.device, told.rehearse, told.images, scratch, Notes(told.notes)), *([name] if name else []))
     return 0
 
 
