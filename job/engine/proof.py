@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from job.console.logs import event
 from job.data import Split
 from job.device import Compute, is_out_of_memory
 from job.device.graphs import Recorder, advance, batch_sizes, lay_track, why
 from job.engine.learner import Learner, new_learner
 from job.engine.replay import record_steps, replay_epoch, stepper
 from job.engine.step import normalise
-from job.logs import event
 
 FULL_BATCHES = 3  # of each pass, before the short ones
 STEPS = 3  # to be taken at least: in fp16 the first ones find no gradient that is finite, and are left out
@@ -79,13 +79,14 @@ def settle(
     compute: Compute,
     build: Callable[[], nn.Module],
     batch_size: int,
-    counts: Iterable[int],
+    counts: Iterable[int] = (),
     recorder: Recorder | None = None,
 ) -> Compute:
-    """`compute` as it is where replayed steps of this model agree with eager ones, else with eager steps, which is told.
+    """`compute` where replayed steps of this model agree with eager ones; else with eager steps, which is told.
 
-    `counts`: how many images the run's epochs have, which give the sizes of its batches. To be asked when a run begins
-    or goes on, which may be on another GPU. Raises what is_out_of_memory.
+    `counts`: how many images the run's epochs have; the sizes of their batches, short last ones included, are those
+    that are proven. To be asked when a run begins or goes on, which may be on another GPU. Raises what
+    `is_out_of_memory`.
     """
     if compute.step != "graph":
         return compute
@@ -103,7 +104,7 @@ def fault_of_replays(
     counts: Iterable[int],
     recorder: Recorder | None = None,
 ) -> str:
-    """What is wrong with replayed steps, an empty text where nothing is. No error outlives this call with its frames."""
+    """What is wrong with replayed steps, an empty text where nothing is; no error lives on with its frames."""
     try:
         trials = prepare(compute, build, batch_size, counts)
         passes, expected = eager(compute, build, trials)
@@ -137,15 +138,16 @@ def distance(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 
 def prepare(compute: Compute, build: Callable[[], nn.Module], batch_size: int, counts: Iterable[int]) -> Trials:
     """Random images, half of them labelled with what the model itself takes them for: some answers are right then."""
-    every = [size for count in counts for size in batch_sizes(count, batch_size)]
+    every = {size for count in counts for size in batch_sizes(count, batch_size)} or {batch_size}
     batch = max(every)
-    sizes = (*[batch] * FULL_BATCHES, *sorted({size for size in every if size != batch}, reverse=True))
+    sizes = (*[batch] * FULL_BATCHES, *sorted(every - {batch}, reverse=True))
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (sum(sizes), 32, 32, 3), dtype=torch.uint8, generator=random).to(compute.device)
     order = torch.randperm(sum(sizes), generator=random).to(compute.device)
     model = learner_of(compute, build).model.eval()
     with torch.no_grad(), compute.autocast():
-        logits = torch.cat([model(normalise(part)) for part in images.split(batch)])  # [images, classes]
+        parts = [normalise(images[start : start + batch], compute.param_dtype) for start in range(0, len(order), batch)]
+        logits = torch.cat([model(part) for part in parts])  # [images, classes]
     numbers = torch.arange(len(images), device=compute.device)
     labels = torch.where(numbers % 2 == 0, logits.argmax(dim=1), numbers % logits.shape[1])
     return Trials(Split(images, labels), order, batch, sizes)

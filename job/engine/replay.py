@@ -8,12 +8,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from job.console.logs import event
 from job.data import Split
 from job.device import is_out_of_memory
 from job.device.graphs import Recorded, Recorder, batch_sizes, lay_track, record, why
 from job.engine.learner import Learner
 from job.engine.step import train_step
-from job.logs import event
 
 
 def recorded_steps(
@@ -29,8 +29,7 @@ def recorded_steps(
     if learner.recorded is None or not learner.recorded.fits(split.images, batch_size):
         learner.recorded = None  # before others are recorded: they would need a stream of their own
         try:
-            sizes = batch_sizes(len(split), batch_size)
-            learner.recorded = record_steps(learner, split, batch_size, sizes, recorder)
+            learner.recorded = record_steps(learner, split, batch_size, recorder=recorder)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
@@ -63,9 +62,16 @@ def replay_epoch(
 
 
 def record_steps(
-    learner: Learner, split: Split, batch_size: int, sizes: Iterable[int], recorder: Recorder | None = None
+    learner: Learner,
+    split: Split,
+    batch_size: int,
+    sizes: Iterable[int] | None = None,
+    recorder: Recorder | None = None,
 ) -> Recorded:
-    """The learner's step for batches of these sizes. The learner is as before, in the very same tensors."""
+    """The learner's step for every size of batch in an epoch, or for these. The learner is as before, in the very same
+    tensors.
+    """
+    sizes = batch_sizes(len(split), batch_size) if sizes is None else sizes
     track = lay_track(split.images, split.labels, batch_size)
     return record(track, stepper(learner), sizes, undo=remember(learner), recorder=recorder)
 
