@@ -23,6 +23,7 @@ from job.engine.replay import recorded_steps, replay_epoch
 from job.engine.step import MEAN as MEAN
 from job.engine.step import STD as STD
 from job.engine.step import normalise as normalise
+from job.engine.step import prepare as prepare
 from job.engine.step import train_step as train_step
 from job.results import Score
 from job.seeds import seed_for
@@ -71,7 +72,7 @@ def evaluate(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch
         rows = slice(start, start + EVALUATION_BATCH)
         labels = split.labels[rows]
         with compute.autocast():
-            logits = model(normalise(split.images[rows], compute.param_dtype))  # [batch, classes]
+            logits = model(prepare(split.images[rows], compute))  # [batch, classes]
         loss_sum += cross_entropy(full(logits), labels, reduction="sum").double()
         correct += (logits.argmax(dim=1) == labels).sum()
         on_batch(len(labels))
@@ -86,7 +87,7 @@ def predict(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch)
     for start in range(0, len(split), EVALUATION_BATCH):
         images = split.images[start : start + EVALUATION_BATCH]
         with compute.autocast():
-            logits = model(normalise(images, compute.param_dtype))  # [batch, classes]
+            logits = model(prepare(images, compute))  # [batch, classes]
         parts.append(full(logits))
         on_batch(len(images))
     return torch.cat(parts).cpu()

@@ -16,9 +16,9 @@ from job.console.logs import event
 from job.data import Split
 from job.device import Compute, is_out_of_memory
 from job.device.graphs import Recorder, advance, batch_sizes, lay_track, why
+from job.engine import step
 from job.engine.learner import Learner, new_learner
 from job.engine.replay import record_steps, replay_epoch, stepper
-from job.engine.step import normalise
 
 FULL_BATCHES = 3  # of each pass, before the short ones
 STEPS = 3  # to be taken at least: in fp16 the first ones find no gradient that is finite, and are left out
@@ -146,7 +146,7 @@ def prepare(compute: Compute, build: Callable[[], nn.Module], batch_size: int, c
     order = torch.randperm(sum(sizes), generator=random).to(compute.device)
     model = learner_of(compute, build).model.eval()
     with torch.no_grad(), compute.autocast():
-        parts = [normalise(images[start : start + batch], compute.param_dtype) for start in range(0, len(order), batch)]
+        parts = [step.prepare(images[start : start + batch], compute) for start in range(0, len(order), batch)]
         logits = torch.cat([model(part) for part in parts])  # [images, classes]
     numbers = torch.arange(len(images), device=compute.device)
     labels = torch.where(numbers % 2 == 0, logits.argmax(dim=1), numbers % logits.shape[1])

@@ -26,7 +26,7 @@ from job.console.logs import event
 from job.data import Split
 from job.device import DTYPES, HALVES, Compute, full, is_out_of_memory
 from job.device.graphs import Lead, aside, capturing, why
-from job.engine import EVALUATION_BATCH, OnBatch, epochs, new_learner, new_model, normalise, on_cpu
+from job.engine import EVALUATION_BATCH, OnBatch, epochs, new_learner, new_model, on_cpu, prepare
 from job.results import Score
 from job.seeds import seed_for
 
@@ -316,7 +316,7 @@ def train_step(stack: Stack, images: Tensor, labels: Tensor, bits: Tensor) -> tu
     `images`: uint8 `[learners, batch, 32, 32, 3]`; `labels`: int64 `[learners, batch]`; `bits`: int16 `[learners,
     draws]`. Returns mean losses and counts of right answers before the step, `[learners]`, on the device.
     """
-    inputs = normalise(images.flatten(0, 1), stack.compute.param_dtype)
+    inputs = prepare(images.flatten(0, 1), stack.compute)
     inputs = inputs.view(*labels.shape, *inputs.shape[1:])  # [learners, batch, 3, 32, 32]
     state = stack.state
     weights = {name: view.detach().requires_grad_() for name, view in stack.kind.views(state.weights).items()}
@@ -453,7 +453,7 @@ def evaluate(stack: Stack, split: Split, batch_size: int, on_batch: OnBatch) -> 
     batch = min(EVALUATION_BATCH, 4 * batch_size)  # nothing is kept for a backward pass: no more memory than a step's
     for start in range(0, len(split), batch):
         labels = split.labels[start : start + batch]
-        images = normalise(split.images[start : start + batch], stack.compute.param_dtype)
+        images = prepare(split.images[start : start + batch], stack.compute)
         logits = forward(stack, weights, None, images, shared=True)
         each = labels.expand(learners, -1)
         losses = functional.cross_entropy(logits.flatten(0, 1), each.flatten(), reduction="none").view_as(each)
