@@ -26,7 +26,8 @@ from job.modes import banner
 from job.report import metrics
 from job.results import Epoch, Recipe, Trial, winner
 from job.runs import checkpoint, lock, provenance, publish
-from job.runs.checkpoint import FINAL, Keeper, Standing
+from job.runs.checkpoint import FINAL, Standing
+from job.runs.keeper import Keeper
 from job.runs.status import NAME as STATUS
 from job.runs.status import Status
 from job.search import runners, tune

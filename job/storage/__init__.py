@@ -89,6 +89,6 @@ def open_object(url: str) -> AbstractContextManager[Reading]:
     again is of no use (no such object or bucket, credentials missing, wrong or not enough), else ConnectionError or
     TimeoutError.
     """
-    from job.storage import s3
+    from job.storage import s3_object
 
-    return s3.open_object(url)
+    return s3_object.open_object(url)

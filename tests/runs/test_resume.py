@@ -23,7 +23,8 @@ from job import engine, models
 from job.errors import Fault, Interrupted, TemporaryFault
 from job.results import Epoch, Score, Trial
 from job.runs import checkpoint, lock
-from job.runs.checkpoint import Identity, Keeper, Saved, Standing
+from job.runs.checkpoint import Identity, Saved, Standing
+from job.runs.keeper import Keeper
 from job.runs.status import write_termination_log
 from job.storage.local import LocalStore
 from tests.conftest import TINY, Job, start_job, tells
