@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,15 +20,15 @@ from job.data.dataset import load_data
 from job.device import Compute
 from job.engine import Learner, Paused, build, snapshot
 from job.engine import fit as training
-from job.errors import Fault, Interrupted
+from job.errors import Fault, Interrupted, as_fault
 from job.interrupt import Stop
-from job.modes import banner
+from job.modes import banner, ending
 from job.report import metrics
 from job.results import Epoch, Recipe, Trial, winner
-from job.runs import checkpoint, lock, provenance, publish
+from job.runs import checkpoint, code, lock, manifest, provenance, publish
 from job.runs.checkpoint import FINAL, Standing
 from job.runs.keeper import Keeper
-from job.runs.status import NAME as STATUS
+from job.runs.lock import Lock
 from job.runs.status import Status
 from job.search import runners, tune
 from job.search.batched import Begun
@@ -39,44 +39,77 @@ from job.storage import ArtifactStore
 from job.tracking import Tracker
 
 
+@dataclass(frozen=True)
+class Owned:
+    """What the owner of a run writes through, and what ends it: a signal, or another owner."""
+
+    lock: Lock
+    status: Status
+    stop: Stop
+
+    @property
+    def store(self) -> ArtifactStore:
+        return self.lock.store
+
+    @property
+    def brief(self) -> ArtifactStore:
+        return self.lock.brief
+
+    def check(self) -> None:
+        self.stop.check()
+        self.lock.check()
+
+
 def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     """Does what is left to do of this run, from nothing to all of it.
 
     Raises Fault, TemporaryFault or Interrupted; returns only when the run is finished and published.
     """
-    store = storage.open_store(settings.output, settings.run_name)
-    if not settings.fresh and is_finished(settings, store):
-        return
-    with lock.held(store, stop.check) as held:
-        store.tidy()
-        if settings.fresh:
-            start_over(store)
-        elif is_finished(settings, store):  # by the job that held the lock until now
-            return
-
-        def check() -> None:
-            stop.check()
-            held.check()
-
-        progress.check = check
-        status = Status(store)
-        try:
-            with device.memory_faults(), trackers(settings, store) as followers:
-                progress.followers = followers
-                work(settings, store, status, progress, followers)
-        except (Fault, Interrupted) as error:
-            remedy = error.remedy if isinstance(error, Fault) else "Start the same command again: it goes on from here."
-            status.failed(str(error.args[0]), remedy, error.exit_code)
+    progress.check = stop.check
+    place = storage.open_store(settings.output, settings.run_name)
+    looked_at = storage.Heard(place, stop)
+    done = not settings.fresh and is_finished(settings, looked_at, progress)
+    if done and ending.is_settled(looked_at):
+        return ending.tell_finished(looked_at)
+    try:
+        with lock.held(place, stop) as held:
+            held.store.tidy()
+            if settings.fresh:
+                publish.remove(held.store)
+            done = is_finished(settings, held.store, progress)  # perhaps by the job that held the lock until now
+            with stop.heard(lambda: Status(held.brief, stop)) as status:
+                own(settings, Owned(held, status, stop), progress, done)
+    except lock.AtWork:
+        if not done:
             raise
-        except Exception as error:
-            status.failed(f"a bug: {type(error).__name__}", "Please report it with the log.", 1)
-            raise
+    if done:
+        ending.tell_finished(looked_at)
 
 
-def work(
-    settings: Settings, store: ArtifactStore, status: Status, progress: Progress, followers: Sequence[Tracker]
-) -> None:
+def own(settings: Settings, owned: Owned, progress: Progress, done: bool) -> None:
+    """The owner's part: the work, or what is missing at the end of a run that is done. Its end goes into the status."""
+    progress.check = owned.check
+    status = owned.status
+    try:
+        with device.memory_faults(), trackers(settings, owned.store) as followers:
+            progress.followers = followers
+            if done:
+                ending.settle(settings, owned.store, status, followers)
+            else:
+                work(settings, owned, progress, followers)
+    except Interrupted as error:
+        status.failed(str(error), "Start the same command again: it goes on from here.", error.exit_code)
+        raise
+    except Exception as error:
+        fault = as_fault(error) or Fault(f"a bug: {type(error).__name__}", "Please report it with the log.")
+        code = fault.exit_code if as_fault(error) else 1
+        status.failed(fault.what, fault.remedy, owned.stop.exit_code(code))
+        raise
+
+
+def work(settings: Settings, owned: Owned, progress: Progress, followers: Sequence[Tracker]) -> None:
     """The run itself, from where an earlier attempt left it."""
+    store, status = owned.store, owned.status
     saved = checkpoint.load(store)
     compute = device.choose(settings.device, settings.precision, saved.identity.arithmetic if saved else None)
     preflight.before_run(settings, compute)
@@ -88,14 +121,18 @@ def work(
         plan = runners.with_batches(plan, settings, builder, compute, saved.identity.arithmetic if saved else None)
         rounds_of = workers_a_round(settings, plan, saved)
         shaping = settings.shaping() | ({"WORKERS": str(rounds_of)} if settings.adapts and rounds_of > 1 else {})
-        identity = checkpoint.Identity(shaping, dataset.sha256, compute.arithmetic() | plan.arithmetic())
+        arithmetic = compute.arithmetic() | plan.arithmetic()
+        identity = checkpoint.Identity(shaping, dataset.sha256, arithmetic, code.of(settings.model))
         if saved is not None:
             checkpoint.check(saved, identity, store.uri)
+            identity = replace(identity, code=saved.identity.code or identity.code)  # the code that the run began with
         standing = saved.standing if saved else Standing()
         banner.begins(settings, store, compute, describe_data(dataset), status.attempt, standing)
         on_device = dataset.to(compute.device)
 
-        with Keeper(store, identity, saved.sequence if saved else 0, partial(tell_standing, status)) as keeper:
+        sequence = saved.sequence if saved else 0
+        with Keeper(owned.brief, identity, sequence, partial(tell_standing, status), owned.stop) as keeper:
+            progress.check = both(owned.check, keeper.check)
             status.tell("tune" if settings.learning_rate is None else "train")
             trials = search(settings, builder, on_device, compute, progress, keeper, standing, plan, rounds_of)
             recipe = choose_recipe(settings, trials)
@@ -123,19 +160,25 @@ def work(
         settings=settings.values(),
         sources=settings.sources(),
         data=describe_data(dataset),
-        provenance=provenance.collect(compute) | {"workers": {**asdict(plan), "round": rounds_of}},
+        provenance=provenance.collect(compute)
+        | {"workers": {**asdict(plan), "round": rounds_of}}
+        | provenance.code(identity.code, settings.model),
         evaluation=evaluation,
         thumbnails=dataset.test.images[[mistake.row for mistake in evaluation.mistakes]].numpy(),
     )
     model = {"weights.pt": build.weights_file(fitted.model), "model.json": describe_model(finished, dataset, compute)}
     files = {**report.files(finished), **model}
-    publish.publish(store, files, settings, dataset.sha256, progress.check)
-    checkpoint.remove(store)
-    status.tell("finished")
-    for follower in followers:
-        follower.finished(report.as_json(finished), files)
-    banner.append(settings.github_step_summary, report.markdown(finished, store.uri))
-    banner.ends(finished, store.uri, [*files, publish.MANIFEST])
+    publish.publish(store, files, publish.about(settings, dataset.sha256, identity.code), owned.check)
+    ending.settle(settings, store, status, followers, (report.as_json(finished), files))
+    banner.ends(finished, store.uri, [*files, manifest.NAME])
+
+
+def both(first: Callable[[], object], second: Callable[[], object]) -> Callable[[], None]:
+    def check() -> None:
+        first()
+        second()
+
+    return check
 
 
 def trackers(settings: Settings, store: ArtifactStore) -> AbstractContextManager[Sequence[Tracker]]:
@@ -150,20 +193,9 @@ def trackers(settings: Settings, store: ArtifactStore) -> AbstractContextManager
     )
 
 
-def is_finished(settings: Settings, store: ArtifactStore) -> bool:
-    """Whether this very run is finished already; then what a kill in its last moment left is removed."""
-    if not publish.finished_already(store, settings, lambda: load_data(settings, Progress("off")).sha256):
-        return False
-    checkpoint.remove(store)
-    event("finished", f"finished already: the files are in {store.uri} (FRESH=1 runs it again)", uri=store.uri)
-    return True
-
-
-def start_over(store: ArtifactStore) -> None:
-    """Removes what an earlier run of this name left: the manifest first, from there on it counts as not finished."""
-    publish.remove(store)
-    checkpoint.remove(store)
-    store.delete(STATUS)
+def is_finished(settings: Settings, store: ArtifactStore, progress: Progress) -> bool:
+    """Whether this very run is finished already. Only looks, which needs no lock."""
+    return publish.finished_already(store, settings, lambda: load_data(settings, progress).sha256)
 
 
 def tell_standing(status: Status, standing: Standing) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from job import storage
 from job.console.logs import event
 from job.console.progress import Progress
-from job.errors import Fault
+from job.errors import Fault, TemporaryFault
 from job.interrupt import Stop
 from job.report import comparison
-from job.runs import finished, publish
+from job.runs import finished, manifest, publish, shapes
 from job.settings import Settings
 from job.storage import ArtifactStore
 
@@ -21,7 +20,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
 
     Raises Fault where no run is finished, and what a store raises.
     """
-    store = storage.open_store(settings.output)
+    store = storage.open_store(settings.output, stop=stop)
     found, left_out = collect(store, stop)
     if not found:
         raise Fault(
@@ -40,21 +39,31 @@ def collect(store: ArtifactStore, stop: Stop) -> tuple[list[comparison.Run], lis
     """The finished runs, and a line for each that cannot be trusted: its results are not what its manifest says."""
     found, left_out = [], []
     for name in store.list():
-        if not name.endswith(f"/{publish.MANIFEST}"):
+        if not name.endswith(f"/{manifest.NAME}"):
             continue
         stop.check()
-        folder = name.removesuffix(f"/{publish.MANIFEST}")
+        folder = name.removesuffix(f"/{manifest.NAME}")
         try:
-            manifest, results = read(store, folder)
-            found.append(comparison.run_from(folder, manifest, results))
-        except (ValueError, KeyError, TypeError) as error:
-            reason = str(error) if type(error) is ValueError else "its results cannot be read"
+            said, results = read(store, folder)
+            found.append(comparison.run_from(folder, said, results))
+        except TemporaryFault:
+            raise
+        except (Fault, ValueError, KeyError) as error:
+            reason = error.what.rstrip(".") if isinstance(error, Fault) else str(error)
             left_out.append(f"{folder}: {reason}")
             event("left_out", f"{folder} is left out: {reason}", level="WARNING", run=folder, reason=reason)
     return found, left_out
 
 
 def read(store: ArtifactStore, folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Manifest and results of a run. Raises ValueError where the results are not what the manifest vouches for."""
-    manifest = json.loads(store.get(f"{folder}/{publish.MANIFEST}") or b"{}")
-    return manifest, json.loads(finished.vouched(store, manifest, finished.RESULTS, folder))
+    """Manifest and results of a run. Raises ValueError where the results are not what the manifest vouches for, or are
+    not as they must be, and Fault where the manifest is damaged.
+    """
+    said = manifest.read(store, folder)
+    if said is None:
+        raise ValueError("it has just been removed")
+    results = finished.vouched(store, said, finished.RESULTS, folder)
+    try:
+        return said, shapes.parsed(results, shapes.RESULTS)
+    except ValueError as error:
+        raise ValueError(f"{finished.RESULTS} is damaged: {error}") from None

@@ -43,15 +43,15 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
 
     Raises Fault that says what differs where the run is not what it reports.
     """
-    found = finished.find(settings)
+    found = finished.find(settings, stop)
     broken = finished.damage(found, stop.check)
     if broken:
         raise Fault(
             f"{found.store.uri} is not what its manifest says: {'; '.join(broken)}.",
             "Copy the run again from where it was whole, or run it anew with FRESH=1.",
         )
-    results = finished.read_json(found, finished.RESULTS)
-    about = finished.read_json(found, finished.MODEL)
+    results = finished.results(found)
+    about = finished.model(found)
     said = Score(results["test"]["loss"], results["test"]["accuracy_percent"])
     if about["test"] != results["test"]:
         raise Fault(f"{found.store.uri}: model.json and results.json report different figures.", "Run it anew.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ import torch
 from job.console.logs import event
 from job.errors import Fault
 from job.results import Epoch, Score, Trial
+from job.runs import code
 from job.storage import ArtifactStore
 
 FORMAT = 3  # raise it when the state of an older job can no longer be continued with the same result
@@ -54,11 +55,14 @@ class Standing:
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for a state to be continued: settings that shape the result, data, and arithmetic."""
+    """What must be the same for a state to be continued: settings that shape the result, data, arithmetic, and code
+    (see `job.runs.code`; empty for states of before it was noted).
+    """
 
     settings: dict[str, Any]
     data_sha256: str
     arithmetic: dict[str, Any]
+    code: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,7 @@ def check(saved: Saved, now: Identity, place: str) -> None:
     ]
     if was.data_sha256 != now.data_sha256:
         differences.append(f"the data set has changed (SHA-256 {was.data_sha256[:8]} and now {now.data_sha256[:8]})")
+    differences += code.differences(was.code, str(now.settings["MODEL"]), finished=False)
     if differences:
         raise Fault(f"{place} holds an unfinished run that differs: {'; '.join(differences)}.", START_OVER)
 

@@ -3,7 +3,8 @@
 What botocore leaves to its users, as seen with other stores than AWS's own:
 - checksum headers that it adds since 1.36 are refused by several stores, so they are off behind a custom endpoint
   (https://github.com/boto/boto3/issues/4392); Content-MD5, which all know, guards every upload instead;
-- it does not repeat a request whose body arrived altered, nor a download that was cut off or altered;
+- it does not repeat a request whose body arrived altered, nor a download that was cut off or altered; what it would
+  repeat, it would without asking whether this job may still write: so all repeats are made here;
 - HEAD answers have no body and cannot tell a missing bucket from a missing object, so none is sent.
 """
 
@@ -15,18 +16,19 @@ import random
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from botocore import exceptions as boto_errors
 
 from job.console.logs import event
-from job.errors import Fault, TemporaryFault
+from job.errors import Fault, NoRoom, TakenOver, TemporaryFault
+from job.storage.files import unguarded
 from job.storage.names import checked
 from job.storage.s3_client import BRIEF as BRIEF
+from job.storage.s3_client import PAUSE_MOST, connect, split
 from job.storage.s3_client import Limits as Limits
-from job.storage.s3_client import connect, split
 from job.storage.s3_faults import (
     CONDITION_NOT_MET,
     CONDITION_UNKNOWN,
@@ -41,6 +43,7 @@ from job.storage.s3_faults import (
 T = TypeVar("T")
 
 STAMP = "job-write"  # metadata: which single write this content comes from
+SLOW = 3  # times the time of a look is what a write of a lock, and what it settles, may take
 SHA256 = "job-sha256"  # metadata: of the whole content, as multipart ETags are no hash of it
 
 
@@ -50,24 +53,46 @@ def open_store(output: str, run_name: str = "", limits: Limits = Limits(), varia
     Nothing is sent yet.
     """
     bucket, prefix = split(output, variable)
-    once = Limits(connect=min(3.0, limits.connect), read=min(5.0, limits.read), attempts=1)
+    once = Limits(connect=min(3.0, limits.connect), read=min(5.0, limits.read))
     (client, brief), place = connect(bucket, variable, limits, once)
-    return S3Store(client, brief, place, f"{prefix}/{run_name}".strip("/"), limits)
+    return S3Store(Clients(client, brief), place, f"{prefix}/{run_name}".strip("/"), limits)
+
+
+@dataclass
+class Clients:
+    """What one store asks with. `brief` gives up soon, to clean up after a failure. `answered`: whether the server has
+    ever done so. `abandoned` holds multipart uploads that could not be aborted when they failed.
+    """
+
+    usual: Any
+    brief: Any
+    answered: bool = False
+    abandoned: list[dict[str, str]] = field(default_factory=list)
 
 
 class S3Store:
-    """Objects whose keys start with `root/`, all where `root` is empty.
+    """Objects whose keys start with `root/`, all where `root` is empty. `guard`: see `ArtifactStore.guarded`."""
 
-    `brief` is a client that gives up soon, to clean up after a failure.
-    """
-
-    def __init__(self, client: Any, brief: Any, place: Place, root: str, limits: Limits) -> None:
-        self.client = client
-        self.brief = brief
+    def __init__(
+        self, clients: Clients, place: Place, root: str, limits: Limits, guard: Callable[[], object] = unguarded
+    ) -> None:
+        self.clients = clients
         self.place = place
         self.root = root
         self.limits = limits
-        self.abandoned: list[dict[str, str]] = []  # multipart uploads that could not be aborted when they failed
+        self.guard = guard
+
+    @property
+    def client(self) -> Any:
+        return self.clients.usual
+
+    @property
+    def near(self) -> bool:
+        return False
+
+    def guarded(self, guard: Callable[[], object], patience: float) -> S3Store:
+        limits = replace(self.limits, patience=patience, first=min(self.limits.first, patience))
+        return S3Store(self.clients, self.place, self.root, limits, guard)
 
     @property
     def uri(self) -> str:
@@ -78,8 +103,8 @@ class S3Store:
         if len(content) > self.limits.part:
             self._put_in_parts(target, content, metadata_of(content))
         else:
-            self._ask("store", name, lambda: self._put_whole(target, content, metadata_of(content)))
-        abandoned, self.abandoned = self.abandoned, []
+            self._change("store", name, lambda: self._put_whole(target, content, metadata_of(content)))
+        abandoned, self.clients.abandoned = self.clients.abandoned, []
         for upload in abandoned:  # the store answers again
             self._abort(upload)
 
@@ -103,7 +128,7 @@ class S3Store:
     def delete(self, name: str) -> None:
         target = self._target(name)
         try:
-            self._ask("delete", name, lambda: self.client.delete_object(**target))
+            self._change("delete", name, lambda: self.client.delete_object(**target))
         except NotThere:
             return
 
@@ -121,33 +146,59 @@ class S3Store:
         first finds the other's when it looks again: at most one wins, provided that the store gives back what was
         written last and that no write arrives after it was given up for lost.
         """
-        target = self._target(name)
         started = time.monotonic()
         before = self._read(name)
+        allowed = max(self.limits.settle, SLOW * (time.monotonic() - started))  # a slow store gets more time for both
         if version != (None if before is None else before.etag):
             return False
         metadata = metadata_of(content)
-        condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
-
-        def write() -> None:
-            try:
-                self._put_whole(target, content, metadata, **condition)
-            except boto_errors.ClientError as error:
-                if code_of(error) in CONDITION_NOT_MET:
-                    return  # lost; or else the answer to a first sending was, and this one found our own content
-                if code_of(error) not in CONDITION_UNKNOWN:
-                    raise
-                self._put_whole(target, content, metadata)
 
         def is_ours() -> bool:
             found = self._read(name)
             return found is not None and found.stamp == metadata[STAMP]
 
-        self._ask("store", name, write)
-        if time.monotonic() - started > self.limits.settle or not is_ours():
+        self._put_on_condition(name, content, metadata, version)
+        if time.monotonic() - started > allowed or not is_ours():
             return False
-        time.sleep(self.limits.settle)
+        time.sleep(allowed)
         return is_ours()
+
+    def put_known(self, name: str, content: bytes, version: str | None) -> str:
+        metadata = metadata_of(content)
+        decided, etag = self._put_on_condition(name, content, metadata, version)
+        if decided and etag:
+            return etag
+        found = self._read(name)  # the store ignores conditions, or an answer was lost
+        if found is None or found.stamp != metadata[STAMP]:
+            raise TakenOver(
+                f"another job has written {self.uri}/{name}.", "Leave this run to it, or choose another RUN_ID."
+            )
+        return found.etag
+
+    def _put_on_condition(
+        self, name: str, content: bytes, metadata: dict[str, str], version: str | None
+    ) -> tuple[bool, str]:
+        """Writes where what is there still has `version`. Returns whether the store decided so by itself, and the ETag;
+        none where it refused. A store that knows no such condition is looked at before instead.
+        """
+        target = self._target(name)
+        condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+
+        def write() -> tuple[bool, str]:
+            try:
+                return True, self._put_whole(target, content, metadata, **condition)
+            except boto_errors.ClientError as error:
+                if code_of(error) in CONDITION_NOT_MET:
+                    return True, ""  # lost; or else the answer to a first sending was, and this one found our own
+                if code_of(error) not in CONDITION_UNKNOWN:
+                    raise
+            there = self._read(name)
+            if (None if there is None else there.etag) != version:
+                return False, ""
+            self.guard()
+            return False, self._put_whole(target, content, metadata)
+
+        return self._change("store", name, write)
 
     def tidy(self) -> None:
         """Aborts multipart uploads below `root`. Not every store lists them by the start of their keys (MinIO wants the
@@ -166,6 +217,7 @@ class S3Store:
                 return
             for upload in answer.get("Uploads", ()):
                 if upload["Key"].startswith(start):
+                    self.guard()
                     self._abort({"Key": upload["Key"], "UploadId": upload["UploadId"]})
             if not answer.get("IsTruncated"):
                 return
@@ -179,20 +231,34 @@ class S3Store:
     def _target(self, name: str) -> dict[str, str]:
         return {"Bucket": self.place.bucket, "Key": self._start + checked(name)}
 
+    def _change(self, operation: str, name: str, request: Callable[[], T]) -> T:
+        """`_ask` for what changes something: each sending has to pass the guard first."""
+
+        def allowed() -> T:
+            self.guard()
+            return request()
+
+        return self._ask(operation, name, allowed)
+
     def _ask(self, operation: str, name: str, request: Callable[[], T]) -> T:
         """What `request` returns, tried again as `Limits` says. Raises Fault; NotThere for a 404 about an object."""
-        started = time.monotonic()
-        for number in range(1, self.limits.rounds + 1):
+        started, pause = time.monotonic(), self.limits.pause
+        while True:
             try:
-                return request()
+                result = request()
+                self.clients.answered = True
+                return result
             except TROUBLE as error:
+                self.clients.answered |= isinstance(error, boto_errors.ClientError)
                 fault = explained(error, self.place, operation, name)
-                late = time.monotonic() - started > self.limits.patience
-                if not isinstance(fault, TemporaryFault) or late or number == self.limits.rounds:
-                    raise fault from None
-            event("retry", f"{fault.what} Trying again ({number} of {self.limits.rounds - 1}).", level="WARNING")
-            time.sleep(self.limits.pause * 2 ** (number - 1) * random.uniform(0.5, 1.5))
-        raise AssertionError("Limits.rounds is at least 1")
+            patience = self.limits.patience if self.clients.answered else self.limits.first
+            pause = min(PAUSE_MOST, pause) * random.uniform(0.5, 1.5)
+            left = started + patience - time.monotonic()
+            if not isinstance(fault, TemporaryFault) or isinstance(fault, NoRoom) or pause > left:
+                raise fault from None
+            event("retry", f"{fault.what} Trying again, for {left:.0f} s at most.", level="WARNING")
+            time.sleep(pause)
+            pause *= 2
 
     def _read(self, name: str) -> _Found | None:
         target = self._target(name)
@@ -212,21 +278,23 @@ class S3Store:
         except NotThere:
             return None
 
-    def _put_whole(self, target: dict[str, str], content: bytes, metadata: dict[str, str], **condition: str) -> None:
-        self.client.put_object(**target, Body=content, ContentMD5=md5(content), Metadata=metadata, **condition)
+    def _put_whole(self, target: dict[str, str], content: bytes, metadata: dict[str, str], **condition: str) -> str:
+        """Sends it once. Returns the ETag."""
+        answer = self.client.put_object(**target, Body=content, ContentMD5=md5(content), Metadata=metadata, **condition)
+        return str(answer.get("ETag", ""))
 
     def _put_in_parts(self, target: dict[str, str], content: bytes, metadata: dict[str, str]) -> None:
         """Uploads parts in order. Whatever ends it early, a signal included, aborts the upload."""
         name = target["Key"][len(self._start) :]
-        started = self._ask("store", name, lambda: self.client.create_multipart_upload(**target, Metadata=metadata))
+        started = self._change("store", name, lambda: self.client.create_multipart_upload(**target, Metadata=metadata))
         upload = {**target, "UploadId": started["UploadId"]}
         try:
             parts = []
             for number, start in enumerate(range(0, len(content), self.limits.part), 1):
                 send = partial(self._put_part, upload, number, content[start : start + self.limits.part])
-                parts.append({"PartNumber": number, "ETag": self._ask("store", name, send)})
+                parts.append({"PartNumber": number, "ETag": self._change("store", name, send)})
             complete = partial(self.client.complete_multipart_upload, **upload, MultipartUpload={"Parts": parts})
-            self._ask("store", name, complete)
+            self._change("store", name, complete)
         except NotThere:  # completed already, by a first sending whose answer was lost?
             found = self._read(name)
             if found is None or found.stamp != metadata[STAMP]:
@@ -245,10 +313,10 @@ class S3Store:
     def _abort(self, upload: dict[str, str]) -> None:
         """Aborts a multipart upload, or keeps it in mind where the store does not answer."""
         try:
-            self.brief.abort_multipart_upload(Bucket=self.place.bucket, **upload)
+            self.clients.brief.abort_multipart_upload(Bucket=self.place.bucket, **upload)
         except TROUBLE as error:
             if isinstance(explained(error, self.place, "abort", ""), TemporaryFault):
-                self.abandoned.append(upload)
+                self.clients.abandoned.append(upload)
 
 
 @dataclass(frozen=True)

@@ -21,22 +21,23 @@ BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 class Limits:
     """How patient a store is; times in seconds.
 
-    botocore sends a request up to `attempts` times. What fails then, and what it does not repeat, is tried again up to
-    `rounds` times in all, after about `pause`, twice that, and so on; not after `patience`, so that a store which hangs
-    costs attempts x `read` and no more. `settle`: see `S3Store.put_if`. `part` is in bytes.
+    `read` is for an answer to begin, or to go on. A request that fails in a way that may pass is sent again after about
+    `pause`, twice that and so on up to PAUSE_MOST, until `patience` is over: `first` before anything has ever answered,
+    as the address may be wrong. botocore itself repeats nothing, since every repeat must be allowed anew. `settle`: see
+    `S3Store.put_if`. `part` is in bytes.
     """
 
     connect: float = 10.0
-    read: float = 60.0
-    attempts: int = 3
-    rounds: int = 5
+    read: float = 15.0
     pause: float = 1.0
+    first: float = 20.0
     patience: float = 60.0
     settle: float = 2.0
     part: int = 16 << 20
 
 
-BRIEF = Limits(connect=5.0, read=10.0, attempts=1, rounds=1)
+BRIEF = Limits(connect=5.0, read=10.0, first=0.0, patience=0.0)
+PAUSE_MOST = 10.0
 
 
 def split(url: str, variable: str) -> tuple[str, str]:
@@ -71,7 +72,7 @@ def configuration(limits: Limits, custom_endpoint: bool) -> Config:
     common = Config(
         connect_timeout=limits.connect,
         read_timeout=limits.read,
-        retries={"mode": "standard", "total_max_attempts": limits.attempts},
+        retries={"mode": "standard", "total_max_attempts": 1},
         tcp_keepalive=True,
     )
     if not custom_endpoint:

@@ -13,7 +13,7 @@ import urllib3.exceptions
 from botocore import exceptions as boto_errors
 from botocore.parsers import ResponseParserError
 
-from job.errors import Fault, TemporaryFault
+from job.errors import Fault, NoRoom, TemporaryFault
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def refused(error: boto_errors.ClientError, place: Place, operation: str, name: 
     if code in OTHER_REGION:
         return Fault(f"{doing}: the bucket is in another region {said}.", "Name it in AWS_REGION.")
     if code in NO_ROOM:
-        return TemporaryFault(f"{doing}: the store has no room left {said}.", "Make room or raise the quota there.")
+        return NoRoom(f"{doing}: the store has no room left {said}.", "Make room or raise the quota there.")
     if code in ARRIVED_DAMAGED:
         return TemporaryFault(f"{doing}: it arrived altered {said}.", "Check the network, then start the same command.")
     if code in BUSY or (status >= 500 and status != 501) or status in (408, 409, 425, 429):

@@ -15,7 +15,7 @@ from job.storage.s3_faults import TROUBLE, Damaged, Place, code_of, explained
 
 
 @contextmanager
-def open_object(url: str, limits: Limits = Limits(read=30.0, attempts=2)) -> Iterator[Any]:
+def open_object(url: str, limits: Limits = Limits(read=30.0)) -> Iterator[Any]:
     """As `job.storage.open_object` promises. Whoever downloads repeats, so this does not."""
     with as_os_error():
         bucket, key = split(url, "DATA_URL")
