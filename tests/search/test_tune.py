@@ -15,9 +15,9 @@ from job import device, engine, models
 from job.data import Split, tuning_rows
 from job.errors import Fault
 from job.results import Epoch, Score, Trial, best_epoch, out_of_patience, winner
+from job.search import trial as trials_of
 from job.search import tune
 from job.search.inline import Inline
-from job.search.runners import trial as trials_of
 from job.search.trial import Callbacks, Order, Setup
 from job.settings import Settings
 
