@@ -18,7 +18,7 @@ from job import engine
 from job.console.progress import Progress
 from job.interrupt import Stop
 from job.modes import run
-from job.runs.checkpoint import Keeper
+from job.runs.keeper import Keeper
 from job.settings import Settings
 
 processor_seconds = [0.0]  # that states have taken since it was last cleared
