@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +50,17 @@ class Dataset:
     train: Split
     test: Split
     sha256: str
+
+    def describe(self) -> dict[str, Any]:
+        """What the results say of it, as JSON."""
+        return {
+            "name": self.name,
+            "origin": self.origin,
+            "classes": list(self.classes),
+            "train_images": len(self.train),
+            "test_images": len(self.test),
+            "sha256": self.sha256,
+        }
 
     def to(self, device: torch.device) -> Dataset:
         return replace(self, train=self.train.to(device), test=self.test.to(device))

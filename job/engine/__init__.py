@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,10 @@ from torch.nn.functional import cross_entropy
 from job.data import Split
 from job.device import Compute
 from job.engine.learner import Learner as Learner
-from job.engine.learner import Paused as Paused
 from job.engine.learner import new_learner as new_learner
 from job.engine.learner import on_cpu as on_cpu
 from job.engine.learner import restore as restore
+from job.engine.learner import resume as resume
 from job.engine.learner import snapshot as snapshot
 from job.engine.replay import replay_epoch
 from job.engine.replay import settle as settle
@@ -93,19 +94,21 @@ def score(compute: Compute, loss_sum: Tensor, correct: Tensor, count: int) -> Sc
     return Score(loss=loss / count, accuracy=100 * right / count)
 
 
-def epochs(
-    learner: Learner,
-    train: Split,
-    heldout: Split,
-    *,
-    batch_size: int,
-    numbers: range,
-    on_batch: OnBatch,
-) -> Iterator[tuple[int, Score, Score]]:
-    """Trains through the epochs `numbers` (1-based) and evaluates on `heldout` after each.
+@dataclass(frozen=True)
+class Course:
+    """What a learner goes through in every epoch: images to train on, batch by batch, and others to be judged by."""
 
-    Yields the epoch's number, the score while training and the score on `heldout`. The caller decides when to stop.
+    train: Split
+    heldout: Split
+    batch_size: int
+    on_batch: OnBatch = lambda images: None
+
+
+def epochs(learner: Learner, course: Course, numbers: range) -> Iterator[tuple[int, Score, Score]]:
+    """Trains through the epochs `numbers` (1-based) and evaluates on the held-out images after each.
+
+    Yields the epoch's number, the score while training and the held-out score. The caller decides when to stop.
     """
     for number in numbers:
-        trained = train_epoch(learner, train, number, batch_size, on_batch)
-        yield number, trained, evaluate(learner.model, heldout, learner.compute, on_batch)
+        trained = train_epoch(learner, course.train, number, course.batch_size, course.on_batch)
+        yield number, trained, evaluate(learner.model, course.heldout, learner.compute, course.on_batch)

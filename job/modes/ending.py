@@ -1,19 +1,70 @@
-"""The end of a run: what comes after its manifest, and what of it the next start makes up for."""
+"""The end of a run: the record of it, what comes after its manifest, and what of that the next start makes up for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from job import report
 from job.console.logs import event
+from job.engine import build
+from job.engine.fit import Fitted
+from job.errors import Interrupted, as_fault
+from job.interrupt import Stop
 from job.modes import banner
-from job.runs import checkpoint, finished, lock, manifest, status
+from job.modes.beginning import Run
+from job.report.metrics import Evaluation
+from job.results import Recipe, Trial
+from job.runs import checkpoint, finished, lock, manifest, provenance, status
 from job.runs.finished import Finished
 from job.runs.status import Status
 from job.settings import Settings
 from job.storage import ArtifactStore
 from job.tracking import Tracker
+
+
+@contextmanager
+def noted(status: Status, stop: Stop) -> Iterator[None]:
+    """What ends an attempt before its time is noted in the run's status."""
+    try:
+        yield
+    except Interrupted as error:
+        status.failed(str(error), "Start the same command again: it goes on from here.", error.exit_code)
+        raise
+    except Exception as error:
+        fault = as_fault(error)
+        what, remedy, code = f"a bug: {type(error).__name__}", "Please report it with the log.", 1
+        if fault is not None:
+            what, remedy, code = fault.what, fault.remedy, fault.exit_code
+        status.failed(what, remedy, stop.exit_code(code))
+        raise
+
+
+def recorded(
+    run: Run, recipe: Recipe, trials: Sequence[Trial], fitted: Fitted, evaluation: Evaluation
+) -> report.RunReport:
+    """All that the reports tell."""
+    workers = {"workers": asdict(run.plan)}
+    wrong = [mistake.row for mistake in evaluation.mistakes]
+    return report.RunReport(
+        run_name=run.settings.run_name,
+        model=run.settings.model,
+        structure=str(fitted.model),
+        parameters=build.trainable_parameters(fitted.model),
+        batch_size=run.settings.batch_size,
+        recipe=recipe,
+        trials=tuple(trials),
+        history=fitted.history,
+        device=run.compute.describe(),
+        settings=run.settings.values(),
+        sources=run.settings.sources(),
+        data=run.data.describe(),
+        provenance=provenance.collect(run.compute) | workers | provenance.code(run.identity.code, run.settings.model),
+        evaluation=evaluation,
+        thumbnails=run.data.test.images[wrong].cpu().numpy(),
+    )
 
 
 def is_settled(store: ArtifactStore) -> bool:

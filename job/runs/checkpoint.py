@@ -16,7 +16,7 @@ import torch
 
 from job.console.logs import event
 from job.errors import Fault
-from job.results import Epoch, Score, Trial
+from job.results import Epoch, Paused, Score, Trial
 from job.runs import code
 from job.storage import ArtifactStore
 
@@ -51,6 +51,15 @@ class Standing:
     def epochs_of_part(self) -> int:
         """The epochs of what was under way; of trials at once those of the one that is ahead."""
         return max([len(self.history), *(len(trial.epochs) for trial in self.begun)])
+
+    def paused(self, part: int | str) -> Paused | None:
+        """What was done of this part, where it was the one under way."""
+        if self.part != part or self.learner is None:
+            return None
+        return Paused(self.history, self.learner)
+
+
+START = Standing()  # of a run that nobody has begun
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from job.console.logs import event
 from job.errors import Fault
 from job.interrupt import Stop
 from job.runs import shapes
+from job.runs.checkpoint import FINAL, Standing
 from job.storage import ArtifactStore
 
 NAME = "status.json"
@@ -74,6 +75,11 @@ class Status:
     @property
     def attempt(self) -> int:
         return int(self._content["attempt"])
+
+    def stands(self, standing: Standing) -> None:
+        """Tells how far the state that has just become durable goes."""
+        phase = "train" if standing.part == FINAL else "tune"
+        self.tell(phase, trials_finished=len(standing.trials), epochs_of_part=standing.epochs_of_part)
 
     def tell(self, phase: str, **progress: Any) -> None:
         """Tells phase (`data`, `tune`, `train`, `report`, `finished`, `stopped`, `failed`) and numbers of progress."""

@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from job.data import Split
 from job.device import DTYPES, Compute
 from job.device.graphs import Lead, capturing
-from job.engine import EVALUATION_BATCH, OnBatch, epochs, new_learner, normalise, on_cpu
+from job.engine import EVALUATION_BATCH, Course, OnBatch, epochs, new_learner, normalise, on_cpu
 from job.results import Score
 from job.seeds import seed_for
 
@@ -480,7 +480,7 @@ def fault_of(build: Callable[[], nn.Module], compute: Compute) -> str:
         written, replayed, alone = losses(False), losses(True), []
         for part in parts:
             learner = new_learner(build, rate, compute, 0, part)
-            for _, _, heldout in epochs(learner, split, split, batch_size=16, numbers=range(1, 2), on_batch=ignore):
+            for _, _, heldout in epochs(learner, Course(split, split, 16, ignore), range(1, 2)):
                 alone.append(heldout.loss)
     except Exception as error:  # of whatever kind: the same trials can still run one after the other
         return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

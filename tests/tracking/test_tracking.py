@@ -99,8 +99,8 @@ def test_a_summary_that_cannot_be_written_costs_a_warning(tiny: Job) -> None:
 
 def test_off_nothing_is_imported() -> None:
     probe = (
-        "import sys; from job.modes import run; from job.settings import Settings\n"
-        "with run.trackers(Settings(), run.storage.open_store('x', 'y')) as trackers: assert trackers == []\n"
+        "import sys; from job import storage; from job.modes import beginning; from job.settings import Settings\n"
+        "with beginning.trackers(Settings(), storage.open_store('x', 'y')) as trackers: assert trackers == []\n"
         "assert not [name for name in sys.modules if name.split('.')[0] in ('tensorboard', 'mlflow')]\n"
         "assert 'torch.utils.tensorboard' not in sys.modules"
     )
