@@ -18,7 +18,7 @@ from job import engine
 from job.console.progress import Progress
 from job.interrupt import Stop
 from job.modes import beginning, run
-from job.runs.checkpoint import Keeper
+from job.runs.keeper import Keeper
 from job.search import book
 from job.settings import Settings
 

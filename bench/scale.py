@@ -31,7 +31,8 @@ import torch
 from job import device, models
 from job.data import Split
 from job.results import Epoch, Score, Trial
-from job.runs.checkpoint import Identity, Keeper, Standing
+from job.runs.checkpoint import Identity, Standing
+from job.runs.keeper import Keeper
 from job.search import tune
 from job.search.processes import Processes, Worker, processes, shared_file
 from job.search.trial import Callbacks, Order, Setup, run_trial

@@ -15,6 +15,7 @@ from job.errors import Interrupted, as_fault
 from job.interrupt import Stop
 from job.modes import banner
 from job.modes.beginning import Run
+from job.report.answers import Answers
 from job.report.metrics import Evaluation
 from job.results import Recipe, Trial
 from job.runs import checkpoint, finished, lock, manifest, provenance, status
@@ -43,9 +44,10 @@ def noted(status: Status, stop: Stop) -> Iterator[None]:
 
 
 def recorded(
-    run: Run, recipe: Recipe, trials: Sequence[Trial], fitted: Fitted, evaluation: Evaluation
+    run: Run, recipe: Recipe, trials: Sequence[Trial], fitted: Fitted, tested: tuple[Answers, Evaluation]
 ) -> report.RunReport:
     """All that the reports tell."""
+    answers, evaluation = tested
     workers = {"workers": asdict(run.plan)}
     wrong = [mistake.row for mistake in evaluation.mistakes]
     return report.RunReport(
@@ -62,6 +64,7 @@ def recorded(
         sources=run.settings.sources(),
         data=run.data.describe(),
         provenance=provenance.collect(run.compute) | workers | provenance.code(run.identity.code, run.settings.model),
+        answers=answers,
         evaluation=evaluation,
         thumbnails=run.data.test.images[wrong].cpu().numpy(),
     )

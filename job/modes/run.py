@@ -13,6 +13,7 @@ from job.interrupt import Stop
 from job.modes import banner, beginning, ending
 from job.modes.beginning import Owned, Run
 from job.report import metrics
+from job.report.answers import Answers, answers_of
 from job.report.metrics import Evaluation
 from job.results import Epoch, Recipe, Trial, winner
 from job.runs import lock, manifest, publish
@@ -76,10 +77,10 @@ def work(settings: Settings, owned: Owned, progress: Progress, followers: Sequen
         recipe = choose_recipe(settings, trials)
         fitted = train(run, recipe, trials)
         run.keeper.flush()
-        evaluation = evaluate(run, fitted)
+        answers, evaluation = evaluate(run, fitted)
     progress.close()
     owned.status.tell("report")
-    record = ending.recorded(run, recipe, trials, fitted, evaluation)
+    record = ending.recorded(run, recipe, trials, fitted, (answers, evaluation))
     results = report.as_json(record)
     about = classifier.describe(settings.model, run.data, run.compute.precision, results["test"])
     files = report.files(record) | {"weights.pt": build.weights_file(fitted.model), "model.json": about}
@@ -133,10 +134,12 @@ def train(run: Run, recipe: Recipe, trials: Sequence[Trial]) -> Fitted:
     return fit(learner, course, recipe, paused, on_epoch)
 
 
-def evaluate(run: Run, fitted: Fitted) -> Evaluation:
-    """The trained model's answers on the test set, measured."""
-    logits = engine.predict(fitted.model, run.data.test, run.compute, run.progress.batch)
-    return metrics.evaluate(logits.numpy(), run.data.test.labels.cpu().numpy(), run.data.classes)
+def evaluate(run: Run, fitted: Fitted) -> tuple[Answers, Evaluation]:
+    """The trained model's answers on the test set, and their measures."""
+    test = run.data.test
+    logits = engine.predict(fitted.model, test, run.compute, run.progress.batch)
+    answers = answers_of(logits.numpy(), test.labels.cpu().numpy(), run.data.test_names)
+    return answers, metrics.evaluate(answers, run.data.classes)
 
 
 def is_finished(settings: Settings, store: ArtifactStore, progress: Progress) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from job import storage
 from job.console.logs import event
 from job.console.progress import Progress
 from job.errors import Fault, TemporaryFault
 from job.interrupt import Stop
-from job.report import comparison
+from job.report import answers, comparison
+from job.report import summary as pages
 from job.runs import finished, manifest, publish, shapes
 from job.settings import Settings
 from job.storage import ArtifactStore
@@ -27,7 +26,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
             f"there is no finished run below {store.uri}" + (f" ({'; '.join(left_out)})." if left_out else "."),
             "Name in OUTPUT the place where runs left their files, or run the job first.",
         )
-    files = comparison.files(found, left_out, settings.price_per_hour)
+    files = pages.files(found, left_out, settings.price_per_hour)
     for name, content in files.items():
         stop.check()
         publish.put_checked(store, name, content)
@@ -44,8 +43,7 @@ def collect(store: ArtifactStore, stop: Stop) -> tuple[list[comparison.Run], lis
         stop.check()
         folder = name.removesuffix(f"/{manifest.NAME}")
         try:
-            said, results = read(store, folder)
-            found.append(comparison.run_from(folder, said, results))
+            found.append(read(store, folder))
         except TemporaryFault:
             raise
         except (Fault, ValueError, KeyError) as error:
@@ -55,15 +53,19 @@ def collect(store: ArtifactStore, stop: Stop) -> tuple[list[comparison.Run], lis
     return found, left_out
 
 
-def read(store: ArtifactStore, folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Manifest and results of a run. Raises ValueError where the results are not what the manifest vouches for, or are
-    not as they must be, and Fault where the manifest is damaged.
+def read(store: ArtifactStore, folder: str) -> comparison.Run:
+    """A run. Raises ValueError where its results or answers are not what the manifest vouches for, or are not as they
+    must be, and Fault where the manifest is damaged.
     """
     said = manifest.read(store, folder)
     if said is None:
         raise ValueError("it has just been removed")
-    results = finished.vouched(store, said, finished.RESULTS, folder)
+    content = finished.vouched(store, said, finished.RESULTS, folder)
     try:
-        return said, shapes.parsed(results, shapes.RESULTS)
+        results = shapes.parsed(content, shapes.RESULTS)
     except ValueError as error:
         raise ValueError(f"{finished.RESULTS} is damaged: {error}") from None
+    kept = answers.FILE in said["files"]
+    return comparison.run_from(
+        folder, said, results, finished.vouched(store, said, answers.FILE, folder) if kept else None
+    )
