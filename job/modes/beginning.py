@@ -25,7 +25,7 @@ from job.search import runners
 from job.search.runners import Plan
 from job.settings import Settings
 from job.storage import ArtifactStore
-from job.tracking import Tracker
+from job.tracking import Tracker, Wanted
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,5 @@ def work_of(settings: Settings, data: Dataset, workers: int) -> Work:
 
 def trackers(settings: Settings, store: ArtifactStore) -> AbstractContextManager[Sequence[Tracker]]:
     """Who else wants to know how this run goes."""
-    return tracking.opened(
-        settings.run_name,
-        tensorboard_dir=settings.tensorboard_dir,
-        mlflow_uri=settings.mlflow_tracking_uri,
-        mlflow_experiment=settings.mlflow_experiment_name,
-        parameters=settings.shaping(),
-        tags={"output": store.uri},
-    )
+    wanted = Wanted(settings.tensorboard_dir, settings.mlflow_tracking_uri, settings.mlflow_experiment_name)
+    return tracking.opened(settings.run_name, wanted, settings.shaping(), {"output": store.uri})
