@@ -1,4 +1,8 @@
-"""A data set as uint8 tensors that stay on the device: loaded once, no per-image work in an epoch."""
+"""A data set as uint8 tensors that stay on the device: loaded once, no per-image work in an epoch.
+
+In reading order: this file (what a data set is, and parts of it), `dataset` (the one that the settings name),
+`arrays`, `synthetic`, `cifar10` with `download`, `folder`; `inputs` are images to predict on.
+"""
 
 from __future__ import annotations
 
