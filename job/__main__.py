@@ -1,16 +1,13 @@
-"""The entry point: settings → logging → signals → mode → exit code."""
+"""The entry point: signals → settings → logging → mode → exit code."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 from importlib import import_module
 
-from job import settings
-from job.console import logs
-from job.errors import Fault, Interrupted
-from job.interrupt import ignore_signals, stop_on_signals
-from job.runs import status
+from job.interrupt import Stop, ignore_signals, stop_on_signals
 
 MODES = {  # MODE → the module whose `run` does it
     "run": "job.modes.run",
@@ -24,38 +21,81 @@ MODES = {  # MODE → the module whose `run` does it
 
 def main(arguments: list[str]) -> int:
     """Runs the job and returns the exit code that tells what to do next (see `job.errors`)."""
-    if arguments in (["--help"], ["-h"]):
-        say(settings.help_text())
-        return 0
-    logs.start(settings.log_format())
-    try:
-        print_env = arguments == ["--print-env"]
-        if arguments and not print_env:
-            raise Fault(
-                f"unknown argument: {' '.join(arguments)}.", "Everything is set by variables: python -m job --help"
-            )
-        wanted = settings.load(strict=print_env)
-        if print_env:
-            say(settings.env_file(wanted).rstrip("\n"))
-            return 0
-        with stop_on_signals() as stop:
-            from job.console import progress  # torch is loaded only now, after the settings proved right
+    with stop_on_signals(late=out_of_time) as stop:
+        from job import settings
+        from job.console import logs
+        from job.errors import Interrupted, as_fault
 
-            stop.check()
-            shown = progress.Progress(progress.mode(wanted.progress, wanted.log_format))
-            try:
-                import_module(MODES[wanted.mode]).run(wanted, shown, stop)
-            finally:
-                shown.close()
-    except Fault as fault:
-        status.write_termination_log(str(fault))
-        logs.event("fault", str(fault), level="ERROR", what=fault.what, remedy=fault.remedy, exit_code=fault.exit_code)
-        return fault.exit_code
-    except Interrupted as interrupted:
-        status.write_termination_log(str(interrupted))
-        logs.event("interrupted", str(interrupted), level="WARNING", exit_code=interrupted.exit_code)
-        return interrupted.exit_code
+        if arguments in (["--help"], ["-h"]):
+            say(settings.help_text())
+            return 0
+        logs.start(settings.log_format())
+        try:
+            return started(arguments, stop)
+        except Interrupted as interrupted:
+            return interrupted_by(interrupted.signum)
+        except Exception as error:
+            fault = as_fault(error)
+            if fault is None:
+                raise
+            what, remedy, code = fault.what, fault.remedy, stop.exit_code(fault.exit_code)
+            if stop.signum is None:
+                write_termination_log(str(fault))
+                logs.event("fault", str(fault), level="ERROR", what=what, remedy=remedy, exit_code=code)
+                return code
+            logs.event("fault", str(fault), level="WARNING", what=what, remedy=remedy)
+            return interrupted_by(stop.signum)
+
+
+def started(arguments: list[str], stop: Stop) -> int:
+    """Does what the arguments and MODE say."""
+    from job import settings
+    from job.errors import Fault
+
+    print_env = arguments == ["--print-env"]
+    if arguments and not print_env:
+        raise Fault(f"unknown argument: {' '.join(arguments)}.", "Everything is set by variables: python -m job --help")
+    wanted = settings.load(strict=print_env)
+    if print_env:
+        say(settings.env_file(wanted).rstrip("\n"))
+        return 0
+    stop.check()
+    from job.console import progress
+
+    shown = progress.Progress(progress.mode(wanted.progress, wanted.log_format), stop.check)
+    try:
+        import_module(MODES[wanted.mode]).run(wanted, shown, stop)  # loads torch, now that the settings proved right
+    finally:
+        shown.close()
     return 0
+
+
+def interrupted_by(signum: int) -> int:
+    from job.console import logs
+    from job.errors import Interrupted
+
+    told = Interrupted(signum)
+    write_termination_log(str(told))
+    logs.event("interrupted", str(told), level="WARNING", exit_code=told.exit_code)
+    return told.exit_code
+
+
+def out_of_time(signum: int) -> None:
+    """Says why the process ends in the middle of something."""
+    from job.console import logs
+
+    logs.event(
+        "interrupted",
+        f"stopped by signal {signum}; not all could be written in the time after it, perhaps as a store or disk hangs",
+        level="WARNING",
+        exit_code=128 + signum,
+    )
+
+
+def write_termination_log(line: str) -> None:
+    from job.runs import status
+
+    status.write_termination_log(line)
 
 
 def say(text: str) -> None:
@@ -66,11 +106,16 @@ def say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-if __name__ == "__main__":
-    code = main(sys.argv[1:])
+def leave(code: int) -> None:
+    """Ends the process. Threads that hang in a store are not waited for, nor are Ray's, whose end aborts it."""
     ignore_signals()
-    if "ray" in sys.modules:  # its threads, still closing their connections, abort a process that ends the usual way
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if "ray" in sys.modules or others:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    leave(main(sys.argv[1:]))

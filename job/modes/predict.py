@@ -49,10 +49,10 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     trying again may help.
     """
     assert settings.input is not None
-    found = finished.find(settings, handed_on=True)
+    found = finished.find(settings, stop, handed_on=True)
     if found.manifest is None:
         event("unvouched", f"{found.store.uri} has no manifest: its files are used as they are", level="WARNING")
-    about = finished.read_json(found, finished.MODEL)
+    about = finished.model(found)
     model = classifier.load(about, finished.read(found, finished.WEIGHTS))
     classes = [str(name) for name in about["classes"]]
     sources = inputs.found(settings.input)
@@ -70,7 +70,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
         for answer in classified(model, sources, int(about["image_size"]), compute, stop):
             tell(answer, classes)
             answers.append(answer)
-    store, name = storage.open_store(settings.output), f"predictions/{found.name}/predictions.csv"
+    store, name = storage.open_store(settings.output, stop=stop), f"predictions/{found.name}/predictions.csv"
     publish.put_checked(store, name, as_csv(answers, classes).encode())
     bad = [answer for answer in answers if answer.failure]
     event(

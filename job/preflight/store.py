@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
@@ -12,8 +11,7 @@ from pathlib import Path
 from job import storage
 from job.errors import TemporaryFault
 from job.preflight.findings import Finding, ok, warn
-from job.runs import publish
-from job.runs.status import NAME as STATUS
+from job.runs import manifest, publish, status
 from job.settings import Settings
 from job.storage import ArtifactStore
 
@@ -57,19 +55,18 @@ def standing(settings: Settings) -> list[Finding]:
     store = storage.open_store(settings.output, settings.run_name, brief=True)
     if settings.fresh:
         return [ok("run", f"{settings.run_name}: starts over (FRESH=1)")]
-    found = store.get(publish.MANIFEST)
+    found = manifest.read(store)
     if found is not None:
-        publish.finished_already(store, settings, lambda: str(json.loads(found)["data_sha256"]))
+        publish.finished_already(store, settings, lambda: str(found["data_sha256"]))
         return [warn("run", f"{settings.run_name} is finished: a run would do nothing", "FRESH=1 runs it again.")]
     return [ok("run", f"{settings.run_name}: {unfinished(store)}")]
 
 
 def unfinished(store: ArtifactStore) -> str:
-    status = store.get(STATUS)
-    if status is None:
-        return "not begun"
     try:
-        said = json.loads(status)
-        return f"begun, attempt {said['attempt']} came to phase {said['phase']}; a run would go on from there"
-    except (ValueError, KeyError, TypeError):
-        return "begun; its status.json cannot be read"
+        said = status.read(store)
+    except ValueError as error:
+        return f"begun; {error}"
+    if not said:
+        return "not begun"
+    return f"begun, attempt {said['attempt']} came to phase {said['phase']}; a run would go on from there"

@@ -21,9 +21,12 @@ import torch
 
 from job import engine, models
 from job.errors import Fault, Interrupted, TemporaryFault
+from job.interrupt import Stop
 from job.results import Epoch, Score, Trial
 from job.runs import checkpoint, lock
-from job.runs.checkpoint import Identity, Keeper, Saved, Standing
+from job.runs.checkpoint import Identity, Saved, Standing
+from job.runs.keeper import Keeper
+from job.runs.owner import Owner, Timing, content, owner, start_time, this_machine
 from job.runs.status import write_termination_log
 from job.storage.local import LocalStore
 from tests.conftest import TINY, Job, start_job, tells
@@ -216,18 +219,14 @@ def test_a_failed_write_reaches_the_training(tmp_path: Path) -> None:
 
 # --- the lock ---
 
-QUICK = lock.Timing(beat=0.1, patience=0.6)
-
-
-def nothing() -> None:
-    """No signal has come."""
+QUICK = Timing(beat=0.1, patience=0.6)
 
 
 def test_a_second_job_is_told(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    with lock.held(store, nothing, QUICK):
+    with lock.held(store, Stop(), QUICK):
         told = rf"another job is at work.*process {os.getpid()}"
-        with pytest.raises(TemporaryFault, match=told) as caught, lock.held(store, nothing, QUICK):
+        with pytest.raises(TemporaryFault, match=told) as caught, lock.held(store, Stop(), QUICK):
             pytest.fail("two at once")
         assert caught.value.exit_code == 75
         assert store.get(lock.NAME) is not None
@@ -235,39 +234,39 @@ def test_a_second_job_is_told(tmp_path: Path) -> None:
 
 
 def other_owner(**changes: Any) -> bytes:
-    there = lock.Owner("someone", "elsewhere", "another machine", 1, "1")
-    return lock.content(replace(there, **changes))
+    there = Owner("someone", "elsewhere", "another machine", 1, "1")
+    return content(replace(there, **changes))
 
 
 def test_a_dead_owner_elsewhere_is_waited_out(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.put(lock.NAME, other_owner())
     started = time.monotonic()
-    with lock.held(store, nothing, QUICK):
+    with lock.held(store, Stop(), QUICK):
         assert 0.5 < time.monotonic() - started < 3
 
 
 def test_a_dead_owner_here_is_replaced_at_once(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     gone = subprocess.Popen(["true"])
-    started = lock.start_time(gone.pid) or "0"
+    started = start_time(gone.pid) or "0"
     gone.wait()
-    store.put(lock.NAME, other_owner(machine=lock.this_machine(), process=gone.pid, started=started))
+    store.put(lock.NAME, other_owner(machine=this_machine(), process=gone.pid, started=started))
     began = time.monotonic()
-    with lock.held(store, nothing, lock.Timing(beat=5, patience=20)):
+    with lock.held(store, Stop(), Timing(beat=5, patience=20)):
         assert time.monotonic() - began < 2
 
 
 def test_a_lock_file_that_is_no_lock_is_waited_out(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.put(lock.NAME, b"\x00 half a fi")
-    with lock.held(store, nothing, QUICK):
-        assert lock.owner(store.get(lock.NAME) or b"").process == os.getpid()
+    with lock.held(store, Stop(), QUICK):
+        assert owner(store.get(lock.NAME) or b"").process == os.getpid()
 
 
 def test_a_frozen_owner_notices_that_it_was_replaced(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    with lock.held(store, nothing, QUICK) as held:
+    with lock.held(store, Stop(), QUICK) as held:
         held.check()
         store.put(lock.NAME, other_owner())
         deadline = time.monotonic() + 10
@@ -275,7 +274,7 @@ def test_a_frozen_owner_notices_that_it_was_replaced(tmp_path: Path) -> None:
             time.sleep(0.05)
         with pytest.raises(TemporaryFault, match="taken over"):
             held.check()
-    assert lock.owner(store.get(lock.NAME) or b"").job == "someone", "the other one's lock stays"
+    assert owner(store.get(lock.NAME) or b"").job == "someone", "the other one's lock stays"
 
 
 def test_of_many_one_gets_the_lock(tmp_path: Path) -> None:
@@ -284,7 +283,7 @@ def test_of_many_one_gets_the_lock(tmp_path: Path) -> None:
 
     def try_it(number: int) -> None:
         try:
-            with lock.held(LocalStore(tmp_path), nothing, QUICK):
+            with lock.held(LocalStore(tmp_path), Stop(), QUICK):
                 got.append(number)
                 time.sleep(1.5)
         except TemporaryFault:
@@ -346,7 +345,7 @@ def test_a_second_signal_ends_at_once(running: subprocess.Popen[str]) -> None:
     os.kill(running.pid, signal.SIGCONT)
     running.send_signal(signal.SIGINT)
     running.send_signal(signal.SIGTERM)
-    assert running.wait(10) in (-signal.SIGTERM, -signal.SIGINT, 143)
+    assert running.wait(10) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 
 # --- full disks ---
