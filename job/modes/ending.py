@@ -48,7 +48,12 @@ def recorded(
 ) -> report.RunReport:
     """All that the reports tell."""
     answers, evaluation = tested
-    workers = {"workers": asdict(run.plan)}
+    made_with = {
+        **provenance.collect(run.compute),
+        **provenance.changes(run.identity.changes, trials, fitted.note),
+        **provenance.code(run.identity.code, run.settings.model),
+        "workers": asdict(run.plan),
+    }
     wrong = [mistake.row for mistake in evaluation.mistakes]
     return report.RunReport(
         run_name=run.settings.run_name,
@@ -63,7 +68,7 @@ def recorded(
         settings=run.settings.values(),
         sources=run.settings.sources(),
         data=run.data.describe(),
-        provenance=provenance.collect(run.compute) | workers | provenance.code(run.identity.code, run.settings.model),
+        provenance=made_with,
         answers=answers,
         evaluation=evaluation,
         thumbnails=run.data.test.images[wrong].cpu().numpy(),

@@ -42,12 +42,15 @@ class Begun:
 
 @dataclass
 class Member:
-    """A trial of a group. `start` is the row that it enters with, None for new weights; `before` its epochs by then."""
+    """A trial of a group. `start` is the row that it enters with, None for new weights; `before` its epochs by then;
+    `note` says why its steps are as they are written where others' are replayed.
+    """
 
     order: Order
     start: State | None = None
     before: tuple[Epoch, ...] = ()
     history: list[Epoch] = field(default_factory=list)
+    note: str = ""
 
 
 def pays(build: Callable[[], nn.Module], compute: Compute) -> bool:
@@ -125,7 +128,7 @@ class Batched:
                 group, rows = [], []
                 continue
             rows = [row for row, member in enumerate(group) if not self._is_over(member)]
-            yield from [ended(m.order, m.history) for row, m in enumerate(group) if row not in rows]
+            yield from [ended(m.order, m.history, m.note) for row, m in enumerate(group) if row not in rows]
             group = [group[row] for row in rows]
 
     def _assembled(self, group: Sequence[Member], stack: Stack | None, rows: Sequence[int]) -> Stack:
@@ -137,7 +140,10 @@ class Batched:
             new = member.start or stacked.fresh(setup.build, kind, setup.compute, seed, part(member))
             states.append(new)
         rates = [member.order.learning_rate for member in group]
-        return Stack(kind, setup.compute, seed, [part(member) for member in group], rates, stacked.joined(states))
+        stack = Stack(kind, setup.compute, seed, [part(member) for member in group], rates, stacked.joined(states))
+        if any(member.note for member in group):
+            stack.full_step = None
+        return stack
 
     def _epoch(self, group: Sequence[Member], stack: Stack) -> None:
         """One epoch of every member. Each is booked an equal share of the time."""
@@ -152,6 +158,7 @@ class Batched:
         )
         seconds = (time.monotonic() - started) / len(group)
         for member, (trained, validated) in zip(group, scores, strict=True):
+            member.note = member.note or stack.note
             member.history.append(Epoch(len(member.history) + 1, trained, validated, seconds))
             self._callbacks.on_epoch(member.order.number, member.order.learning_rate, member.history, None)
 
@@ -165,16 +172,18 @@ def part(member: Member) -> tuple[str | int, ...]:
 
 
 def unfinished(group: Sequence[Member]) -> tuple[Trial, ...]:
-    return tuple(Trial(m.order.number, m.order.learning_rate, tuple(m.history)) for m in group)
+    return tuple(Trial(m.order.number, m.order.learning_rate, tuple(m.history), note=m.note) for m in group)
 
 
 def members(orders: Sequence[Order], begun: Begun, compute: Compute) -> deque[Member]:
     """The orders with what was begun of them."""
     state = stacked.restored(begun.state, compute)
-    rows = {trial.number: (row, trial.epochs) for row, trial in enumerate(begun.trials)}
+    rows = {trial.number: (row, trial) for row, trial in enumerate(begun.trials)}
     found: deque[Member] = deque()
     for order in orders:
-        row, epochs = rows.get(order.number, (None, ()))
-        start = None if row is None else state.rows([row])
-        found.append(Member(order, start, epochs, list(epochs)))
+        if order.number not in rows:
+            found.append(Member(order))
+            continue
+        row, trial = rows[order.number]
+        found.append(Member(order, state.rows([row]), trial.epochs, list(trial.epochs), trial.note))
     return found

@@ -286,6 +286,11 @@ class Stack:
         self.update = torch.zeros_like(state.weights)  # Adam's step at the rate 1; zeros between two steps
         self.full_step: Repeated | None = Repeated() if compute.on_gpu else None
 
+    @property
+    def note(self) -> str:
+        """Why its steps are as they are written where they should be replayed; mostly empty."""
+        return f"eager steps: {self.full_step.fault}" if self.full_step is not None and self.full_step.fault else ""
+
 
 def forward(stack: Stack, weights: dict[str, Tensor], bits: Tensor | None, images: Tensor, shared: bool) -> Tensor:
     """Logits, `param_dtype` `[learners, batch, classes]`.
@@ -409,17 +414,17 @@ class Repeated:
         self._lead = Lead()
         self._inputs: tuple[Tensor, ...] = ()
         self._outputs: tuple[Tensor, Tensor] | None = None
-        self._fault = ""
+        self.fault = ""
 
     def __call__(self, step: Step, *given: Tensor) -> tuple[Tensor, Tensor]:
         self._calls += 1
         if self._calls <= EAGER_STEPS:
             with aside(given[0].device):
                 return step(*given)
-        if self._graph is None and not self._fault:
-            self._fault = self._capture(step, given)
-            if self._fault:
-                event("tune", f"the step cannot be replayed ({self._fault}): eager ones, slower", level="WARNING")
+        if self._graph is None and not self.fault:
+            self.fault = self._capture(step, given)
+            if self.fault:
+                event("tune", f"the step cannot be replayed ({self.fault}): eager ones, slower", level="WARNING")
         if self._graph is None or self._outputs is None:
             return step(*given)
         for static, new in zip(self._inputs, given, strict=True):
