@@ -49,6 +49,6 @@ def rows_of(folder: Path, capability: int, *arguments: str) -> list[dict[str, An
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-B", "-m", "tests.engine.fake_cuda.steps", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -37,6 +37,7 @@ WAITS = {"_local_scalar_dense", "nonzero", "equal", "item"}  # the host has to k
 # Beside views, what launches nothing.
 FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "promote_types"}
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward"}
+ATTENTION = {f"_scaled_dot_product_{kind}_attention" for kind in ("flash", "efficient", "cudnn")}
 
 
 @dataclass
@@ -76,8 +77,9 @@ class Watch(TorchDispatchMode):
             self.odd.append(f"{name} waits for the device")
         if any(tensor.device.type == "cpu" for tensor in tensors):
             self.odd.append(f"{name} of a tensor on the CPU: {[tuple(tensor.shape) for tensor in tensors]}")
-        if name in PRODUCTS or "attention" in name:
-            self.products |= {str(tensor.dtype) for tensor in tensors if tensor.is_floating_point()}
+        if name in PRODUCTS or name in ATTENTION:
+            factors = [value for value in _pytree.tree_leaves(args[:3]) if isinstance(value, Tensor)]
+            self.products |= {str(factor.dtype) for factor in factors}
         if name == "bmm" and args[0].shape[2] == 1 and args[1].shape[1] == 1:
             self.odd.append("bmm of an outer product, for which torch compiles a kernel")
         if name == "_fused_adam_":
