@@ -39,7 +39,7 @@ class Standing:
     `part` is the running trial's number, `final` for the final training, or None between two parts. `learner` is the
     state of model and optimizer after the last epoch in `history` (see `engine.snapshot`), None where there is none.
     `begun` holds the trials that train together as one model, as far as they have come; `learner` is then their state,
-    a row each (see `stacked.snapshot`).
+    a row each (see `stacked.state.snapshot`).
     """
 
     trials: tuple[Trial, ...] = ()

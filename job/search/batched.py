@@ -25,8 +25,10 @@ from job import device
 from job.console.logs import event
 from job.device import Compute
 from job.results import Epoch, Trial
-from job.search import stacked
-from job.search.stacked import Stack, State
+from job.search.stacked import epochs
+from job.search.stacked.architecture import architecture, bytes_each, runs_stacked
+from job.search.stacked.state import State, fresh, joined, restored, snapshot
+from job.search.stacked.step import Stack
 from job.search.trial import Callbacks, Order, Setup, ended, is_over, run_trial
 
 MEMORY_SHARE = 0.6  # of the device's free memory that a group may plan with: the rest is for what no formula foresees
@@ -65,13 +67,13 @@ def pays(build: Callable[[], nn.Module], compute: Compute) -> bool:
         return False
     model = build()
     slow = any(isinstance(module, (nn.Conv2d, nn.MultiheadAttention)) for module in model.modules())
-    return not slow and stacked.runs_stacked(model, compute)
+    return not slow and runs_stacked(model, compute)
 
 
 def fitting(build: Callable[[], nn.Module], compute: Compute, batch_size: int) -> int:
     """How many trials the device's free memory holds, estimated; 1 where not even the estimate has room."""
     try:
-        each = stacked.bytes_each(stacked.architecture(build, compute), batch_size)
+        each = bytes_each(architecture(build, compute), batch_size)
     except (RuntimeError, MemoryError) as error:
         if not device.is_out_of_memory(error):
             raise
@@ -109,7 +111,7 @@ class Batched:
                 if stack is None or len(group) > len(rows) or len(rows) < len(stack.parts):
                     stack = self._assembled(group, stack, rows)
                 if epochs:
-                    self._callbacks.on_group(unfinished(group), partial(stacked.snapshot, stack.state))
+                    self._callbacks.on_group(unfinished(group), partial(snapshot, stack.state))
                 self._epoch(group, stack)
                 epochs += 1
             except (RuntimeError, MemoryError) as error:
@@ -134,13 +136,13 @@ class Batched:
     def _assembled(self, group: Sequence[Member], stack: Stack | None, rows: Sequence[int]) -> Stack:
         """The group as a stack: the `rows` of the one before it, then those who enter."""
         setup, seed = self._setup, self._setup.settings.seed
-        kind = stack.kind if stack else stacked.architecture(setup.build, setup.compute)
+        kind = stack.kind if stack else architecture(setup.build, setup.compute)
         states = [stack.state.rows(rows)] if stack and rows else []
         for member in group[len(rows) :]:
-            new = member.start or stacked.fresh(setup.build, kind, setup.compute, seed, part(member))
+            new = member.start or fresh(setup.build, kind, setup.compute, seed, part(member))
             states.append(new)
         rates = [member.order.learning_rate for member in group]
-        stack = Stack(kind, setup.compute, seed, [part(member) for member in group], rates, stacked.joined(states))
+        stack = Stack(kind, setup.compute, seed, [part(member) for member in group], rates, joined(states))
         if any(member.note for member in group):
             stack.full_step = None
         return stack
@@ -148,7 +150,7 @@ class Batched:
     def _epoch(self, group: Sequence[Member], stack: Stack) -> None:
         """One epoch of every member. Each is booked an equal share of the time."""
         started = time.monotonic()
-        scores = stacked.epoch(
+        scores = epochs.epoch(
             stack,
             self._setup.train,
             self._setup.validation,
@@ -177,7 +179,7 @@ def unfinished(group: Sequence[Member]) -> tuple[Trial, ...]:
 
 def members(orders: Sequence[Order], begun: Begun, compute: Compute) -> deque[Member]:
     """The orders with what was begun of them."""
-    state = stacked.restored(begun.state, compute)
+    state = restored(begun.state, compute)
     rows = {trial.number: (row, trial) for row, trial in enumerate(begun.trials)}
     found: deque[Member] = deque()
     for order in orders:

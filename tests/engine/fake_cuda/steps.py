@@ -29,7 +29,10 @@ from job.data import Split
 from job.device import CHANNELS_LAST, DTYPES, Compute, graphs
 from job.engine import replay
 from job.engine import step as engine_step
-from job.search import stacked
+from job.search.stacked.architecture import Architecture, architecture, runs_stacked
+from job.search.stacked.epochs import evaluate
+from job.search.stacked.state import Part, fresh, joined, restored, snapshot
+from job.search.stacked.step import Stack, train_step
 
 CUDA = torch.device("cuda", 0)
 BATCH, REST = 32, 6
@@ -215,13 +218,13 @@ def check_state(learner: engine.Learner) -> None:
             assert tensor.is_contiguous(memory_format=wanted)
 
 
-def stack(name: str, precision: str, kind: stacked.Architecture, learners: int = 3) -> Row:
+def stack(name: str, precision: str, kind: Architecture, learners: int = 3) -> Row:
     """A stack of learners: a step, one on a last batch of a single image, evaluation, and its state copied and back."""
     compute, build = compute_in(precision), partial(models.find(name).build, 10)
     kind = replace(kind, model=moved(build(), CUDA))
-    parts: list[stacked.Part] = [("trial", number) for number in range(learners)]
-    state = stacked.joined([stacked.fresh(build, kind, compute, 0, part) for part in parts])
-    together = stacked.Stack(kind, compute, 0, parts, [1e-3] * learners, state)
+    parts: list[Part] = [("trial", number) for number in range(learners)]
+    state = joined([fresh(build, kind, compute, 0, part) for part in parts])
+    together = Stack(kind, compute, 0, parts, [1e-3] * learners, state)
     kind.model.train()
 
     def step(size: int) -> Watch:
@@ -229,14 +232,14 @@ def stack(name: str, precision: str, kind: stacked.Architecture, learners: int =
         bits = torch.empty(learners, kind.draws * size, dtype=torch.int16, device=CUDA)
         batch = split.images.view(learners, size, 32, 32, 3), split.labels.view(learners, size), bits
         with Watch() as watch:
-            losses, right = stacked.train_step(together, *batch)
+            losses, right = train_step(together, *batch)
         assert losses.device == right.device == CUDA
         return watch
 
     full, one = step(BATCH), step(1)
     with Watch() as evaluation:
-        stacked.evaluate(together, images(BATCH + REST), BATCH, ignore)
-    back = stacked.restored(stacked.snapshot(together.state.rows([0, 2])), compute)
+        evaluate(together, images(BATCH + REST), BATCH, ignore)
+    back = restored(snapshot(together.state.rows([0, 2])), compute)
     for tensor in (back.weights, back.mean, back.square, back.steps, *back.buffers.values()):
         assert tensor.device == CUDA
     assert together.state.weights.dtype == torch.float32
@@ -267,11 +270,11 @@ def main() -> None:
     for argument in sys.argv[1:]:
         name, precision = argument.split(":")
         build = partial(models.find(name).build, 10)
-        kind = stacked.architecture(build, Compute(torch.device("cpu"), "fp32", "", ""))
+        kind = architecture(build, Compute(torch.device("cpu"), "fp32", "", ""))
         engine_step.scale_and_shift.cache_clear()  # its tensors belong to the mode below
         with FakeTensorMode():
             rows = [alone(name, precision)]
-            if stacked.runs_stacked(kind.model, compute_in(precision)):
+            if runs_stacked(kind.model, compute_in(precision)):
                 rows.append(stack(name, precision, kind))
         for row in rows:
             print(json.dumps(asdict(row)), flush=True)
