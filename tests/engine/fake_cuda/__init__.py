@@ -50,5 +50,6 @@ def rows_of(folder: Path, capability: int, *arguments: str) -> list[dict[str, An
     }
     command = [sys.executable, "-B", "-m", "tests.engine.fake_cuda.steps", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1500)
-    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stderr, end="")
+    assert done.returncode == 0, done.stdout
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,8 +1,9 @@
 """One training step of a learner and of a stack on a fake GPU, and what is odd about it.
 
-    python -m tests.engine.fake_cuda.steps mlp:bf16 vit:fp32 ...
+    python -m tests.engine.fake_cuda.steps mlp:bf16 vit:fp32 cnn:fp32:strides ...
 
-prints a row as JSON for each, and one more for the stack where the job would build one. Needs what `rows_of` sets up.
+prints a row as JSON for each, and one more for the stack where there is one. The third word is one of `SPOILS`, a fault
+that the step then has. Needs what `rows_of` sets up.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -180,11 +182,39 @@ def itself(run: Callable[[], None], pool: Any) -> Callable[[], None]:
     return run
 
 
-def alone(name: str, precision: str) -> Row:
+def turned(learner: engine.Learner) -> None:
+    """Gradients of convolutions that lie otherwise than the weights."""
+    for weight in learner.model.parameters():
+        if weight.dim() == 4:
+            weight.register_hook(lambda gradient: gradient.contiguous())
+
+
+# Faults, each of which has to be seen: what is done to a learner before its steps, or within them.
+SPOILS: dict[str, tuple[Callable[[engine.Learner], object], Callable[[Tensor], object]]] = {
+    "cpu": (lambda learner: None, lambda labels: torch.zeros(3) + 1),
+    "wait": (lambda learner: None, lambda labels: labels.sum().item()),
+    "product": (lambda learner: None, lambda labels: labels.float()[:, None] @ labels.float()[None]),
+    "strides": (turned, lambda labels: None),
+    "nothing": (lambda learner: None, lambda labels: None),
+}
+
+
+def spoiled(within: Callable[[Tensor], object]) -> Callable[..., tuple[Tensor, Tensor]]:
+    def step(learner: engine.Learner, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        within(labels)
+        return engine.train_step(learner, images, labels)
+
+    return step
+
+
+def alone(name: str, precision: str, spoil: str = "nothing") -> Row:
     """A learner: recorded steps, an epoch, evaluation, predictions, and all of that again from a snapshot."""
+    before, within = SPOILS[spoil]
+    replay.train_step = spoiled(within)
     compute, split = compute_in(precision), images(BATCH + REST)
     learner = engine.new_learner(partial(models.find(name).build, 10), 1e-3, compute, 1, ("trial", 0))
     learner.model.train()
+    before(learner)
     recorded = replay.record_steps(learner, split, BATCH, recorder=itself)
     assert set(recorded.steps) == {BATCH, REST}
     with Watch() as step:
@@ -268,14 +298,19 @@ def main() -> None:
     torch.set_num_threads(1)
     pretend(int(os.environ["FAKE_SM"]))
     for argument in sys.argv[1:]:
-        name, precision = argument.split(":")
+        name, precision, *spoil = argument.split(":")
         build = partial(models.find(name).build, 10)
         kind = architecture(build, Compute(torch.device("cpu"), "fp32", "", ""))
         engine_step.scale_and_shift.cache_clear()  # its tensors belong to the mode below
+        rows = []
         with FakeTensorMode():
-            rows = [alone(name, precision)]
-            if runs_stacked(kind.model, compute_in(precision)):
-                rows.append(stack(name, precision, kind))
+            try:
+                rows.append(alone(name, precision, *spoil))
+                if not spoil and runs_stacked(kind.model, compute_in(precision)):
+                    rows.append(stack(name, precision, kind))
+            except Exception as error:  # of whatever kind: it is what was to be found
+                traceback.print_exc()
+                rows.append(Row(name, precision, "alone", odd=[f"{type(error).__name__}: {error}"]))
         for row in rows:
             print(json.dumps(asdict(row)), flush=True)
 
