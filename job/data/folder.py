@@ -22,7 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from job.console.logs import event
 from job.data.arrays import Arrays
 from job.data.download import Bar
-from job.errors import Fault
+from job.errors import Fault, os_faults
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 SIDE = 32
@@ -51,7 +51,8 @@ def load(root: Path, *, bar: Bar) -> Arrays:
 
     Raises Fault, naming the file or folder, for an unreadable image or a tree of another layout.
     """
-    tree = scan(root)
+    with os_faults(f"DATA_DIR: cannot read {root}", "DATA_DIR"):
+        tree = scan(root)
     places = cache_places(tree)
     for place in places:
         arrays = read_cache(place, tree)
@@ -139,13 +140,16 @@ def read_image(file: Path) -> NDArray[np.uint8]:
     Raises Fault, naming the file, where it cannot be read.
     """
     try:
-        return decoded(file)
+        with os_faults(f"DATA_DIR: cannot read {file}", "DATA_DIR"):
+            return decoded(file)
     except ValueError as error:
         raise Fault(f"DATA_DIR: {file} cannot be read: {error}.", "Mend or remove this file.") from error
 
 
 def decoded(source: Path | io.BytesIO, side: int = SIDE) -> NDArray[np.uint8]:
-    """uint8 `[side, side, 3]`, as `read_image` says. Raises ValueError with the reason where it is not an image."""
+    """uint8 `[side, side, 3]`, as `read_image` says. Raises ValueError with the reason where it is not an image, and
+    OSError where the file could not be read: that says nothing about the image.
+    """
     try:
         with Image.open(source) as image:
             image = ImageOps.exif_transpose(image)
@@ -155,7 +159,11 @@ def decoded(source: Path | io.BytesIO, side: int = SIDE) -> NDArray[np.uint8]:
             if image.size != (side, side):
                 image = image.resize((side, side), Image.Resampling.BILINEAR)
             return np.asarray(image)
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError and more
+        if isinstance(error, OSError) and error.errno:  # the system's, not Pillow's
+            raise
         raise ValueError("not a readable image" if isinstance(error, UnidentifiedImageError) else str(error)) from error
 
 

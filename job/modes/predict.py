@@ -21,7 +21,7 @@ from job.data.inputs import Source
 from job.device import Compute
 from job.engine import classifier
 from job.engine.classifier import Classifier
-from job.errors import Fault, TemporaryFault
+from job.errors import Fault, TemporaryFault, os_fault
 from job.interrupt import Stop
 from job.runs import finished, publish
 from job.settings import Settings
@@ -85,7 +85,12 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
             f"INPUT: {len(bad)} of {len(answers)} images could not be read: "
             + "; ".join(f"{answer.name} ({answer.failure})" for answer in bad[:NAMED])
             + f"{more}.",
-            "Mend or remove them. The answers for all others are stored.",
+            (
+                "Start the same command again: they may be readable then."
+                if kind is TemporaryFault
+                else "Mend or remove them."
+            )
+            + " The answers for all others are stored.",
         )
 
 
@@ -115,7 +120,7 @@ def read(source: Source, side: int) -> NDArray[np.uint8] | Exception:
     except (Fault, ValueError) as error:
         return error
     except OSError as error:
-        return ValueError(error.strerror or str(error))
+        return os_fault(error, f"cannot read {source.name}", "INPUT", "read")
 
 
 @torch.no_grad()
