@@ -21,12 +21,10 @@ from job.interrupt import Stop
 from job.runs import lock, publish
 from job.runs.owner import Timing
 from job.runs.status import FINISHED, Status
-from job.storage import ArtifactStore, s3
+from job.storage import ArtifactStore
 from job.storage.local import LocalStore
-from job.storage.s3 import S3Store
 
 TIMING = Timing(beat=0.4, patience=2.0)
-LIMITS = s3.Limits(connect=2, read=2, pause=0.1, first=20, patience=60, settle=0.3)
 STATE = "checkpoint/0"
 FILES = ("results.json", "weights.pt", "report.html")
 ABOUT = {
@@ -41,10 +39,14 @@ def content(name: str, owner: str) -> bytes:
 
 
 def place(output: str) -> ArtifactStore:
-    return s3.open_store(output, "run", LIMITS) if output.startswith("s3://") else LocalStore(Path(output) / "run")
+    if not output.startswith("s3://"):
+        return LocalStore(Path(output) / "run")
+    from job.storage import s3  # boto3 takes its time
+
+    return s3.open_store(output, "run", s3.Limits(connect=2, read=2, pause=0.1, patience=60, settle=0.3))
 
 
-def freeze(step: int) -> None:
+def freeze(kind: type, step: int) -> None:
     """Has the step with this number begin with SIGSTOP."""
     done = 0
 
@@ -60,15 +62,14 @@ def freeze(step: int) -> None:
 
         return call
 
-    for kind in (LocalStore, S3Store):
-        for method in ("put", "put_known", "delete"):
-            setattr(kind, method, frozen(getattr(kind, method)))
+    for method in ("put", "put_known", "delete"):
+        setattr(kind, method, frozen(getattr(kind, method)))
 
 
 def main(output: str, owner: str, step: int) -> int:
-    if step:
-        freeze(step)
     stop, store = Stop(), place(output)
+    if step:
+        freeze(type(store), step)
     try:
         with lock.held(store, stop, TIMING) as held:
             print("held", flush=True)
