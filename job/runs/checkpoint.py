@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 from dataclasses import asdict, dataclass, field
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -120,8 +121,8 @@ def load(store: ArtifactStore) -> Saved | None:
             continue
         try:
             whole.append(decode(content))
-        except ValueError as error:
-            damaged.append(f"{store.uri}/{slot} ({error})")
+        except (ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError) as error:
+            damaged.append(f"{store.uri}/{slot} ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
     if damaged and not whole:
         raise Fault(f"the saved state is damaged: {', '.join(damaged)}.", START_OVER)
     if damaged:
