@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from job.console.logs import event
+from job.console.logs import event, printable
 from job.data.arrays import Arrays
 from job.data.download import Bar
 from job.errors import Fault, os_faults
@@ -77,7 +77,9 @@ def scan(root: Path) -> Tree:
     classes = tuple(folder.name for folder in parts["train"])
     unknown = sorted({folder.name for folder in parts["test"]} - set(classes))
     if unknown:
-        raise Fault(f"DATA_DIR: {root / 'test'} has classes that train/ lacks: {', '.join(unknown)}.", LAYOUT)
+        raise Fault(
+            f"DATA_DIR: {root / 'test'} has classes that train/ lacks: {', '.join(map(printable, unknown))}.", LAYOUT
+        )
     if len(classes) < 2:
         raise Fault(f"DATA_DIR: {root / 'train'} has {len(classes)} class folder(s); a classifier needs two.", LAYOUT)
     digest = hashlib.sha256(f"{CACHE_FORMAT}".encode())
@@ -93,7 +95,7 @@ def scan(root: Path) -> Tree:
                 digest.update(f"{file.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
                 listed[part].append((file, label))
             if part == "train" and len(listed[part]) == before:
-                raise Fault(f"DATA_DIR: {folder} holds no JPEG or PNG file.", LAYOUT)
+                raise Fault(f"DATA_DIR: {printable(str(folder))} holds no JPEG or PNG file.", LAYOUT)
         if not listed[part]:
             raise Fault(f"DATA_DIR: {root / part} holds no JPEG or PNG file.", LAYOUT)
     if ignored:
@@ -140,10 +142,12 @@ def read_image(file: Path) -> NDArray[np.uint8]:
     Raises Fault, naming the file, where it cannot be read.
     """
     try:
-        with os_faults(f"DATA_DIR: cannot read {file}", "DATA_DIR"):
+        with os_faults(f"DATA_DIR: cannot read {printable(str(file))}", "DATA_DIR"):
             return decoded(file)
     except ValueError as error:
-        raise Fault(f"DATA_DIR: {file} cannot be read: {error}.", "Mend or remove this file.") from error
+        raise Fault(
+            f"DATA_DIR: {printable(str(file))} cannot be read: {error}.", "Mend or remove this file."
+        ) from error
 
 
 def decoded(source: Path | io.BytesIO, side: int = SIDE) -> NDArray[np.uint8]:
