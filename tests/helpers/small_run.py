@@ -4,7 +4,7 @@ python -m tests.helpers.small_run OUTPUT NAME [FREEZE_AT]
 
 It tells on its standard output what it does. The step with the number FREEZE_AT, counted from 1 over all that it puts
 and deletes (heartbeats aside), begins with SIGSTOP: whoever started it decides when it goes on. `-1` freezes it in a
-heartbeat. The exit code is the job's own.
+heartbeat, `-2` has it train for ever. Signals and exit codes are the job's own.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from job.errors import Fault
-from job.interrupt import Stop
+from job.errors import Fault, Interrupted
+from job.interrupt import Stop, stop_on_signals
 from job.runs import lock, publish
 from job.runs.owner import Timing
 from job.runs.status import FINISHED, Status
@@ -66,9 +66,9 @@ def freeze(kind: type, step: int) -> None:
         setattr(kind, method, frozen(getattr(kind, method)))
 
 
-def main(output: str, owner: str, step: int) -> int:
-    stop, store = Stop(), place(output)
-    if step:
+def main(output: str, owner: str, step: int, stop: Stop) -> int:
+    store = place(output)
+    if step > 0 or step == -1:
         freeze(type(store), step)
     try:
         with lock.held(store, stop, TIMING) as held:
@@ -77,18 +77,23 @@ def main(output: str, owner: str, step: int) -> int:
             with Status(held.brief, stop) as status:
                 status.tell("train", by=owner)
                 held.brief.put(STATE, content(STATE, owner))
-                if step == -1:
-                    signal.pause()
+                print("training", flush=True)
+                if step < 0:
+                    stop.wait(1000)
                 files = {name: content(name, owner) for name in FILES}
                 publish.publish(held.store, files, ABOUT, held.check)
                 held.store.delete(STATE)
                 status.tell(FINISHED, by=owner)
+    except Interrupted as interrupted:
+        return interrupted.exit_code
     except Fault as fault:
         print(fault, flush=True)
-        return fault.exit_code
+        return stop.exit_code(fault.exit_code)
     print("finished", flush=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 0))
+    with stop_on_signals() as asked:
+        code = main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 0, asked)
+    os._exit(code)  # as the job does where threads still hang in a store

@@ -105,7 +105,7 @@ def test_frozen_at_every_write_it_does_nothing_to_the_new_owner(output: str, run
         process.send_signal(signal.SIGCONT)
         if step == -1:
             time.sleep(1)
-            process.send_signal(signal.SIGUSR2)
+            process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=PATIENT)
         if 0 < step < PUBLISHED:
             assert process.returncode == 75, f"step {step}: {said}"
@@ -308,6 +308,18 @@ def test_a_lock_that_another_may_be_about_to_take_is_not_removed(tmp_path: Path,
     assert store.get(lock.NAME) is not None
 
 
+def test_without_another_thread_no_lock_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit on processes: the job ends, and the next one need not wait for a heartbeat that never was."""
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(RuntimeError), lock.held(LocalStore(tmp_path), Stop(), Timing()):
+        pytest.fail("held without a heartbeat")
+    assert not (tmp_path / lock.NAME).exists()
+
+
 def test_after_release_nothing_is_written(tmp_path: Path) -> None:
     """By a thread that was left behind in a store that hung."""
     store = LocalStore(tmp_path)
@@ -390,3 +402,43 @@ def test_a_slow_store_is_named(tmp_path: Path) -> None:
     told = str(lock.taken_over(LocalStore(tmp_path), clock))
     assert "takes 3.2 s to answer" in told
     assert "answer" not in str(lock.taken_over(LocalStore(tmp_path), Clock([0.1])))
+
+
+# ---- a stop, whatever the store does ----
+
+ILL = {
+    "well": [],
+    "slow": [Rule("late", "*", delay=3.0)],
+    "hanging": [Rule("hang", "*")],
+    "refusing": [Rule("answer", "*")],
+    "cutting": [Rule("reset", "*")],
+}
+LOADED = 6.0  # seconds that a machine under load may add
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("ill", ILL)
+@pytest.mark.parametrize("part", ["training", "publishing", "waiting for the lock"])
+def test_a_stop_ends_in_time_whatever_the_store_does(
+    proxy: Proxy, swift: Server, bucket: str, running: Running, monkeypatch: pytest.MonkeyPatch, part: str, ill: str
+) -> None:
+    set_aws(monkeypatch, swift.endpoint)
+    output, proxied = f"s3://{bucket}", aws_variables(proxy.endpoint)
+    if part == "waiting for the lock":
+        small_run.place(output).put(lock.NAME, foreign(patience=500.0))
+        process = begin(running, output, "me", **proxied)
+        time.sleep(3)
+    else:
+        process = begin(running, output, "me", "-2" if part == "training" else "5", **proxied)
+        read_until(process, "training" if part == "training" else "frozen")
+    proxy.rules = list(ILL[ill])
+    process.send_signal(signal.SIGCONT)
+    time.sleep(1)
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=PATIENT)
+    seconds = time.monotonic() - started
+    print(f"{part}, store {ill}: {seconds:.1f} s to exit code {process.returncode}")
+    finished = part == "publishing" and ill == "well" and process.returncode == 0  # within that second
+    assert process.returncode == 143 or finished, said
+    assert seconds < 10 + LOADED
