@@ -184,6 +184,8 @@ def held(store: ArtifactStore, stop: Stop, timing: Timing = Timing()) -> Iterato
     """Holds the lock of the run in `store`. Raises TemporaryFault where another job is at work on it, and what `stop`
     raises while it is waited for.
     """
+    if isinstance(store, Heard):
+        store = store.store  # heartbeats go on through a stop, until the lock is given back
     me = Owner(uuid.uuid4().hex, socket.gethostname(), this_machine(), os.getpid(), start_time(os.getpid()))
     clock = Clock()
     taken = stop.heard(lambda: acquire(store, me, timing, clock, stop.check))

@@ -20,7 +20,7 @@ from job.errors import TakenOver, TemporaryFault
 from job.interrupt import Stop
 from job.runs import lock, manifest, publish, status
 from job.runs.owner import Clock, Owner, Timing, boot_time, content, owner
-from job.storage import s3
+from job.storage import Heard, s3
 from job.storage.local import LocalStore
 from tests.conftest import ROOT, bare_environment
 from tests.helpers import small_run
@@ -318,6 +318,18 @@ def test_without_another_thread_no_lock_stays_behind(tmp_path: Path, monkeypatch
     with pytest.raises(RuntimeError), lock.held(LocalStore(tmp_path), Stop(), Timing()):
         pytest.fail("held without a heartbeat")
     assert not (tmp_path / lock.NAME).exists()
+
+
+def test_heartbeats_go_on_through_a_stop(tmp_path: Path) -> None:
+    """The lock is the owner's until it is given back, also where its store hears the stop."""
+    stop, store = Stop(), LocalStore(tmp_path)
+    with lock.held(Heard(store, stop), stop, QUICK) as held:
+        stop.request(signal.SIGTERM)
+        time.sleep(3 * QUICK.beat)
+        held.check()
+        held.store.put("status.json", b"stopped")
+    assert store.get("status.json") == b"stopped"
+    assert store.get(lock.NAME) is None
 
 
 def test_after_release_nothing_is_written(tmp_path: Path) -> None:
