@@ -439,7 +439,9 @@ def test_a_stop_ends_in_time_whatever_the_store_does(
     if part == "waiting for the lock":
         small_run.place(output).put(lock.NAME, foreign(patience=500.0))
         process = begin(running, output, "me", **proxied)
-        time.sleep(3)
+        end = time.monotonic() + PATIENT
+        while not any(lock.NAME in line for line in proxy.requests) and time.monotonic() < end:
+            time.sleep(0.1)
     else:
         process = begin(running, output, "me", "-2" if part == "training" else "5", **proxied)
         read_until(process, "training" if part == "training" else "frozen")
