@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import http.client
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from job.console.logs import event
-from job.errors import Fault, TemporaryFault
+from job.errors import Fault, TemporaryFault, os_fault
 
 
 class Stream(Protocol):
@@ -236,12 +235,8 @@ def make_directory(directory: Path) -> None:
 
 
 def unwritable(directory: Path, error: OSError) -> Fault:
-    """The fault for a failed write below DATA_DIR; a full disk may be mended by a retry elsewhere."""
-    fault = TemporaryFault if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else Fault
-    return fault(
-        f"DATA_DIR: {directory} cannot be written ({error.strerror}).",
-        "Name a writable directory with enough room in DATA_DIR, or put the data set there beforehand.",
-    )
+    """The fault for a failed write below DATA_DIR."""
+    return os_fault(error, f"DATA_DIR: {directory} cannot be written", "DATA_DIR")
 
 
 def remove_stale_parts(target: Path) -> None:
