@@ -101,7 +101,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
         look.skip("run", "the store does not serve")
     else:
         look.see("run", f"OUTPUT RUN_ID FRESH SEED {shaping}", lambda: store.standing(settings))
-    look.see("weights", "MODEL PRETRAINED_WEIGHTS", lambda: weights.look(settings))
+    look.see("weights", "MODEL PRETRAINED_WEIGHTS", lambda: weights.look(settings, stop.check))
     if compute is None or counts is None:
         look.skip("time", "it needs the device and the data set's size")
     else:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from job import storage
-from job.data.download import public, read_whole
+from job.data.addresses import public, read_whole
 from job.data.folder import SUFFIXES
 from job.errors import Fault
 from job.logs import event

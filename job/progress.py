@@ -72,6 +72,12 @@ def remaining(
     return tuning * work.trial_images / workers, max(0.0, expected - final_done) * work.final_images
 
 
+class Move(Protocol):
+    """Moves a bar on; may raise to stop the work."""
+
+    def __call__(self, count: int, total: int | None = None) -> object: ...
+
+
 class Follower(Protocol):
     """Somebody else who wants to know how the run goes."""
 
@@ -103,27 +109,31 @@ class Progress:
         self._bar: tqdm[Any] | None = None
 
     @contextmanager
-    def bar(self, title: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
-        """Progress of one piece of work that is not training. Gives a function that takes what has been done since."""
+    def bar(self, title: str, total: int | None, unit: str) -> Iterator[Move]:
+        """Progress of one piece of work that is not training. Gives a function that takes what has been done since, and
+        the total once it is known.
+        """
         if self.mode == "bar":
             with tqdm(total=total, desc=title, unit=unit, unit_scale=True, **screen()) as bar:
 
-                def move(count: int) -> None:
+                def move(count: int, total: int | None = None) -> None:
                     self.check()
+                    bar.total = total or bar.total
                     bar.update(count)
 
                 yield move
             return
-        done, said = 0, time.monotonic()
+        done, said, of = 0, time.monotonic(), total
 
-        def update(count: int) -> None:
-            nonlocal done, said
+        def update(count: int, total: int | None = None) -> None:
+            nonlocal done, said, of
             self.check()
             done += count
+            of = total or of
             if self.mode == "line" and time.monotonic() - said >= LINE_EVERY_SECONDS:
                 said = time.monotonic()
-                share = f" ({100 * done / total:.0f} %)" if total else ""
-                event("progress", f"{title}: {done:,} {unit}{share}", title=title, done=done, total=total)
+                share = f" ({100 * done / of:.0f} %)" if of else ""
+                event("progress", f"{title}: {done:,} {unit}{share}", title=title, done=done, total=of)
 
         yield update
 

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from job.data.download import Limits, Stream, fetch, public
+from job.data.addresses import public
+from job.data.attentive import Stream
+from job.data.download import Limits, fetch
+from job.data.part import data_file
 from job.errors import Fault, TemporaryFault
 from job.progress import Progress
 from tests.mirror import mirror
@@ -27,7 +30,7 @@ def no_s3(url: str) -> AbstractContextManager[Stream]:
 
 
 def get(urls: list[str], target: Path, limits: Limits = QUICK) -> None:
-    fetch(urls, target, md5=MD5, bar=Progress("off").bar, open_s3=no_s3, limits=limits)
+    fetch(urls, data_file(target, MD5), bar=Progress("off").bar, open_s3=no_s3, limits=limits)
 
 
 @pytest.fixture
@@ -115,7 +118,7 @@ def test_an_s3_address_goes_to_the_store(tmp_path: Path) -> None:
         assert url == "s3://bucket/file"
         yield Body()
 
-    fetch(["s3://bucket/file"], tmp_path / "file", md5=MD5, bar=Progress("off").bar, open_s3=open_s3)
+    fetch(["s3://bucket/file"], data_file(tmp_path / "file", MD5), bar=Progress("off").bar, open_s3=open_s3)
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 

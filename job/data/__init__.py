@@ -13,7 +13,8 @@ from torch import Tensor
 
 from job.data import cifar10, folder, synthetic
 from job.data.arrays import Arrays
-from job.data.download import Bar, Opener
+from job.data.attentive import Opener
+from job.data.download import Bar
 from job.errors import Fault
 from job.seeds import seed_for
 
