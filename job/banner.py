@@ -9,6 +9,7 @@ from typing import Any
 
 from job import models, report
 from job.checkpoint import FINAL, Standing
+from job.data.pretrained import Pretrained
 from job.device import Compute
 from job.logs import event
 from job.settings import Settings
@@ -24,6 +25,7 @@ def begins(
     store: ArtifactStore,
     compute: Compute,
     data: Mapping[str, Any],
+    weights: Pretrained | None,
     attempt: int,
     standing: Standing,
 ) -> None:
@@ -38,7 +40,12 @@ def begins(
             f"images, {len(data['classes'])} classes",
         ),
     ]
-    event("run", "\n".join(lines), run=settings.run_name, model=settings.model, data=data)
+    if weights is not None:
+        lines.append(line("weights", weights.describe()))
+    record = weights.record() if weights else None
+    event("run", "\n".join(lines), run=settings.run_name, model=settings.model, data=data, weights=record)
+    if weights is not None and weights.doubt:
+        event("weights", weights.doubt, level="WARNING")
     event(
         "device",
         "\n".join(

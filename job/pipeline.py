@@ -33,7 +33,7 @@ from job import (
 )
 from job.checkpoint import FINAL, Keeper, Standing
 from job.data import Dataset
-from job.dataset import load_data
+from job.dataset import load_data, load_weights, other_weights
 from job.device import Compute
 from job.engine import Learner, Paused, snapshot
 from job.errors import Fault, Interrupted
@@ -57,13 +57,13 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     Raises Fault, TemporaryFault or Interrupted; returns only when the run is finished and published.
     """
     store = storage.open_store(settings.output, settings.run_name)
-    if not settings.fresh and is_finished(settings, store):
+    if not settings.fresh and is_finished(settings, store, stop.check):
         return
     with lock.held(store, stop.check) as held:
         store.tidy()
         if settings.fresh:
             start_over(store)
-        elif is_finished(settings, store):  # by the job that held the lock until now
+        elif is_finished(settings, store, stop.check):  # by the job that held the lock until now
             return
 
         def check() -> None:
@@ -94,17 +94,20 @@ def work(
     preflight.before_run(settings, compute)
     status.tell("data")
     dataset = load_data(settings, progress)
-    builder = build.builder(settings.model, len(dataset.classes), settings.pretrained_weights)
+    weights = load_weights(settings, progress)
+    builder = build.builder(settings.model, len(dataset.classes), weights.state if weights else None)
     compute = engine.settle(compute, builder, min(settings.batch_size, len(dataset.train)))
     with runners.planned(settings, compute, progress.check) as plan:
         plan = runners.with_batches(plan, settings, builder, compute, saved.identity.arithmetic if saved else None)
         rounds_of = workers_a_round(settings, plan, saved)
         shaping = settings.shaping() | ({"WORKERS": str(rounds_of)} if settings.adapts and rounds_of > 1 else {})
-        identity = checkpoint.Identity(shaping, dataset.sha256, compute.arithmetic() | plan.arithmetic())
+        identity = checkpoint.Identity(
+            shaping, dataset.sha256, compute.arithmetic() | plan.arithmetic(), weights.sha256 if weights else None
+        )
         if saved is not None:
             checkpoint.check(saved, identity, store.uri)
         standing = saved.standing if saved else Standing()
-        banner.begins(settings, store, compute, describe_data(dataset), status.attempt, standing)
+        banner.begins(settings, store, compute, describe_data(dataset), weights, status.attempt, standing)
         on_device = dataset.to(compute.device)
 
         with Keeper(store, identity, saved.sequence if saved else 0, partial(tell_standing, status)) as keeper:
@@ -135,13 +138,15 @@ def work(
         settings=settings.values(),
         sources=settings.sources(),
         data=describe_data(dataset),
-        provenance=provenance.collect(compute) | {"workers": {**asdict(plan), "round": rounds_of}},
+        provenance=provenance.collect(compute)
+        | {"workers": {**asdict(plan), "round": rounds_of}, "pretrained": weights.record() if weights else None},
         evaluation=evaluation,
         thumbnails=dataset.test.images[[mistake.row for mistake in evaluation.mistakes]].numpy(),
     )
     model = {"weights.pt": build.weights_file(fitted.model), "model.json": describe_model(finished, dataset, compute)}
     files = {**report.files(finished), **model}
-    publish.publish(store, files, settings, dataset.sha256, progress.check)
+    came_from = {"data_sha256": dataset.sha256, "pretrained": weights.record() if weights else None}
+    publish.publish(store, files, settings, came_from, progress.check)
     checkpoint.remove(store)
     status.tell("finished")
     for follower in followers:
@@ -162,9 +167,11 @@ def trackers(settings: Settings, store: ArtifactStore) -> AbstractContextManager
     )
 
 
-def is_finished(settings: Settings, store: ArtifactStore) -> bool:
+def is_finished(settings: Settings, store: ArtifactStore, check: Callable[[], object]) -> bool:
     """Whether this very run is finished already; then what a kill in its last moment left is removed."""
-    if not publish.finished_already(store, settings, lambda: load_data(settings, Progress("off")).sha256):
+    quiet = Progress("off", check)
+    weights = other_weights(settings, quiet)
+    if not publish.finished_already(store, settings, lambda: load_data(settings, quiet).sha256, weights):
         return False
     checkpoint.remove(store)
     event("finished", f"finished already: the files are in {store.uri} (FRESH=1 runs it again)", uri=store.uri)

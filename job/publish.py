@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from job.errors import Fault, TemporaryFault
@@ -18,11 +18,12 @@ def publish(
     store: ArtifactStore,
     files: dict[str, bytes],
     settings: Settings,
-    data_sha256: str,
+    came_from: Mapping[str, Any],
     check: Callable[[], object],
 ) -> None:
     """Stores all files, then `manifest.json` with the size and SHA-256 of each: a run without one is not finished.
 
+    `came_from` are the hashes of what the run was made from: `data_sha256` and `pretrained` (see `Pretrained.record`).
     Every file is read back and compared before the manifest vouches for it. `check` is called between two files and may
     raise. Raises TemporaryFault where a file does not come back as it was put.
     """
@@ -30,7 +31,7 @@ def publish(
     for name, content in files.items():
         check()
         listed[name] = {"size": len(content), "sha256": put_checked(store, name, content)}
-    manifest = {"run": settings.run_name, "settings": settings.shaping(), "data_sha256": data_sha256, "files": listed}
+    manifest = {"run": settings.run_name, "settings": settings.shaping(), **came_from, "files": listed}
     put_checked(store, MANIFEST, manifest_bytes(manifest))
 
 
@@ -71,10 +72,16 @@ def put_checked(store: ArtifactStore, name: str, content: bytes) -> str:
     return wanted
 
 
-def finished_already(store: ArtifactStore, settings: Settings, data_sha256: Callable[[], str]) -> bool:
+def finished_already(
+    store: ArtifactStore,
+    settings: Settings,
+    data_sha256: Callable[[], str],
+    other_weights: Callable[[Mapping[str, Any] | None], str],
+) -> bool:
     """Whether this very run is there already.
 
     `data_sha256` gives the hash of the data set as it is now: a person's own images can change under the same settings.
+    `other_weights` tells how the pretrained weights as they are now differ from those that the manifest names.
     Raises Fault where the finished run in that place is another one.
     """
     found = store.get(MANIFEST)
@@ -88,6 +95,8 @@ def finished_already(store: ArtifactStore, settings: Settings, data_sha256: Call
     ]
     if not differences and settings.dataset == "folder" and data_sha256() != manifest["data_sha256"]:
         differences = ["the images below DATA_DIR have changed"]
+    if not differences:
+        differences = [told] if (told := other_weights(manifest.get("pretrained"))) else []
     if differences:
         raise Fault(
             f"{store.uri} holds a finished run with other settings: {'; '.join(differences)}.",

@@ -49,6 +49,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
             "Copy the run again from where it was whole, or run it anew with FRESH=1.",
         )
     results = finished.read_json(found, finished.RESULTS)
+    check_weights(found, results, settings, progress)
     about = finished.read_json(found, finished.MODEL)
     said = Score(results["test"]["loss"], results["test"]["accuracy_percent"])
     if about["test"] != results["test"]:
@@ -72,6 +73,21 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
         now = engine.evaluate(model, data.test, compute, progress.batch)
     progress.close()
     tell(found, said, now, wanted, len(data.test))
+
+
+def check_weights(found: Finished, results: dict[str, Any], settings: Settings, progress: Progress) -> None:
+    """Raises Fault where manifest and results name other pretrained weights, or PRETRAINED_WEIGHTS, if set, does."""
+    recorded = (found.manifest or {}).get("pretrained")
+    if recorded != results["provenance"].get("pretrained"):
+        raise Fault(
+            f"{found.store.uri}: manifest.json and results.json name different pretrained weights.",
+            "Copy the run again from where it was whole, or run it anew with FRESH=1.",
+        )
+    if settings.sources()["PRETRAINED_WEIGHTS"] == "environment":
+        of_run = settings.model_copy(update={"model": results["model"]["name"]})
+        told = dataset.other_weights(of_run, progress)(recorded)
+        if told:
+            raise Fault(f"{found.store.uri}: {told}.", "Leave PRETRAINED_WEIGHTS out, or name those of the run.")
 
 
 def tolerance(compute: Compute, was: dict[str, Any]) -> Tolerance:

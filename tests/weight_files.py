@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from tests.mirror import PAGE
+
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 46830571\n"
-PAGE = "<!DOCTYPE html>\n<html><head><title>Guest network</title></head><body>Log in</body></html>\n"
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -89,7 +90,7 @@ def bad(folder: Path, net: nn.Module) -> dict[str, tuple[Path, str]]:
     without = {name: tensor for name, tensor in state.items() if name != "layer3.0.conv1.weight"}
     contents: dict[str, tuple[bytes, str]] = {
         "pointer": (POINTER.encode(), "a Git LFS pointer"),
-        "page": (PAGE.encode(), "a web page"),
+        "page": (PAGE, "a web page"),
         "empty": (b"", "an empty file"),
         "text": (b"Not Found", "a text file"),
         "cut": (whole[: 1 << 20], "cut off after 1.0 of about 45 MB"),
@@ -105,11 +106,17 @@ def bad(folder: Path, net: nn.Module) -> dict[str, tuple[Path, str]]:
         "list": (saved(list(state.values())), "holds a list, not a state_dict"),
         "missing": (saved(without), "missing: layer3.0.conv1.weight"),
         "unknown": (saved({**state, "extra": torch.zeros(1)}), "unknown: extra"),
-        "shape": (saved({**state, "conv1.weight": torch.zeros(64, 3, 3, 3)}), "shape [64, 3, 3, 3] where [64, 3, 7, 7]"),
+        "shape": (
+            saved({**state, "conv1.weight": torch.zeros(64, 3, 3, 3)}),
+            "shape [64, 3, 3, 3] where [64, 3, 7, 7]",
+        ),
         "words": (saved({**state, "conv1.weight": "text"}), "conv1.weight: not a tensor"),
         "sparse": (saved({**state, "bn1.bias": torch.zeros(64).to_sparse()}), "bn1.bias: not a plain tensor"),
         "two": (saved({**in_front("student.", state), **in_front("teacher.", state)}), "'student.', 'teacher.'"),
-        "other names": (saved({"embedder.weight": torch.zeros(2)}), "is of another model: its names are embedder.weight"),
+        "other names": (
+            saved({"embedder.weight": torch.zeros(2)}),
+            "is of another model: its names are embedder.weight",
+        ),
         "header.safetensors": ((9).to_bytes(8, "little") + b'{"a": []}' + bytes(9), "neither torch.save nor"),
         "script": (zipped({"m/data.pkl": b"", "m/constants.pkl": b""}), "a TorchScript model"),
         "no tensors": (saved({"epoch": 1}), "holds no state_dict: what it has is epoch"),

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,9 +41,14 @@ class Pretrained:
 
     origin: str
     sha256: str
+    file_sha256: str
     state: Mapping[str, Tensor] = field(repr=False)
     notes: tuple[str, ...] = ()
     doubt: str = ""
+
+    def record(self) -> dict[str, str]:
+        """What a run's files say of it: equal for equal weights, wherever they lie."""
+        return {"sha256": self.sha256, "file_sha256": self.file_sha256}
 
     def describe(self) -> str:
         return "; ".join([f"{self.origin}, SHA-256 {self.sha256[:16]}…", *self.notes])
@@ -67,6 +73,30 @@ def load(model: str, source: str | None, *, bar: Bar, open_s3: Opener) -> Pretra
             return opened(module, file, f"the file at {public(source)}", public(source))
     file = local(source)
     return opened(module, file, str(file), str(file))
+
+
+def differs(model: str, source: str | None, recorded: Mapping[str, Any] | None, *, bar: Bar, open_s3: Opener) -> str:
+    """How the weights that `model` would start from differ from those of a run that `recorded` them; empty where they
+    do not. Where they cannot be had, or none were recorded, a warning says so: what is finished stays so.
+    """
+    module = models.find(model)
+    if not starts_from_weights(module):
+        return ""
+    if recorded is None:
+        event("weights", "the run does not say which weights it started from; they were not compared", level="WARNING")
+        return ""
+    if source is None and not os.path.lexists(kept(module)):
+        same = is_published(module, recorded["file_sha256"])
+        return "" if same else "it started from other weights than those that torchvision publishes"
+    try:
+        weights = load(model, source, bar=bar, open_s3=open_s3)
+    except Fault as fault:
+        event("weights", f"the weights it started from were not compared. {fault}", level="WARNING")
+        return ""
+    assert weights is not None
+    if weights.sha256 == recorded["sha256"]:
+        return ""
+    return f"it started from weights with the SHA-256 {recorded['sha256'][:16]}…, those now are {weights.describe()}"
 
 
 def starts_from_weights(module: ModuleType) -> bool:
@@ -100,7 +130,8 @@ def opened(module: ModuleType, file: Path, name: str, origin: str) -> Pretrained
         said = f"{name} is not a file" if missing else f"{name} cannot be read ({error.strerror})"
         fault = Fault if isinstance(error, FOR_GOOD) else TemporaryFault
         raise fault(f"PRETRAINED_WEIGHTS: {said}.", "Give the path or address of a file that can be read.") from error
-    return Pretrained(origin, sha256_of(state), state, tuple(notes), doubt(module, file))
+    whole = hash_of(file, "sha256")
+    return Pretrained(origin, sha256_of(state), whole, state, tuple(notes), doubt(module, file, whole))
 
 
 def kept(module: ModuleType) -> Path:
@@ -153,17 +184,20 @@ def wanted(module: ModuleType, file: Path) -> Wanted:
     )
 
 
+def is_published(module: ModuleType, file_sha256: str) -> bool:
+    """Whether a file with this SHA-256 is the one that torchvision publishes, as far as its name tells."""
+    return file_sha256.startswith(hash_in(published_name(module)))
+
+
 def hash_in(name: str) -> str:
     """`f37072fd` of `resnet18-f37072fd.pth`: how torch.hub publishes the beginning of a file's SHA-256."""
     found = re.search(r"-([0-9a-f]{8,64})\.[^.]*$", name)
     return found[1] if found else ""
 
 
-def doubt(module: ModuleType, file: Path) -> str:
+def doubt(module: ModuleType, file: Path, found: str) -> str:
     """Words for a file that has the published name and not the published content; torch takes it as well."""
-    expected = hash_in(file.name) if file.name == published_name(module) else ""
-    found = hash_of(file, "sha256") if expected else ""
-    if found.startswith(expected):
+    if file.name != published_name(module) or is_published(module, found):
         return ""
     return (
         f"{file} is not the file that torchvision publishes under this name: its SHA-256 begins with {found[:8]}; "

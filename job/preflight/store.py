@@ -6,12 +6,16 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from job import publish, storage
+from job.data import pretrained
 from job.errors import TemporaryFault
 from job.preflight.findings import Finding, ok, warn
+from job.progress import Progress
 from job.settings import Settings
 from job.status import NAME as STATUS
 from job.storage import ArtifactStore
@@ -51,15 +55,25 @@ def folders_to_be_made(settings: Settings) -> list[Path]:
     return [place for place in (run, *run.parents) if not os.access(place, os.F_OK)]
 
 
-def standing(settings: Settings) -> list[Finding]:
+def standing(settings: Settings, check: Callable[[], object]) -> list[Finding]:
     """Where the run of this name stands. Raises Fault where another one is finished in its place."""
     store = storage.open_store(settings.output, settings.run_name, brief=True)
     if settings.fresh:
         return [ok("run", f"{settings.run_name}: starts over (FRESH=1)")]
     found = store.get(publish.MANIFEST)
     if found is not None:
-        publish.finished_already(store, settings, lambda: str(json.loads(found)["data_sha256"]))
-        return [warn("run", f"{settings.run_name} is finished: a run would do nothing", "FRESH=1 runs it again.")]
+        at_address = pretrained.ADDRESS.match(settings.pretrained_weights or "") is not None
+        bar = Progress("off", check).bar
+
+        def weights(recorded: Mapping[str, Any] | None) -> str:
+            model, source = settings.model, settings.pretrained_weights
+            return pretrained.differs(model, source, recorded, bar=bar, open_s3=storage.open_object)
+
+        unseen = (lambda _: "") if at_address else weights
+        publish.finished_already(store, settings, lambda: str(json.loads(found)["data_sha256"]), unseen)
+        downloads = "; whether its weights still lie at that address takes a download" * at_address
+        told = f"{settings.run_name} is finished: a run would do nothing{downloads}"
+        return [warn("run", told, "FRESH=1 runs it again.")]
     return [ok("run", f"{settings.run_name}: {unfinished(store)}")]
 
 
