@@ -20,7 +20,7 @@ from torch import Tensor
 from job import models
 from job.data.addresses import public
 from job.data.attentive import Opener
-from job.data.download import Bar, fetch
+from job.data.download import Bar, Limits, fetch
 from job.data.part import Wanted, hash_of
 from job.data.state_dicts import Unusable, fitted, read, sha256_of
 from job.errors import Fault, TemporaryFault
@@ -29,6 +29,7 @@ from job.logs import event
 ADDRESS = re.compile(r"(https?|s3)://.")
 ELSEWHERE = "Put the file there yourself and name it in PRETRAINED_WEIGHTS."
 REMEDY = f"Check the network and the address. {ELSEWHERE}"
+LIMITS = Limits()
 FOR_GOOD = (FileNotFoundError, PermissionError, NotADirectoryError)
 
 
@@ -69,7 +70,7 @@ def load(model: str, source: str | None, *, bar: Bar, open_s3: Opener) -> Pretra
         with tempfile.TemporaryDirectory() as directory:
             # Not kept: another file may lie at this address tomorrow.
             file = Path(directory) / (PurePosixPath(urllib.parse.urlsplit(source).path).name or "weights")
-            fetch([source], wanted(module, file), bar=bar, open_s3=open_s3)
+            fetch([source], wanted(module, file), bar=bar, open_s3=open_s3, limits=LIMITS)
             return opened(module, file, f"the file at {public(source)}", public(source))
     file = local(source)
     return opened(module, file, str(file), str(file))
@@ -153,12 +154,12 @@ def published(module: ModuleType, bar: Bar, open_s3: Opener) -> Pretrained:
             said = fault.what.removeprefix("PRETRAINED_WEIGHTS: ").rstrip(".")
             event("weights", f"TORCH_HOME: {said}; it is fetched anew", level="WARNING")
     if can_keep(file.parent):
-        fetch([module.ADDRESS], wanted(module, file), bar=bar, open_s3=open_s3)
+        fetch([module.ADDRESS], wanted(module, file), bar=bar, open_s3=open_s3, limits=LIMITS)
         return opened(module, file, str(file), public(module.ADDRESS))
     event("weights", f"TORCH_HOME: {file.parent} cannot be written; the weights are not kept", level="WARNING")
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / file.name
-        fetch([module.ADDRESS], wanted(module, file), bar=bar, open_s3=open_s3)
+        fetch([module.ADDRESS], wanted(module, file), bar=bar, open_s3=open_s3, limits=LIMITS)
         return opened(module, file, f"the file at {module.ADDRESS}", public(module.ADDRESS))
 
 
