@@ -101,25 +101,25 @@ install-ray: $(READY) ## add Ray to .venv, which RAY_ADDRESS needs
 	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-ray.lock
 
 test-ray: .venv-ray/.ready ## search on a real Ray cluster of two nodes and kill one; in a venv of its own
-	OMP_NUM_THREADS=1 .venv-ray/bin/python -m tests.loopback .venv-ray/bin/python -m pytest -q tests/test_ray.py
+	OMP_NUM_THREADS=1 .venv-ray/bin/python -m tests.helpers.loopback .venv-ray/bin/python -m pytest -q tests/search/test_ray.py
 
 install-extras: $(READY) ## add TensorBoard and MLflow to .venv, for TENSORBOARD_DIR and MLFLOW_TRACKING_URI
 	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-extras.lock
 
 test-extras: .venv-extras/.ready ## runs recorded by TensorBoard and MLflow and read back; in a venv of its own
-	OMP_NUM_THREADS=1 .venv-extras/bin/python -m pytest -q tests/test_tracking.py
+	OMP_NUM_THREADS=1 .venv-extras/bin/python -m pytest -q tests/tracking/test_tracking.py
 
 install-onnx: $(READY) ## add ONNX to .venv, which MODE=export needs
 	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-onnx.lock
 
 test-onnx: .venv-onnx/.ready ## export every model to ONNX and compare with torch; in a venv of its own
-	OMP_NUM_THREADS=1 .venv-onnx/bin/python -m pytest -q tests/test_export.py
+	OMP_NUM_THREADS=1 .venv-onnx/bin/python -m pytest -q tests/modes/test_export.py
 
 bench-scale: $(READY) ## 1,000 simulated trials over 64 workers: overhead, memory, and when a cluster pays
 	$(RUN) -m bench.scale
 
 chaos: $(DEV) ## kill jobs at 100 random moments and compare with an uninterrupted run; about ten minutes
-	$(RUN) -m tests.chaos
+	$(RUN) -m tests.helpers.chaos
 
 lint-deploy: $(LINT)/.ready ## check Dockerfile, shell scripts, manifests, Makefile and workflows
 	@$(PYTHON) -m deploy.lint $(LINT)

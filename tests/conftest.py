@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.s3_fixtures"]
+pytest_plugins = ["tests.helpers.s3_fixtures"]
 
 ROOT = Path(__file__).parent.parent
 Job = Callable[..., "subprocess.CompletedProcess[str]"]

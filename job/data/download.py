@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from job.console.logs import event
 from job.data import attentive
 from job.data.addresses import Gone, RangeRefused, describe, open_url, public
 from job.data.attentive import CHUNK, Opener
 from job.data.part import Part, Wanted, part_of, remove_stale_parts
 from job.data.sniff import HEAD, mistaken_for
-from job.logs import event
 
 
 class Move(Protocol):

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from job.console.logs import event
 from job.data.arrays import Arrays
 from job.data.download import Bar
 from job.errors import Fault
-from job.logs import event
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 SIDE = 32

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from job import models
+from job.console.logs import event
 from job.data.addresses import public
 from job.data.attentive import Opener
 from job.data.download import Bar, Limits, fetch
 from job.data.part import Wanted, hash_of
 from job.data.state_dicts import Unusable, fitted, read, sha256_of
 from job.errors import Fault, TemporaryFault
-from job.logs import event
 
 ADDRESS = re.compile(r"(https?|s3)://.")
 ELSEWHERE = "Put the file there yourself and name it in PRETRAINED_WEIGHTS."

@@ -6,18 +6,19 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from job import publish, storage
-from job.data import pretrained
+from job import storage
+from job.console.progress import Progress
+from job.data.dataset import other_weights
+from job.data.pretrained import ADDRESS
 from job.errors import TemporaryFault
 from job.preflight.findings import Finding, ok, warn
-from job.progress import Progress
+from job.runs import publish
+from job.runs.status import NAME as STATUS
 from job.settings import Settings
-from job.status import NAME as STATUS
 from job.storage import ArtifactStore
 
 
@@ -62,15 +63,9 @@ def standing(settings: Settings, check: Callable[[], object]) -> list[Finding]:
         return [ok("run", f"{settings.run_name}: starts over (FRESH=1)")]
     found = store.get(publish.MANIFEST)
     if found is not None:
-        at_address = pretrained.ADDRESS.match(settings.pretrained_weights or "") is not None
-        bar = Progress("off", check).bar
-
-        def weights(recorded: Mapping[str, Any] | None) -> str:
-            model, source = settings.model, settings.pretrained_weights
-            return pretrained.differs(model, source, recorded, bar=bar, open_s3=storage.open_object)
-
-        unseen = (lambda _: "") if at_address else weights
-        publish.finished_already(store, settings, lambda: str(json.loads(found)["data_sha256"]), unseen)
+        at_address = ADDRESS.match(settings.pretrained_weights or "") is not None
+        weights = (lambda _: "") if at_address else other_weights(settings, Progress("off", check))
+        publish.finished_already(store, settings, lambda: str(json.loads(found)["data_sha256"]), weights)
         downloads = "; whether its weights still lie at that address takes a download" * at_address
         told = f"{settings.run_name} is finished: a run would do nothing{downloads}"
         return [warn("run", told, "FRESH=1 runs it again.")]

@@ -13,8 +13,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
-from job.metrics import Z95, two_proportions, wilson
 from job.report import style
+from job.report.metrics import Z95, two_proportions, wilson
 from job.report.plots import TRAIN, small_figure, svg
 from job.report.records import data_name
 from job.report.tables import as_csv

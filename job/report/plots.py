@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from job.metrics import Evaluation
+from job.report.metrics import Evaluation
 from job.report.records import RunReport
 from job.results import Trial, winner
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from job.metrics import Evaluation
+from job.report.metrics import Evaluation
 from job.results import Epoch, Recipe, Trial
 
 

@@ -89,7 +89,7 @@ footer { font-size: .8125rem; padding-bottom: 40px; }
 # The browser itself is told to fetch nothing, should a class be called `<img src=…>` and the escaping fail.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
-VARIES = "data-varies"  # marks what differs between equal runs: times and places. tests/chaos.py leaves it out
+VARIES = "data-varies"  # marks what differs between equal runs: times and places. tests/helpers/chaos.py leaves it out
 
 
 def document(title: str, header: str, sections: Sequence[tuple[str, str, str]], footer: str) -> str:

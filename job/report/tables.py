@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from job.metrics import Evaluation
+from job.report.metrics import Evaluation
 from job.report.records import RunReport
 from job.results import Epoch, Trial, winner
 

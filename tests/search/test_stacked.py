@@ -1,0 +1,342 @@
+"""Many learners as one against each of them alone: the same numbers, but for the rounding of other sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from job import device, engine, models
+from job.data import Split
+from job.device import Compute
+from job.results import Score
+from job.search import stacked
+from job.search.stacked import Draws, Stack
+from tests.engine.test_engine import ignore, images
+
+SEED = 7
+RATES = (1e-3, 3e-4, 1e-4)
+PARTS: tuple[stacked.Part, ...] = (("trial", 0), ("trial", 3), ("trial", 4))
+
+
+@pytest.fixture(scope="module")
+def cpu() -> Compute:
+    return device.choose("cpu", "fp32")
+
+
+def small_residual() -> nn.Module:
+    """A small network with everything that torchvision's ResNet has: batch norm, shortcuts, average pooling."""
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    net = ResNet(BasicBlock, [1, 1, 0, 0], num_classes=10)
+    net.conv1 = nn.Conv2d(3, 64, 3, padding=1, stride=2, bias=False)
+    net.layer3, net.layer4, net.fc = nn.Identity(), nn.Identity(), nn.Linear(128, 10)
+    return net
+
+
+class SmallTransformer(nn.Module):
+    """The vit's layers at a size for tests: 16 patches, 32 wide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 32, kernel_size=8, stride=8)
+        self.dropout = nn.Dropout(0.1)
+        layers = (nn.TransformerEncoderLayer(32, 4, 64, 0.1, activation="relu", batch_first=True) for _ in range(2))
+        self.encoder = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 10))
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.dropout(self.patches(images).flatten(2).transpose(1, 2))  # [batch, 16, 32]
+        logits: Tensor = self.head(self.encoder(tokens)[:, 0])
+        return logits
+
+
+def without_dropout(build: Callable[[], nn.Module]) -> nn.Module:
+    model = build()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    return model
+
+
+BUILDERS: dict[str, Callable[[], nn.Module]] = {
+    "mlp": partial(models.find("mlp").build, 10),
+    "cnn": partial(without_dropout, partial(models.find("cnn").build, 10)),
+    "vit": partial(without_dropout, partial(models.find("vit").build, 10)),
+    "residual": small_residual,
+    "transformer": partial(without_dropout, SmallTransformer),
+}
+WITH_DROPOUT: dict[str, Callable[[], nn.Module]] = {
+    "cnn": partial(models.find("cnn").build, 10),
+    "transformer": SmallTransformer,
+}
+
+
+def new_stack(build: Callable[[], nn.Module], compute: Compute, parts: Sequence[stacked.Part] = PARTS) -> Stack:
+    kind = stacked.architecture(build, compute)
+    state = stacked.joined([stacked.fresh(build, kind, compute, SEED, part) for part in parts])
+    return Stack(kind, compute, SEED, parts, RATES[-len(parts) :], state)
+
+
+def run(stack: Stack, train: Split, heldout: Split, numbers: Sequence[int], batch: int) -> list[tuple[Score, Score]]:
+    return stacked.epoch(stack, train, heldout, numbers=numbers, batch_size=batch, on_batch=ignore)
+
+
+def losses(scores: Sequence[tuple[Score, Score]]) -> list[float]:
+    return [score.loss for pair in scores for score in pair]
+
+
+# --- the same numbers ---
+
+
+@pytest.mark.parametrize("name", list(BUILDERS))
+def test_gradients_are_those_of_each_model_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """In float64, where rounding hides nothing: losses, gradients, running statistics and evaluation."""
+    torch.manual_seed(1)
+    alike = [BUILDERS[name]().double() for _ in range(2)]
+    batch, labels = torch.randn(2, 6, 3, 32, 32, dtype=torch.float64), torch.arange(12).view(2, 6) % 10
+    compute = Compute(torch.device("cpu"), "fp32", "", "")
+    kind = stacked.architecture(BUILDERS[name], compute)
+    weights = {
+        key: torch.stack([dict(model.named_parameters())[key].detach() for model in alike]).requires_grad_()
+        for key in kind.shapes
+    }
+    buffers = {key: torch.stack([dict(m.named_buffers())[key] for m in alike]) for key, _ in alike[0].named_buffers()}
+    nothing = torch.empty(0)
+    stack = Stack(kind, compute, SEED, PARTS[:2], RATES[:2], stacked.State(nothing, nothing, nothing, nothing, buffers))
+
+    monkeypatch.setattr(Tensor, "float", lambda tensor: tensor)  # nothing falls back to float32
+    kind.model.train()
+    logits = stacked.forward(stack, weights, torch.empty(2, 0, dtype=torch.int16), batch, shared=False)
+    each = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(2, 6).mean(1)
+    gradients = torch.autograd.grad(each.sum(), list(weights.values()))
+    kind.model.eval()
+    with torch.no_grad():
+        evaluated = stacked.forward(stack, weights, None, batch[0], shared=True)
+
+    for row, model in enumerate(alike):
+        loss = functional.cross_entropy(model.train()(batch[row]), labels[row])
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.testing.assert_close(each[row], loss)
+        for gradient, parameter in zip(gradients, model.parameters(), strict=True):
+            assert parameter.grad is not None
+            torch.testing.assert_close(gradient[row], parameter.grad, rtol=1e-9, atol=1e-11)
+        for key, buffer in model.named_buffers():
+            torch.testing.assert_close(buffers[key][row], buffer)
+        torch.testing.assert_close(evaluated[row], model.eval()(batch[0]))
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "residual", "transformer"])
+def test_losses_follow_those_of_each_learner_alone(cpu: Compute, name: str) -> None:
+    """Three epochs with an uneven last batch: training and validation losses agree to 1 in 1,000.
+
+    Float32 rounding grows with the steps: Adam's first ones are plus or minus the rate even where a gradient is noise.
+    """
+    build, train, heldout = BUILDERS[name], images(70), images(40, seed=1)
+    stack = new_stack(build, cpu)
+    together = [run(stack, train, heldout, [n] * 3, 32) for n in (1, 2, 3)]
+    for row in range(3):
+        learner = engine.new_learner(build, RATES[row], cpu, SEED, PARTS[row])
+        numbers = range(1, 4)
+        scores = engine.epochs(learner, train, heldout, batch_size=32, numbers=numbers, on_batch=ignore)
+        expected = [(trained, held) for _, trained, held in scores]
+        assert losses([epoch[row] for epoch in together]) == pytest.approx(losses(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mlp", "transformer"])
+def test_bf16_is_as_close_as_bf16_is(name: str) -> None:
+    """Against the same learners alone in bf16, whose 8 bits are 1 in 256; and activations are bf16 between layers."""
+    if "bf16" not in device.native_precisions(torch.device("cpu")):
+        pytest.skip("SKIPPED: this CPU has no bf16")
+    compute, build, train, heldout = device.choose("cpu", "bf16"), BUILDERS[name], images(70), images(40, seed=1)
+    stack, seen = new_stack(build, compute), set()
+    for module in stack.kind.model.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(lambda layer, inputs, output: seen.add(output.dtype))
+    together = run(stack, train, heldout, [1, 1, 1], 32)
+    assert seen == {torch.bfloat16}
+    for row in range(3):
+        learner = engine.new_learner(build, RATES[row], compute, SEED, PARTS[row])
+        _, *expected = next(engine.epochs(learner, train, heldout, batch_size=32, numbers=range(1, 2), on_batch=ignore))
+        assert losses([together[row]]) == pytest.approx([score.loss for score in expected], rel=2e-2)
+
+
+def test_adam_is_torchs_over_twenty_steps() -> None:
+    """Each row at its own rate, one of them five steps ahead, against torch.optim.Adam's fused kernel."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(3, 50), torch.randn(20, 3, 50) * 10.0 ** torch.arange(-4, 1).repeat(10)
+    state = stacked.State(start.clone(), torch.zeros(3, 50), torch.zeros(3, 50), torch.zeros(3), {})
+    update, rates = torch.zeros(3, 50), torch.tensor(RATES)[:, None]
+    rows = [start[row].clone().requires_grad_() for row in range(3)]
+    optimizers = [torch.optim.Adam([row], lr=rate, fused=True) for row, rate in zip(rows, RATES, strict=True)]
+    for gradient in gradients[:5]:  # learner 1 alone
+        rows[1].grad = gradient[1]
+        optimizers[1].step()
+        one = state.rows([1])
+        stacked.adam_step(one, update[1:2], gradient[1:2], rates[1:2])
+        state = stacked.joined([state.rows([0]), one, state.rows([2])])
+    for gradient in gradients:
+        stacked.adam_step(state, update, gradient, rates)
+        for row, optimizer, mine in zip(rows, optimizers, gradient, strict=True):
+            row.grad = mine.clone()
+            optimizer.step()
+    assert state.steps.tolist() == [20, 25, 20]
+    for row, mine in zip(rows, state.weights, strict=True):
+        torch.testing.assert_close(mine, row.detach(), rtol=1e-6, atol=1e-7)
+
+
+def test_new_learners_start_with_their_own_weights(cpu: Compute) -> None:
+    build = partial(models.find("cnn").build, 10)
+    stack = new_stack(build, cpu)
+    views = stack.kind.views(stack.state.weights)
+    for row, part in enumerate(PARTS):
+        learner = engine.new_learner(build, 1e-3, cpu, SEED, part)
+        for name, parameter in learner.model.named_parameters():
+            assert torch.equal(views[name][row], parameter)
+
+
+def test_a_learner_that_diverges_leaves_the_others_alone(cpu: Compute) -> None:
+    """One row full of infinities: the others' numbers are the same bit by bit."""
+    build, train, heldout = partial(models.find("cnn").build, 10), images(64), images(32)
+
+    def scores(broken: bool) -> list[tuple[Score, Score]]:
+        stack = new_stack(build, cpu)
+        if broken:
+            stack.state.weights[1] = float("inf")
+        return run(stack, train, heldout, [1, 1, 1], 32)
+
+    whole, hurt = scores(False), scores(True)
+    assert not any(torch.isfinite(torch.tensor(losses([hurt[1]]))))
+    assert [hurt[0], hurt[2]] == [whole[0], whole[2]]
+
+
+# --- dropout ---
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    generator = torch.Generator().manual_seed(3)
+    bits = stacked.drawn([generator], 1_000_000, torch.device("cpu"))[0]
+    with Draws() as draws:
+        draws.bits = bits
+        dropped = functional.dropout(torch.ones(250_000), 0.1), functional.dropout(torch.ones(250_000), 0.5)
+        assert torch.equal(functional.dropout(bits, 0.5, training=False), bits)
+    for result, p in zip(dropped, (0.1, 0.5), strict=True):
+        assert float((result == 0).float().mean()) == pytest.approx(p, abs=0.003)  # five standard deviations
+        assert float(result.max()) == pytest.approx(1 / (1 - p), rel=1e-4)
+        assert float(result.mean()) == pytest.approx(1, abs=0.006)
+    assert draws.taken == 500_000
+    for lag in (1, 2, 3, 4, 64):  # one word's four decisions, and neighbours: independent of each other
+        first, second = (part.double() for part in (bits[:-lag], bits[lag:]))
+        assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.005
+
+
+def test_attention_written_out_is_torchs() -> None:
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(24, 4, batch_first=True).double()
+    x = torch.randn(3, 7, 24, dtype=torch.float64)
+    expected = attention(x, x, x, need_weights=False)[0]
+    with Draws():
+        mine = attention(x, x, x, need_weights=False)[0]
+        torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)  # scores and softmax are in float32
+        with pytest.raises(NotImplementedError, match="two sequences"):
+            attention(x, x.clone(), x, need_weights=False)
+        with pytest.raises(NotImplementedError, match="need_weights"):
+            attention(x, x, x)
+
+
+@pytest.mark.parametrize("name", list(WITH_DROPOUT))
+def test_dropout_depends_on_the_learner_and_the_epoch_alone(cpu: Compute, name: str) -> None:
+    """The same learner in other company, at another place, draws the same: its losses agree as without dropout."""
+    build, train, heldout = WITH_DROPOUT[name], images(48), images(20)
+    together = run(new_stack(build, cpu), train, heldout, [1, 1, 1], 32)
+    pair = new_stack(build, cpu, PARTS[1:])
+    apart = run(pair, train, heldout, [1, 1], 32)
+    assert losses(apart) == pytest.approx(losses(together[1:]), rel=1e-4)
+    other = run(new_stack(build, cpu), train, heldout, [2, 2, 2], 32)
+    assert losses(other) != pytest.approx(losses(together), rel=1e-4), "another epoch draws otherwise"
+
+
+@pytest.mark.parametrize("name", list(WITH_DROPOUT))
+def test_dropout_trains_as_the_sequential_one_does(cpu: Compute, name: str) -> None:
+    """Mean training loss of the second epoch over six seeds: within three standard errors of the sequential mean."""
+    build, train, heldout = WITH_DROPOUT[name], images(64), images(10)
+    parts: list[stacked.Part] = [("trial", number) for number in range(6)]
+    kind = stacked.architecture(build, cpu)
+    state = stacked.joined([stacked.fresh(build, kind, cpu, SEED, part) for part in parts])
+    stack = Stack(kind, cpu, SEED, parts, [1e-3] * 6, state)
+    run(stack, train, heldout, [1] * 6, 32)
+    mine = torch.tensor([trained.loss for trained, _ in run(stack, train, heldout, [2] * 6, 32)])
+    theirs = []
+    for part in parts:
+        learner = engine.new_learner(build, 1e-3, cpu, SEED, part)
+        theirs.append([engine.train_epoch(learner, train, n, 32, ignore).loss for n in (1, 2)][1])
+    differences = mine - torch.tensor(theirs)
+    assert abs(float(differences.mean())) < 3 * float(differences.std()) / 6**0.5 + 1e-3
+    assert float(differences.abs().max()) > 1e-4, "other draws, so not the same numbers"
+
+
+# --- states ---
+
+
+def test_a_stack_goes_on_bit_by_bit(cpu: Compute) -> None:
+    """Through a copy, with a learner that left and one that came: the same as without the copy."""
+    build, train, heldout = partial(models.find("cnn").build, 10), images(48), images(20)
+    stack = new_stack(build, cpu)
+    run(stack, train, heldout, [1, 1, 1], 32)
+    copied = stacked.snapshot(stack.state)
+    straight = run(stack, train, heldout, [2, 2, 2], 32)
+    again = Stack(stack.kind, cpu, SEED, PARTS, RATES, stacked.restored(copied, cpu))
+    assert run(again, train, heldout, [2, 2, 2], 32) == straight
+
+
+def test_what_does_not_run_stacked(cpu: Compute) -> None:
+    assert all(stacked.runs_stacked(models.find(name).build(10), cpu) for name in ("mlp", "cnn", "vit", "resnet18"))
+    assert not stacked.runs_stacked(nn.Sequential(nn.Linear(3, 3), nn.LSTM(3, 3)), cpu)
+    assert not stacked.runs_stacked(models.find("mlp").build(10), replace(cpu, precision="fp16"))
+
+
+class Noisy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3 * 32 * 32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.layer(x.flatten(1))
+        return logits + torch.randn_like(logits)
+
+
+def test_randomness_that_learners_would_share_is_refused(cpu: Compute) -> None:
+    with pytest.raises(RuntimeError, match="random"):
+        run(new_stack(Noisy, cpu), images(8), images(8), [1, 1, 1], 8)
+
+
+def test_the_proof_finds_what_is_wrong(cpu: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
+    for build in (partial(models.find("mlp").build, 3), partial(models.find("cnn").build, 10)):
+        assert stacked.fault_of(build, cpu) == ""
+    assert "andom" in stacked.fault_of(Noisy, cpu)
+    real = stacked.adam_step
+    for wrong in (
+        lambda state, update, gradients, rates: real(state, update, -gradients, 100 * rates),
+        lambda state, update, gradients, rates: state.weights.fill_(float("nan")),
+    ):
+        monkeypatch.setattr(stacked, "adam_step", wrong)
+        assert "alone" in stacked.fault_of(partial(models.find("mlp").build, 10), cpu)
+
+
+def test_the_counts_behind_the_memory_estimate(cpu: Compute) -> None:
+    cnn = stacked.architecture(partial(models.find("cnn").build, 10), cpu)
+    assert (cnn.parameters, cnn.draws) == (models.find("cnn").PARAMETERS, 512)
+    vit = stacked.architecture(partial(models.find("vit").build, 10), cpu)
+    tokens, width = 65, 192
+    layer = 8 * tokens**2 + 2 * tokens * width + tokens * 384  # attention, after it, in and after the feed-forward
+    assert vit.draws == 4 * layer + tokens * width
+    mlp = stacked.architecture(partial(models.find("mlp").build, 10), cpu)
+    assert mlp.activations == 4 * (3072 + 2 * 512 + 2 * 256), "each layer's input, and each ReLU's output"
+    assert cnn.activations > 4 * 3 * (32 * 32**2 + 64 * 16**2 + 128 * 8**2), "conv, batch norm and ReLU of each block"
