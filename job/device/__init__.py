@@ -21,14 +21,16 @@ from job.device.memory import keep_freed_memory
 from job.device.memory import memory_faults as memory_faults
 from job.device.memory import release_memory as release_memory
 from job.device.precision import DTYPES as DTYPES
+from job.device.precision import HALVES as HALVES
 from job.device.precision import choose_precision
+from job.device.precision import full as full
 from job.device.precision import native_precisions as native_precisions
 from job.errors import Fault, TemporaryFault
 
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how the arithmetic is done; `reason` says why this precision.
+    """Where and how the arithmetic is done; `reason` says why this precision, one of `DTYPES`.
 
     `kernels` is `quick` where `place` gives modules faster forwards (see `kernels.quicken`), else `plain`: torch's own.
     `step` is `graph` where training steps are recorded once and replayed (see `graphs`), else `eager`.
@@ -41,22 +43,31 @@ class Compute:
     kernels: str = "plain"
     step: str = "eager"
 
+    @property
+    def param_dtype(self) -> torch.dtype:
+        """What weights, images, losses and Adam are in; matrix products and convolutions are in `precision`'s own."""
+        return torch.float64 if self.precision == "fp64" else torch.float32
+
     def autocast(self) -> AbstractContextManager[None]:
-        """Matrix products and convolutions in the chosen precision; weights, losses and Adam stay in fp32.
+        """Matrix products and convolutions in the chosen precision; weights, losses and Adam stay in `param_dtype`.
 
         Without the cache of cast weights on a GPU: it would hold tensors of a CUDA graph beyond the graph's step.
         """
         return torch.autocast(
             self.device.type,
             dtype=DTYPES[self.precision],
-            enabled=self.precision != "fp32",
+            enabled=self.precision in HALVES,
             cache_enabled=not self.on_gpu,
         )
 
     def place(self, model: nn.Module) -> nn.Module:
         """The model on the device; convolution weights channels-last, which is how the images lie."""
-        placed: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        placed: nn.Module = self.cast(model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return quicken(placed) if self.kernels == "quick" else placed
+
+    def cast(self, model: nn.Module) -> nn.Module:
+        """The model as it was built, in fp64 with all of its floating-point tensors in float64."""
+        return model.double() if self.precision == "fp64" else model
 
     def adam(self, model: nn.Module, learning_rate: float) -> torch.optim.Adam:
         """Adam (Kingma and Ba, 2014, https://arxiv.org/abs/1412.6980), one fused kernel for all weights;

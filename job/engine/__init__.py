@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from job.data import Split
-from job.device import Compute
+from job.device import Compute, full
 from job.engine.learner import Learner as Learner
 from job.engine.learner import Paused as Paused
 from job.engine.learner import new_learner as new_learner
+from job.engine.learner import new_model as new_model
 from job.engine.learner import on_cpu as on_cpu
 from job.engine.learner import restore as restore
 from job.engine.learner import snapshot as snapshot
@@ -67,8 +68,8 @@ def evaluate(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch
         rows = slice(start, start + EVALUATION_BATCH)
         labels = split.labels[rows]
         with compute.autocast():
-            logits = model(normalise(split.images[rows]))  # [batch, classes]
-        loss_sum += cross_entropy(logits.float(), labels, reduction="sum").double()
+            logits = model(normalise(split.images[rows], compute.param_dtype))  # [batch, classes]
+        loss_sum += cross_entropy(full(logits), labels, reduction="sum").double()
         correct += (logits.argmax(dim=1) == labels).sum()
         on_batch(len(labels))
     return score(compute, loss_sum, correct, count)
@@ -76,14 +77,14 @@ def evaluate(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch
 
 @torch.no_grad()
 def predict(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch) -> Tensor:
-    """The logits of all images, float32 `[count, classes]` on the CPU, computed in `evaluate`'s very batches."""
+    """The logits of all images, `param_dtype` `[count, classes]` on the CPU, computed in `evaluate`'s very batches."""
     model.eval()
     parts = []
     for start in range(0, len(split), EVALUATION_BATCH):
         images = split.images[start : start + EVALUATION_BATCH]
         with compute.autocast():
-            logits = model(normalise(images))  # [batch, classes]
-        parts.append(logits.float())
+            logits = model(normalise(images, compute.param_dtype))  # [batch, classes]
+        parts.append(full(logits))
         on_batch(len(images))
     return torch.cat(parts).cpu()
 

@@ -39,12 +39,17 @@ class Paused:
     learner: dict[str, Any]
 
 
+def new_model(build: Callable[[], nn.Module], seed: int, part: tuple[str | int, ...]) -> nn.Module:
+    """The model that a part starts with. Weights are drawn on the CPU, so that every device starts from the same."""
+    torch.manual_seed(seed_for(seed, *part, "weights"))
+    return build()
+
+
 def new_learner(
     build: Callable[[], nn.Module], learning_rate: float, compute: Compute, seed: int, part: tuple[str | int, ...]
 ) -> Learner:
-    """A fresh model and Adam. Weights are drawn on the CPU, so that every device starts from the same ones."""
-    torch.manual_seed(seed_for(seed, *part, "weights"))
-    model = compute.place(build())
+    """A fresh model and Adam."""
+    model = compute.place(new_model(build, seed, part))
     return Learner(model, compute.adam(model, learning_rate), compute.scaler(), compute, seed, part)
 
 
