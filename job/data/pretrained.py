@@ -61,9 +61,9 @@ def load(model: str, source: str | None, *, bar: Bar, open_s3: Opener) -> Pretra
 
     Raises Fault where that is no such weights and TemporaryFault where they could not be fetched.
     """
-    module = models.find(model)
-    if not starts_from_weights(module):
+    if not models.starts_from_weights(model):
         return None
+    module = models.find(model)
     if source is None:
         return published(module, bar, open_s3)
     if ADDRESS.match(source):
@@ -80,9 +80,9 @@ def differs(model: str, source: str | None, recorded: Mapping[str, Any] | None, 
     """How the weights that `model` would start from differ from those of a run that `recorded` them; empty where they
     do not. Where they cannot be had, or none were recorded, a warning says so: what is finished stays so.
     """
-    module = models.find(model)
-    if not starts_from_weights(module):
+    if not models.starts_from_weights(model):
         return ""
+    module = models.find(model)
     if recorded is None:
         event("weights", "the run does not say which weights it started from; they were not compared", level="WARNING")
         return ""
@@ -98,10 +98,6 @@ def differs(model: str, source: str | None, recorded: Mapping[str, Any] | None, 
     if weights.sha256 == recorded["sha256"]:
         return ""
     return f"it started from weights with the SHA-256 {recorded['sha256'][:16]}…, those now are {weights.describe()}"
-
-
-def starts_from_weights(module: ModuleType) -> bool:
-    return hasattr(module, "expected")
 
 
 def local(source: str) -> Path:

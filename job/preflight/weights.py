@@ -20,7 +20,7 @@ def look(settings: Settings, check: Callable[[], object]) -> list[Finding]:
     `check` is called while an answer is waited for and may raise.
     """
     module = models.find(settings.model)
-    if not pretrained.starts_from_weights(module):
+    if not models.starts_from_weights(settings.model):
         return [ok("weights", f"{settings.model} starts from random weights")]
     source = settings.pretrained_weights
     findings = []
