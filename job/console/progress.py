@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from job.console.logs import event
-from job.results import Epoch, Trial
+from job.results import Epoch, Trial, rate
 
 EVALUATION_COST = 1 / 3  # of an image's forward pass alone, against forward, backward and update
 EXPECTED_BEST_EPOCH = 10  # before anything is known; the origin's and the README's runs had theirs at 3 to 13
@@ -170,7 +170,7 @@ class Progress:
             "tune",
             epoch,
             train_count,
-            f"tune trial={trial + 1}/{self.work.trials} learning_rate={learning_rate:.6f}",
+            f"tune trial={trial + 1}/{self.work.trials} learning_rate={rate(learning_rate)}",
             "validation",
             trial=trial + 1,
             learning_rate=learning_rate,

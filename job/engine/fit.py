@@ -13,7 +13,7 @@ from job.data import Split
 from job.device import Compute
 from job.engine import Learner, OnBatch, Paused, epochs, new_learner, restore
 from job.errors import Fault
-from job.results import Epoch, Recipe
+from job.results import Epoch, Recipe, rate
 from job.settings import Settings
 
 
@@ -51,7 +51,7 @@ def fit(
         history.append(Epoch(number, trained, tested, time.monotonic() - started))
         if not (math.isfinite(trained.loss) and math.isfinite(tested.loss)):
             raise Fault(
-                f"the final training diverged in epoch {number} (learning rate {recipe.learning_rate:g}).",
+                f"the final training diverged in epoch {number} (learning rate {rate(recipe.learning_rate)}).",
                 "Lower LEARNING_RATE, or LR_MAX where the search chose it.",
             )
         on_epoch(history, learner)

@@ -3,7 +3,7 @@
 
 A model that starts from stored weights also has `expected() -> dict[str, Tensor]`, names and shapes (on the meta
 device) of what it takes from a file; `REPLACED`, beginnings of the names that it does not take; and `ADDRESS`, where
-the file is published, with the beginning of its SHA-256 in its name. `build(num_classes, weights)` gets them under these
+the file is published, the beginning of its SHA-256 in its name. `build(num_classes, weights)` gets them under these
 names; without them `build` gives the same network, for trained weights to be loaded. `data.pretrained` reads the files.
 Nothing is registered anywhere: the file's name is the model's name.
 """

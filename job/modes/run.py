@@ -25,7 +25,7 @@ from job.interrupt import Stop
 from job.modes import banner
 from job.report import metrics
 from job.report.answers import answers_of
-from job.results import Epoch, Recipe, Trial, winner
+from job.results import Epoch, Recipe, Trial, rate, winner
 from job.runs import checkpoint, lock, provenance, publish
 from job.runs.checkpoint import FINAL, Keeper, Standing
 from job.runs.status import NAME as STATUS
@@ -198,7 +198,8 @@ def search(
 ) -> list[Trial]:
     """All trials on the tuning subset; none where LEARNING_RATE and EPOCHS are given."""
     tuned = settings.learning_rate is None
-    rows, validation_rows = data.tuning_rows(len(dataset.train), settings.tune_percent, settings.seed)
+    drawn = data.tuning_rows(dataset.train.labels.cpu().numpy(), settings.tune_percent, settings.seed)
+    rows, validation_rows = drawn.rows, drawn.validation_rows
     begun = standing.part if isinstance(standing.part, int) else -1
     paused = paused_at(standing, begun)
     progress.begin(
@@ -226,6 +227,7 @@ def search(
         trials=settings.max_evals,
         random_trials=random_trials,
     )
+    tell_split(drawn, dataset.classes)
     finished = {trial.number: trial for trial in standing.trials}
 
     def on_epoch(number: int, rate: float, history: Sequence[Epoch], learner: Learner | None) -> None:
@@ -255,8 +257,26 @@ def search(
     callbacks = Callbacks(on_batch=progress.batch, on_epoch=on_epoch, on_group=on_group)
     group = Begun(standing.begun, standing.learner) if standing.begun and standing.learner is not None else None
     with runners.open_runner(plan, setup, callbacks, group) as runner:
-        return tune.search(
+        trials = tune.search(
             settings, runner, rounds_of, on_trial, standing.trials, {begun: paused} if paused is not None else {}
+        )
+    doubt = tune.hopeless(trials, len(dataset.classes))
+    if doubt:
+        event("tune", doubt, level="WARNING")
+    return trials
+
+
+def tell_split(drawn: data.Tuning, classes: Sequence[str]) -> None:
+    """Warns of a search over so few images that it tells little, and of one whose images were drawn by class."""
+    doubt = data.tuning_doubt(len(drawn.rows), len(drawn.validation_rows), len(classes))
+    if doubt:
+        event("split", f"{doubt}. Raise TUNE_PERCENT or DATA_LIMIT.", level="WARNING")
+    if drawn.missed:
+        names = ", ".join(classes[label] for label in drawn.missed)
+        event(
+            "split",
+            f"a random draw left the search nothing of {names} to train on: its images are drawn by class instead",
+            level="WARNING",
         )
 
 
@@ -269,7 +289,7 @@ def tell_trial(trial: Trial, of: int) -> None:
     outcome = trial.failure or f"validation_loss={trial.validation_loss:.4f} best_epoch={trial.best_epoch}"
     event(
         "trial",
-        f"tune trial={trial.number + 1}/{of} learning_rate={trial.learning_rate:.6f} {outcome} "
+        f"tune trial={trial.number + 1}/{of} learning_rate={rate(trial.learning_rate)} {outcome} "
         f"epochs={len(trial.epochs)} seconds={trial.seconds:.1f}",
         **{name: value for name, value in report.trial_json(trial).items() if name != "epochs"},
     )
@@ -308,7 +328,7 @@ def fit(
     progress.training_begins(recipe.epochs, len(paused.history) if paused else 0)
     event(
         "train",
-        f"train: {recipe.epochs} epochs on {len(dataset.train):,} images, learning_rate={recipe.learning_rate:.6f} "
+        f"train: {recipe.epochs} epochs on {len(dataset.train):,} images, learning_rate={rate(recipe.learning_rate)} "
         + ("(given)" if recipe.trial is None else f"(from trial {recipe.trial + 1})")
         + f", about {report.duration(progress.seconds_left())}" * (progress.images > 0),
         epochs=recipe.epochs,

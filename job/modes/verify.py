@@ -119,13 +119,8 @@ def kept_answers(found: Finished, classes: Sequence[str]) -> Answers | None:
 
 
 def check_weights(found: Finished, results: dict[str, Any], settings: Settings, progress: Progress) -> None:
-    """Raises Fault where manifest and results name other pretrained weights, or PRETRAINED_WEIGHTS, if set, does."""
-    recorded = (found.manifest or {}).get("pretrained")
-    if recorded != results["provenance"].get("pretrained"):
-        raise Fault(
-            f"{found.store.uri}: manifest.json and results.json name different pretrained weights.",
-            "Copy the run again from where it was whole, or run it anew with FRESH=1.",
-        )
+    """Raises Fault where PRETRAINED_WEIGHTS, if it is set, names other weights than the run started from."""
+    recorded = results["provenance"].get("pretrained")
     if settings.sources()["PRETRAINED_WEIGHTS"] == "environment":
         of_run = settings.model_copy(update={"model": results["model"]["name"]})
         told = other_weights(of_run, progress)(recorded)

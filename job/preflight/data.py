@@ -23,6 +23,7 @@ from job.settings import Settings
 
 SECONDS_OF_IMAGES = 10.0  # that images of a folder are decoded for, at most
 FAULTS_TOLD = 5
+MORE_IMAGES = "Raise TUNE_PERCENT or DATA_LIMIT, or give LEARNING_RATE and EPOCHS."
 CACHE_BYTES = 3 * folder.SIDE * folder.SIDE  # of one decoded image
 
 
@@ -129,5 +130,7 @@ def search(settings: Settings, counts: Counts) -> list[Finding]:
     given = f"{counts.train:,} training and {counts.test:,} test images in {counts.classes} classes"
     if settings.learning_rate is not None:
         return [ok("split", f"{given}; no search, LEARNING_RATE and EPOCHS are given")]
-    rows, validation_rows = data.tuning_rows(counts.train, settings.tune_percent, settings.seed)
-    return [ok("split", f"{given}; the search trains on {len(rows):,} and validates on {len(validation_rows):,}")]
+    training, validation = data.tuning_counts(counts.train, settings.tune_percent)
+    told = f"{given}; the search trains on {training:,} and validates on {validation:,}"
+    doubt = data.tuning_doubt(training, validation, counts.classes)
+    return [warn("split", f"{told}: {doubt}", MORE_IMAGES) if doubt else ok("split", told)]

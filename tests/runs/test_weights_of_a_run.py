@@ -15,9 +15,7 @@ from job import settings
 from job.console.progress import Progress
 from job.data.dataset import other_weights
 from job.errors import Fault
-from job.interrupt import Stop
-from job.modes import verify
-from job.runs import checkpoint, finished, publish
+from job.runs import checkpoint, publish
 from job.runs.checkpoint import Identity, Saved, Standing
 from job.storage.local import LocalStore
 from tests.conftest import TINY, Job, start_job, tells
@@ -167,16 +165,3 @@ def test_a_stopped_run_refuses_other_weights(files: Mapping[str, Path], tmp_path
     refused = job(**variables)
     assert refused.returncode == 78, refused.stdout
     assert "the pretrained weights have changed" in refused.stdout + refused.stderr
-
-
-def test_verify_knows_the_weights_of_the_run(
-    files: Mapping[str, Path], one_run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A manifest and results that name different weights; one of mlp, which names none, is left alone."""
-    found = finished.Finished("one", LocalStore(one_run), json.loads((one_run / "manifest.json").read_text()))
-    results = json.loads((one_run / "results.json").read_text())
-    now = with_weights(monkeypatch, files["one"])
-    verify.check_weights(found, results, now, Progress("off", Stop().check))
-    results["provenance"]["pretrained"] = {"sha256": "1" * 64}
-    with pytest.raises(Fault, match="name different pretrained weights"):
-        verify.check_weights(found, results, now, Progress("off"))
