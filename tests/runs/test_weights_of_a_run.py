@@ -124,7 +124,7 @@ def test_a_run_from_end_to_end(
     weights = tmp_path / "weights.pth"
     shutil.copy(files["one"], weights)
     variables = RUN | {"PRETRAINED_WEIGHTS": str(weights)}
-    done = job(**variables)
+    done = job(timeout=600, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = (tmp_path / "outputs").iterdir()
     manifest, results = (json.loads((run / name).read_text()) for name in ("manifest.json", "results.json"))
@@ -133,17 +133,17 @@ def test_a_run_from_end_to_end(
     assert sha256 in (run / "report.html").read_text()
     assert f"SHA-256 {sha256[:16]}" in done.stdout
 
-    assert "finished already" in job(**variables | {"PRETRAINED_WEIGHTS": str(files["same"])}).stdout
+    assert "finished already" in job(timeout=600, **variables | {"PRETRAINED_WEIGHTS": str(files["same"])}).stdout
     verified = {"MODE": "verify", "RUN_ID": run.name, "DEVICE": "cpu"}
-    assert job(**verified).returncode == 0
-    assert job(**verified, PRETRAINED_WEIGHTS=str(files["same"])).returncode == 0
+    assert job(timeout=600, **verified).returncode == 0
+    assert job(timeout=600, **verified, PRETRAINED_WEIGHTS=str(files["same"])).returncode == 0
 
     shutil.copy(files["other"], weights)
     for mode in ("run", "check", "verify"):
-        refused = job(**variables | {"MODE": mode, "RUN_ID": run.name})
+        refused = job(timeout=600, **variables | {"MODE": mode, "RUN_ID": run.name})
         assert refused.returncode == 78, f"{mode}: {refused.stdout}{refused.stderr}"
         assert "it started from weights with the SHA-256" in refused.stdout + refused.stderr, mode
-    assert job(**variables, FRESH="1").returncode == 0
+    assert job(timeout=600, **variables, FRESH="1").returncode == 0
     assert json.loads((run / "manifest.json").read_text())["pretrained"]["sha256"] != sha256
 
 
@@ -159,9 +159,9 @@ def test_a_stopped_run_refuses_other_weights(files: Mapping[str, Path], tmp_path
     for _ in range(3):
         next(epochs)
     running.send_signal(signal.SIGTERM)
-    running.communicate(timeout=60)
+    running.communicate(timeout=300)
     assert running.returncode == 143
     shutil.copy(files["other"], weights)
-    refused = job(**variables)
+    refused = job(timeout=600, **variables)
     assert refused.returncode == 78, refused.stdout
     assert "the pretrained weights have changed" in refused.stdout + refused.stderr
