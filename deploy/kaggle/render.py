@@ -31,12 +31,6 @@ NEEDED = {
     "safetensors": "safetensors",
     "tqdm": "tqdm",
 }
-    "hyperopt": "hyperopt",
-    "safetensors": "safetensors",
-    "pydantic_settings": "pydantic-settings",
-    "boto3": "boto3",
-    "tqdm": "tqdm",
-}
 PACKED = (".py", ".html", ".md", ".css")  # what the package is made of
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same code makes the same script
 
