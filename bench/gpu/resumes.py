@@ -35,11 +35,11 @@ def search(model: str, images: int, trials: int, epochs: int) -> Variables:
 
 
 CASES = (
-    Case("cnn, training (dropout, loss scaling)", "train", "fp16", training("cnn", 10_000, 150)),
-    Case("vit, training (dropout, attention)", "train", "bf16", training("vit", 10_000, 15)),
-    Case("cnn, training (dropout)", "train", "fp32", training("cnn", 10_000, 100)),
-    Case("mlp, search (trials as one model where that pays)", "tune", "bf16", search("mlp", 20_000, 8, 200)),
-    Case("cnn, search (trials one after the other)", "tune", "bf16", search("cnn", 10_000, 4, 60)),
+    Case("cnn, training (dropout, loss scaling)", "train", "fp16", training("cnn", 10_000, 40)),
+    Case("vit, training (dropout, attention)", "train", "bf16", training("vit", 10_000, 8)),
+    Case("cnn, training (dropout)", "train", "fp32", training("cnn", 10_000, 30)),
+    Case("mlp, search (trials as one model where that pays)", "tune", "bf16", search("mlp", 20_000, 8, 60)),
+    Case("cnn, search (trials one after the other)", "tune", "bf16", search("cnn", 10_000, 4, 25)),
 )
 REHEARSED = (
     Case("cnn, training (dropout)", "train", "fp32", training("cnn", 100, 8)),
