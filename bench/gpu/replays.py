@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bench.gpu.facts import seconds_of, wait
+from bench.gpu.states import EQUAL, State, apart, flattened
 from bench.gpu.work import Wanted
 from job import device, engine, models
 from job.data import Split
@@ -25,8 +26,6 @@ from job.device import Compute, graphs
 from job.engine import Learner
 
 SEED, RATE = 7, 1e-3
-EQUAL = "equal"
-State = dict[str, Tensor]
 
 
 def prove(wanted: Wanted, name: str) -> None:
@@ -147,48 +146,6 @@ def resumed(name: str, compute: Compute, split: Split, batch: int) -> State:
 
 def ignore(count: int) -> None:
     """No progress is shown."""
-
-
-def flattened(value: Any, name: str = "") -> State:
-    """Every tensor and number of a snapshot by its path."""
-    if isinstance(value, Tensor):
-        return {name: value}
-    if isinstance(value, dict):
-        parts = value.items()
-    elif isinstance(value, list):
-        parts = enumerate(value)
-    elif isinstance(value, (int, float)):
-        return {name: torch.tensor(value, dtype=torch.float64)}
-    else:
-        return {}
-    found: State = {}
-    for key, item in parts:
-        found |= flattened(item, f"{name}.{key}" if name else str(key))
-    return found
-
-
-def apart(one: State, other: State, began: State) -> str:
-    """EQUAL where every tensor is with torch.equal; else how far they lie apart, as a share of how far the steps moved
-    them from where they `began`, and which differ.
-    """
-    different = differing(one, other)
-    if not different:
-        return EQUAL
-    keys = [key for key in one if key in began and one[key].is_floating_point() and ".exp_avg" not in key]
-
-    def norm(left: State, right: State) -> float:
-        return float(torch.cat([(left[key].double() - right[key].double()).flatten() for key in keys]).norm())
-
-    moved = norm(other, began)
-    share = f"{norm(one, other) / moved:.2g} of the way" if moved else f"{norm(one, other):.2g}, where nothing moved,"
-    return f"{share} apart; {len(different)} of {len(one)} tensors, first {different[0]}"
-
-
-def differing(one: State, other: State) -> list[str]:
-    """The names of the tensors that are not torch.equal. Raises ValueError where one state has tensors of its own."""
-    if one.keys() != other.keys():
-        raise ValueError(f"in one state alone: {', '.join(sorted(one.keys() ^ other.keys()))}")
-    return [name for name in one if not torch.equal(one[name], other[name])]
 
 
 def step_times(wanted: Wanted, name: str, compute: Compute) -> dict[str, Any]:

@@ -36,8 +36,8 @@ def run(wanted: Wanted, model: str) -> None:
     ended = jobs.run(wanted.scratch, data(wanted) | given | where)
     print(ended.output, flush=True)
     if ended.code:
-        row = {"model": model, "ended with": f"exit code {ended.code}: {ended.last}"}
-        wanted.notes.add("whole runs", row, False)
+        failed = {"model": model, "ended with": f"exit code {ended.code}: {ended.last}"}
+        wanted.notes.add("whole runs", failed, False)
         return
     results = jobs.results(wanted.scratch / "run")
     accuracy, trials = results["test"]["accuracy_percent"], results["tuning"]["trials"]

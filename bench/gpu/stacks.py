@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from bench.gpu.replays import EQUAL, SEED, State, apart, builder, flattened, ignore, random_split
+from bench.gpu.replays import SEED, builder, ignore, random_split
+from bench.gpu.states import EQUAL, State, apart, flattened
 from bench.gpu.work import Wanted
 from job import device
 from job.data import Split

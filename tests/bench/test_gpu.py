@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.gpu import jobs, page, replays
+from bench.gpu import jobs, page, states
 from bench.gpu.plan import STEPS, planned
 from bench.gpu.steps import Budget, Outcome, Step, read_notes, run_all
 from tests.conftest import ROOT, bare_environment
@@ -139,11 +139,11 @@ def test_a_rehearsed_step_leaves_a_page(tmp_path: Path) -> None:
 
 def test_bits_that_differ_are_found() -> None:
     one = {"model.a": torch.tensor([1.0, 2.0]), "optimizer.step": torch.tensor(3.0)}
-    assert replays.differing(one, one) == []
-    assert replays.differing(one, one | {"model.a": torch.tensor([1.0, 2.0000002])}) == ["model.a"]
-    assert replays.differing(one, one | {"optimizer.step": torch.tensor(4.0)}) == ["optimizer.step"]
+    assert states.differing(one, one) == []
+    assert states.differing(one, one | {"model.a": torch.tensor([1.0, 2.0000002])}) == ["model.a"]
+    assert states.differing(one, one | {"optimizer.step": torch.tensor(4.0)}) == ["optimizer.step"]
     with pytest.raises(ValueError, match=r"optimizer\.step"):
-        replays.differing(one, {"model.a": one["model.a"]})
+        states.differing(one, {"model.a": one["model.a"]})
 
 
 def test_runs_that_differ_are_found(one_run: Path, tmp_path: Path) -> None:
