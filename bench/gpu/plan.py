@@ -12,7 +12,7 @@ STEPS: tuple[tuple[str, str, float], ...] = (
     ("facts", "the card, its rates, the machine, the versions", 12),
     *(
         (f"replay-{name}", f"{name}: replayed steps against eager ones, two runs, resume", seconds)
-        for name, seconds in zip(MODELS, (15, 18, 30, 30), strict=True)
+        for name, seconds in zip(MODELS, (14, 18, 30, 35), strict=True)
     ),
     ("resume", "jobs killed with SIGKILL and resumed, and run twice: equal with torch.equal", 45),
     ("stacks", "trials as one batched model: replayed, run twice, copied and put back", 25),
