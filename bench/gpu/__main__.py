@@ -50,7 +50,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # with the step that is at work
     with tempfile.TemporaryDirectory() as scratch:
         outcomes = run_all(steps, budget, Path(scratch), folder / page.LOG, after)
-    drawn = pictures.draw(page.tables(outcomes), f"{told.device}, {about.started}", folder)
+    drawn = pictures.draw(page.tables(outcomes), f"{page.card(outcomes) or told.device}, {about.started}", folder)
     print(f"{page.verdict(outcomes)}\nwritten: {folder}: {', '.join([page.PAGE, page.JSON, page.LOG, *drawn])}")
     return int(any(outcome.outcome in ("failed", "cut off") for outcome in outcomes))
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from bench.gpu.page import CHOICE
 from bench.gpu.work import Wanted
 from job import device
 from job.device import DTYPES, Compute
@@ -44,7 +45,8 @@ def collect(wanted: Wanted) -> None:
         notes.add("machine", {"what": name, "is": value})
     cards(wanted)
     compute = device.choose(wanted.device, "auto")
-    notes.add("machine", {"what": "the job's choice", "is": f"{compute.describe()}: {compute.reason}"}, True)
+    notes.add("machine", {"what": CHOICE, "is": compute.describe()}, True)
+    notes.add("machine", {"what": "precision", "is": f"{compute.precision}: {compute.reason}"})
     if compute.on_gpu:
         of = torch.cuda.get_device_properties(compute.device)
         found = f"{of.name}, sm_{of.major}{of.minor}, {of.multi_processor_count} multiprocessors, "

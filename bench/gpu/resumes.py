@@ -35,7 +35,7 @@ def search(model: str, images: int, trials: int, epochs: int) -> Variables:
     return {"MODEL": model, "DATA_LIMIT": str(images)} | shape
 
 
-# About a second of a large card's work each, a dozen times what a state takes to become durable; side by side they share it.
+# About a second of a large card's work each, a dozen times what a state takes to become durable; they share the card.
 CASES = (
     Case("cnn, training (dropout, loss scaling)", "train", "fp16", training("cnn", 10_000, 20)),
     Case("vit, training (dropout, attention)", "train", "bf16", training("vit", 10_000, 5)),
