@@ -44,7 +44,7 @@ CASES = (
     Case("cnn, search (trials one after the other)", "tune", "bf16", search("cnn", 10_000, 3, 12)),
 )
 REHEARSED = (
-    Case("cnn, training (dropout)", "train", "fp32", training("cnn", 100, 8)),
+    Case("mlp, training", "train", "fp32", training("mlp", 200, 20)),
     Case("mlp, search", "tune", "fp32", search("mlp", 200, 2, 10)),
 )
 AT_ONCE = 8  # jobs side by side: each spends most of its time starting
