@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -135,7 +136,23 @@ def os_fault(error: OSError, doing: str, variable: str, call: str = "write to") 
     lacks = call in NEEDED and error.errno in NO_SUCH_CALL
     refusal = LACKS if lacks else REFUSALS.get(error.errno or 0, ELSE)
     reason = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
-    return refusal.fault(f"{doing}: {reason}.", refusal.remedy.format(variable=variable, action=call))
+    return refusal.fault(
+        f"{doing}: {reason}.", refusal.remedy.format(variable=variable, action="write to" if call in NEEDED else call)
+    )
+
+
+def is_permanent(error: OSError) -> bool:
+    """Whether no waiting mends it."""
+    return REFUSALS.get(error.errno or 0, ELSE).fault is Fault
+
+
+@contextmanager
+def os_faults(doing: str, variable: str, call: str = "read") -> Iterator[None]:
+    """Tells what system calls refuse in here as a fault; see `os_fault`."""
+    try:
+        yield
+    except OSError as error:
+        raise os_fault(error, doing, variable, call) from error
 
 
 # ---- what the machine refuses ----
@@ -146,12 +163,17 @@ def as_fault(error: Exception) -> Fault | None:
     text = str(error)
     if isinstance(error, Fault):
         return error
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM and error.filename is None:
+        error = MemoryError()
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text or "Cannot allocate memory" in text:
         return TemporaryFault(
             "the memory was not enough.",
             "Raise the memory limit (docker run --memory, resources.limits.memory, ulimit -v), or take less: "
             "WORKERS, BATCH_SIZE, DATA_LIMIT.",
         )
+    if isinstance(error, OSError) and error.errno in REFUSALS and error.filename is not None:
+        place = f"cannot use {error.filename}"  # in a place where nobody expected it: a mount that has dropped out
+        return os_fault(error, place, "the variable that named it", "read and write")
     if "can't start new thread" in text or (isinstance(error, OSError) and error.errno == errno.EAGAIN):
         return TemporaryFault(
             "no more threads or processes may be started here.",

@@ -24,14 +24,24 @@ from deploy import variables
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 CIFAR10 = "pankrzysiu/cifar10-python"  # the archive as published; the job checks its MD5 wherever it comes from
-NEEDED = {"hyperopt": "hyperopt", "pydantic_settings": "pydantic-settings", "boto3": "boto3", "tqdm": "tqdm"}
+NEEDED = {
+    "hyperopt": "hyperopt",
+    "pydantic_settings": "pydantic-settings",
+    "boto3": "boto3",
+    "safetensors": "safetensors",
+    "tqdm": "tqdm",
+}
 PACKED = (".py", ".html", ".md", ".css")  # what the package is made of
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same code makes the same script
 
 
 def write(folder: Path, given: Mapping[str, str], environment: Mapping[str, str]) -> str:
     """Writes both files and returns the kernel's id."""
-    settings = dict(given)
+    settings = variables.elsewhere(
+        given,
+        "train.py",
+        "Put it into Kaggle's secrets (Add-ons), or leave it out and fetch the data as a Kaggle dataset.",
+    )
     model = variables.check_model(settings.setdefault("MODEL", "cnn"))
     if not settings.get("OUTPUT", "s3://").startswith("s3://"):
         del settings["OUTPUT"]  # a directory of this machine; on Kaggle it is /kaggle/working

@@ -53,6 +53,7 @@ def recorded(
         **provenance.changes(run.identity.changes, trials, fitted.note),
         **provenance.code(run.identity.code, run.settings.model),
         "workers": asdict(run.plan),
+        "pretrained": run.weights.record() if run.weights else None,
     }
     wrong = [mistake.row for mistake in evaluation.mistakes]
     return report.RunReport(

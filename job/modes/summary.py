@@ -66,6 +66,8 @@ def read(store: ArtifactStore, folder: str) -> comparison.Run:
     except ValueError as error:
         raise ValueError(f"{finished.RESULTS} is damaged: {error}") from None
     kept = answers.FILE in said["files"]
-    return comparison.run_from(
-        folder, said, results, finished.vouched(store, said, answers.FILE, folder) if kept else None
-    )
+    rows = finished.vouched(store, said, answers.FILE, folder) if kept else None
+    try:
+        return comparison.run_from(folder, said, results, rows)
+    except (LookupError, TypeError, AttributeError, OverflowError):
+        raise ValueError(f"{finished.RESULTS} is damaged: what it says of the classes does not fit together") from None

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 from dataclasses import asdict, dataclass, field, replace
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -17,63 +18,34 @@ import torch
 from job import device
 from job.console.logs import event
 from job.errors import Fault
-from job.results import Epoch, Paused, Score, Trial
+from job.results import Epoch, Score, Trial
 from job.runs import code
+from job.runs.standing import FINAL as FINAL
+from job.runs.standing import START as START
+from job.runs.standing import Standing as Standing
 from job.storage import ArtifactStore
 
 FORMAT = 3  # raise it when the state of an older job can no longer be continued with the same result
 MAGIC = b"job checkpoint\n"
 BODY = len(MAGIC) + hashlib.sha256().digest_size  # where the body begins
-FINAL = "final"  # the name of the final training among a run's parts; trials have numbers
 SLOTS = ("checkpoint/0", "checkpoint/1")
 
 START_OVER = "Set FRESH=1 to start over, or another RUN_ID to keep both."
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far a run has come: the finished trials, and the epochs of the part that was under way.
-
-    `trials` are in the order of their numbers, of which some may be missing: workers do not end in that order.
-
-    `part` is the running trial's number, `final` for the final training, or None between two parts. `learner` is the
-    state of model and optimizer after the last epoch in `history` (see `engine.snapshot`), None where there is none.
-    `begun` holds the trials that train together as one model, as far as they have come; `learner` is then their state,
-    a row each (see `stacked.state.snapshot`).
-    """
-
-    trials: tuple[Trial, ...] = ()
-    part: int | str | None = None
-    history: tuple[Epoch, ...] = ()
-    learner: dict[str, Any] | None = None
-    begun: tuple[Trial, ...] = ()
-
-    @property
-    def epochs_of_part(self) -> int:
-        """The epochs of what was under way; of trials at once those of the one that is ahead."""
-        return max([len(self.history), *(len(trial.epochs) for trial in self.begun)])
-
-    def paused(self, part: int | str) -> Paused | None:
-        """What was done of this part, where it was the one under way."""
-        if self.part != part or self.learner is None:
-            return None
-        return Paused(self.history, self.learner)
-
-
-START = Standing()  # of a run that nobody has begun
-
-
-@dataclass(frozen=True)
 class Identity:
-    """What must be the same for a state to be continued: settings that shape the result, data, arithmetic, and code
-    (see `job.runs.code`; empty for states of before it was noted). Of the arithmetic, what is in `device.MAY_CHANGE`
-    need not: `changes` tells for people what did and when.
+    """What must be the same for a state to be continued: settings that shape the result, data, arithmetic, code (see
+    `job.runs.code`; empty for states of before it was noted), and the weights that the model started from, None where
+    those are random. Of the arithmetic, what is in `device.MAY_CHANGE` may be another: `changes` tells for people what
+    was, and when.
     """
 
     settings: dict[str, Any]
     data_sha256: str
     arithmetic: dict[str, Any]
     code: dict[str, str] = field(default_factory=dict)
+    pretrained_sha256: str | None = None
     changes: list[str] = field(default_factory=list)
 
 
@@ -154,8 +126,8 @@ def load(store: ArtifactStore) -> Saved | None:
             continue
         try:
             whole.append(decode(content))
-        except ValueError as error:
-            damaged.append(f"{store.uri}/{slot} ({error})")
+        except (ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError) as error:
+            damaged.append(f"{store.uri}/{slot} ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
     if damaged and not whole:
         raise Fault(f"the saved state is damaged: {', '.join(damaged)}.", START_OVER)
     if damaged:
@@ -190,6 +162,9 @@ def check(saved: Saved, now: Identity, place: str) -> None:
     ]
     if was.data_sha256 != now.data_sha256:
         differences.append(f"the data set has changed (SHA-256 {was.data_sha256[:8]} and now {now.data_sha256[:8]})")
+    if was.pretrained_sha256 != now.pretrained_sha256:
+        old_hash, new_hash = ((sha256 or "not told")[:8] for sha256 in (was.pretrained_sha256, now.pretrained_sha256))
+        differences.append(f"the pretrained weights have changed (SHA-256 {old_hash} and now {new_hash})")
     differences += code.differences(was.code, str(now.settings["MODEL"]), finished=False)
     if differences:
         raise Fault(f"{place} holds an unfinished run that differs: {'; '.join(differences)}.", START_OVER)

@@ -49,7 +49,8 @@ class Lock:
     `brief` is the same for what is soon tried anew. Both raise TakenOver once another job has the run.
     """
 
-    def __init__(self, store: ArtifactStore, me: Owner, timing: Timing, clock: Clock, stop: Stop) -> None:
+    def __init__(self, store: ArtifactStore, me: Owner, timing: Timing, clock: Clock, stop: Stop, since: float) -> None:
+        """`since` is the moment (`boot_time`) before the lock was taken."""
         self.lost: Fault | None = None
         self.store = Heard(store.guarded(self.prove, PATIENCE), stop)
         self.brief = store.guarded(self.prove, BRIEF)
@@ -60,7 +61,7 @@ class Lock:
         self._clock = clock
         self._stop = stop
         self._timing = timing.with_answers_of(clock.answer)
-        self._confirmed = self._looked = 0.0
+        self._confirmed, self._looked = since, 0.0
         self._over = False
         self._changed = threading.Condition()
 
@@ -89,9 +90,8 @@ class Lock:
                     )
                 self._changed.wait(min(left, 0.5))
 
-    def beat(self, since: float) -> None:
-        """Heartbeats until `release`; `since` is when the lock was taken. However it ends, the job ends with it."""
-        self._confirmed = since
+    def beat(self) -> None:
+        """Heartbeats until `release`. However it ends, the job ends with it."""
         try:
             while self._pause():
                 try:
@@ -184,11 +184,13 @@ def held(store: ArtifactStore, stop: Stop, timing: Timing = Timing()) -> Iterato
     """Holds the lock of the run in `store`. Raises TemporaryFault where another job is at work on it, and what `stop`
     raises while it is waited for.
     """
+    if isinstance(store, Heard):
+        store = store.store  # heartbeats go on through a stop, until the lock is given back
     me = Owner(uuid.uuid4().hex, socket.gethostname(), this_machine(), os.getpid(), start_time(os.getpid()))
     clock = Clock()
     taken = stop.heard(lambda: acquire(store, me, timing, clock, stop.check))
-    lock = Lock(store, me, timing, clock, stop)
-    thread = threading.Thread(target=lock.beat, args=(taken,), name="heartbeat", daemon=True)
+    lock = Lock(store, me, timing, clock, stop, taken)
+    thread = threading.Thread(target=lock.beat, name="heartbeat", daemon=True)
     try:
         thread.start()
         yield lock

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NUMBER = (int, float)
+WORDS = {str: "text", int: "whole number", float: "number", dict: "object", type(None): "null"}
 EACH = "*"  # as a key: any name, its value like this
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -97,8 +98,8 @@ def mismatch(value: Any, shape: Any, place: str) -> str:
             return f"{named} is no object"
         return first(of_field(value, name, each, place) for name, each in shape.items())
     if isinstance(value, bool) and shape is not bool:
-        return f"{named} is neither true nor false"
-    return "" if isinstance(value, shape) else f"{named} is no {shape.__name__}"
+        return f"{named} is only true or false"
+    return "" if isinstance(value, shape) else f"{named} is no {WORDS.get(shape, shape.__name__)}"
 
 
 def of_field(value: dict[str, Any], name: str, shape: Any, place: str) -> str:

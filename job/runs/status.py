@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from job.console.logs import event
-from job.errors import Fault
+from job.errors import Fault, TakenOver
 from job.interrupt import Stop
 from job.runs import shapes
-from job.runs.checkpoint import FINAL, Standing
+from job.runs.standing import FINAL, Standing
 from job.storage import ArtifactStore
 
 NAME = "status.json"
@@ -115,6 +115,8 @@ class Status:
             try:
                 self._version = self._store.put_known(NAME, content, self._version)
                 self._warned = False
+            except TakenOver:
+                return  # not even this may be said any more
             except Fault as fault:
                 if not self._warned:
                     event("status", f"the status is not up to date: {fault.what}", level="WARNING")

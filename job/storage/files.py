@@ -12,9 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from job.errors import is_permanent
+
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # FAT and several FUSE file systems
 NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
-NO_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}  # of a directory: CIFS
 TEMPORARY = ".part"
 LOCKED_SECONDS = 10.0  # that another process may keep a file for itself; a look and a write take milliseconds
 
@@ -147,5 +148,5 @@ def sync_directory(directory: Path) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        if error.errno not in NO_SYNC:
+        if not is_permanent(error):  # CIFS and some FUSE mounts have no such call; a failing disk is another matter
             raise

@@ -80,9 +80,12 @@ class LocalStore:
 
         def read() -> bytes | None:
             try:
-                return path.read_bytes()
+                content: bytes | None = path.read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 return None
+            if content is None:  # how Python tells EAGAIN
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            return content
 
         return self._steadily("read", path, read)
 

@@ -20,7 +20,7 @@ from job.errors import TakenOver, TemporaryFault
 from job.interrupt import Stop
 from job.runs import lock, manifest, publish, status
 from job.runs.owner import Clock, Owner, Timing, boot_time, content, owner
-from job.storage import s3
+from job.storage import Heard, s3
 from job.storage.local import LocalStore
 from tests.conftest import ROOT, bare_environment
 from tests.helpers import small_run
@@ -29,9 +29,10 @@ from tests.helpers.s3_fixtures import aws_variables, set_aws
 from tests.helpers.s3_server import Server
 
 QUICK = Timing(beat=0.1, patience=0.8)
+LIMITS = s3.Limits(connect=2, read=2, pause=0.1, patience=60, settle=0.3)
 STEPS = 11  # two removals, status, state, three files, manifest, state gone, status, lock gone
 PUBLISHED = 9  # from here on the run was finished before the freeze, and its job may say so
-PATIENT = 120.0  # seconds, on a machine under load
+PATIENT = 300.0  # seconds, on a machine under load
 
 
 @pytest.fixture(params=["a directory", "S3"])
@@ -89,7 +90,7 @@ def assert_is_whole(output: str, by: str) -> None:
     assert sorted(store.list()) == sorted([*small_run.FILES, manifest.NAME, status.NAME])
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_frozen_at_every_write_it_does_nothing_to_the_new_owner(output: str, running: Running) -> None:
     """SIGSTOP at each put and delete of a run; another job takes over and finishes; then SIGCONT."""
     places = {step: f"{output}/{step}" for step in (-1, *range(1, STEPS + 1))}
@@ -104,7 +105,7 @@ def test_frozen_at_every_write_it_does_nothing_to_the_new_owner(output: str, run
         process.send_signal(signal.SIGCONT)
         if step == -1:
             time.sleep(1)
-            process.send_signal(signal.SIGUSR2)
+            process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=PATIENT)
         if 0 < step < PUBLISHED:
             assert process.returncode == 75, f"step {step}: {said}"
@@ -143,7 +144,7 @@ def test_frozen_for_less_than_the_patience_it_goes_on(tmp_path: Path, running: R
     assert_is_whole(str(tmp_path), "old")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_two_started_at_the_same_instant_and_a_third_one_frozen(output: str, running: Running) -> None:
     """One finishes, the other is told; the third one, frozen before them and woken after, spoils nothing."""
     for number in range(2):
@@ -221,7 +222,7 @@ def test_a_repeat_after_a_refusal_asks_again(proxy: Proxy, bucket: str, monkeypa
         if answer is not None:
             raise answer
 
-    store = s3.open_store(f"s3://{bucket}", "run", small_run.LIMITS).guarded(guard, 30.0)
+    store = s3.open_store(f"s3://{bucket}", "run", LIMITS).guarded(guard, 30.0)
     proxy.rules = [Rule("answer", times=2)]
     with pytest.raises(TakenOver):
         store.put("a", b"1")
@@ -242,7 +243,7 @@ def test_put_known_is_for_who_knows_what_is_there(output: str) -> None:
 def test_put_known_whose_answer_was_lost(proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store has it; the repeat is refused, and finds its own content there."""
     set_aws(monkeypatch, proxy.endpoint)
-    store = s3.open_store(f"s3://{bucket}", "run", small_run.LIMITS)
+    store = s3.open_store(f"s3://{bucket}", "run", LIMITS)
     for kind in ("atomic", "unconditional"):
         name = f"status-{kind}"
         version = store.put_known(name, b"1", None)
@@ -307,6 +308,30 @@ def test_a_lock_that_another_may_be_about_to_take_is_not_removed(tmp_path: Path,
     assert store.get(lock.NAME) is not None
 
 
+def test_without_another_thread_no_lock_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit on processes: the job ends, and the next one need not wait for a heartbeat that never was."""
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(RuntimeError), lock.held(LocalStore(tmp_path), Stop(), Timing()):
+        pytest.fail("held without a heartbeat")
+    assert not (tmp_path / lock.NAME).exists()
+
+
+def test_heartbeats_go_on_through_a_stop(tmp_path: Path) -> None:
+    """The lock is the owner's until it is given back, also where its store hears the stop."""
+    stop, store = Stop(), LocalStore(tmp_path)
+    with lock.held(Heard(store, stop), stop, QUICK) as held:
+        stop.request(signal.SIGTERM)
+        time.sleep(3 * QUICK.beat)
+        held.check()
+        held.store.put("status.json", b"stopped")
+    assert store.get("status.json") == b"stopped"
+    assert store.get(lock.NAME) is None
+
+
 def test_after_release_nothing_is_written(tmp_path: Path) -> None:
     """By a thread that was left behind in a store that hung."""
     store = LocalStore(tmp_path)
@@ -365,7 +390,7 @@ def test_an_owner_who_asks_for_more_patience_gets_it(tmp_path: Path) -> None:
 # ---- slow stores ----
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "seconds", [0.3, 1.2, pytest.param(3.0, marks=pytest.mark.slow), pytest.param(6.0, marks=pytest.mark.slow)]
 )
@@ -389,3 +414,45 @@ def test_a_slow_store_is_named(tmp_path: Path) -> None:
     told = str(lock.taken_over(LocalStore(tmp_path), clock))
     assert "takes 3.2 s to answer" in told
     assert "answer" not in str(lock.taken_over(LocalStore(tmp_path), Clock([0.1])))
+
+
+# ---- a stop, whatever the store does ----
+
+ILL = {
+    "well": [],
+    "slow": [Rule("late", "*", delay=3.0)],
+    "hanging": [Rule("hang", "*")],
+    "refusing": [Rule("answer", "*")],
+    "cutting": [Rule("reset", "*")],
+}
+LOADED = 6.0  # seconds that a machine under load may add
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("ill", ILL)
+@pytest.mark.parametrize("part", ["training", "publishing", "waiting for the lock"])
+def test_a_stop_ends_in_time_whatever_the_store_does(
+    proxy: Proxy, swift: Server, bucket: str, running: Running, monkeypatch: pytest.MonkeyPatch, part: str, ill: str
+) -> None:
+    set_aws(monkeypatch, swift.endpoint)
+    output, proxied = f"s3://{bucket}", aws_variables(proxy.endpoint)
+    if part == "waiting for the lock":
+        small_run.place(output).put(lock.NAME, foreign(patience=500.0))
+        process = begin(running, output, "me", **proxied)
+        end = time.monotonic() + PATIENT
+        while not any(lock.NAME in line for line in proxy.requests) and time.monotonic() < end:
+            time.sleep(0.1)
+    else:
+        process = begin(running, output, "me", "-2" if part == "training" else "5", **proxied)
+        read_until(process, "training" if part == "training" else "frozen")
+    proxy.rules = list(ILL[ill])
+    process.send_signal(signal.SIGCONT)
+    time.sleep(1)
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=PATIENT)
+    seconds = time.monotonic() - started
+    print(f"{part}, store {ill}: {seconds:.1f} s to exit code {process.returncode}")
+    finished = part == "publishing" and ill == "well" and process.returncode == 0  # within that second
+    assert process.returncode == 143 or finished, said
+    assert seconds < 10 + LOADED
