@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -20,9 +21,14 @@ RATES = "learning rates tried"
 
 def rows(facts: Facts, settings: Settings) -> Iterator[Row]:
     yield from results(facts)
+    yield from others(facts)
+    yield suggested(facts, settings)
+
+
+def others(facts: Facts) -> Iterator[Row]:
+    """The other two JSON files."""
     yield judged("model.json", list(differing(facts.about, model_facts(facts))), "all that results and data set tell")
     yield judged("manifest.json", list(differing(said_of_run(facts), manifest_facts(facts))), "run, settings, data set")
-    yield suggested(facts, settings)
 
 
 def rebuilt(facts: Facts) -> RunReport:
@@ -45,7 +51,8 @@ def results(facts: Facts) -> Iterator[Row]:
         lacking = [line for line in found if line.endswith(" is missing")]
         found = [line for line in found if line not in lacking]
         if lacking:
-            yield Row("newer keys", "not compared", f"{', '.join(lacking[:3])} in results.json of another version")
+            keys = sorted({re.sub(r"\[\d+\]| is missing$", "", line) for line in lacking})
+            yield Row("newer keys", "not compared", f"another version of the job wrote no {', '.join(keys)}")
     yield judged("results.json", found, told)
 
 
