@@ -33,13 +33,13 @@ def others(facts: Facts) -> Iterator[Row]:
 
 def rebuilt(facts: Facts) -> RunReport:
     """The report as it must be: from the kept answers, or the weights' where none were kept."""
-    images = facts.data.test.images.numpy()
-    return report_from(facts.results, facts.kept or facts.answers, facts.structure, facts.parameters, images)
+    results, images = facts.results | {"data": data_facts(facts)}, facts.data.test.images.numpy()
+    return report_from(results, facts.kept or facts.answers, facts.structure, facts.parameters, images)
 
 
 def results(facts: Facts) -> Iterator[Row]:
     """Everything in it that can be worked out: evaluation, winner, recipe, sums, model, data set."""
-    now = as_json(rebuilt(facts)) | {"data": facts.results["data"] | data_facts(facts)}
+    now = as_json(rebuilt(facts))
     told = "winner, recipe, sums, model, data set"
     if facts.kept is None and facts.wanted != EXACT:
         now.pop("evaluation")
@@ -57,8 +57,10 @@ def results(facts: Facts) -> Iterator[Row]:
 
 
 def data_facts(facts: Facts) -> dict[str, Any]:
+    """What the results must say of it; where its files lay then may be elsewhere now."""
     return {
         "name": facts.data.name,
+        "origin": facts.results["data"]["origin"],
         "classes": list(facts.data.classes),
         "train_images": len(facts.data.train),
         "test_images": len(facts.data.test),

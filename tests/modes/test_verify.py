@@ -88,7 +88,7 @@ def test_other_weights_are_found_out(copy: Path, refused: Any) -> None:
     out = io.BytesIO()
     torch.save(weights, out)
     replace_file(copy, "weights.pt", out.getvalue())
-    assert "does not give what it reports: test loss" in refused()
+    assert "does not give what it reports: loss, accuracy: test loss" in refused()
 
 
 def test_retouched_figures_are_found_out(copy: Path, refused: Any) -> None:
