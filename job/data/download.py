@@ -46,6 +46,7 @@ class Limits:
 
 CHUNK = 1 << 16
 STALE_PART_SECONDS = 3600
+NO_ADDRESS = (http.client.InvalidURL, ValueError)  # of urllib and http.client, for what can never be asked for
 LARGEST_WHOLE = 1 << 28  # bytes of an image; no camera makes larger ones
 
 
@@ -81,6 +82,9 @@ def fetch(
             except (_Gone, FileNotFoundError, PermissionError) as error:  # the latter two from `open_s3`
                 gone.add(url)
                 said[url] = str(error)
+            except NO_ADDRESS as error:
+                gone.add(url)
+                said[url] = describe(error)
             except (OSError, http.client.HTTPException) as error:
                 said[url] = describe(error)
             event("mirror", f"{public(url)}: {said[url]}", level="WARNING")
@@ -123,7 +127,10 @@ def probe(urls: Sequence[str], *, open_s3: Opener, timeout: float = 5.0) -> Prob
         except (_Gone, FileNotFoundError, PermissionError) as error:
             gone.add(url)
             said[url] = str(error)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except NO_ADDRESS as error:
+            gone.add(url)
+            said[url] = describe(error)
+        except (OSError, http.client.HTTPException) as error:
             said[url] = describe(error)
     return Probe(None, said, for_good=gone.issuperset(urls))
 
@@ -189,6 +196,8 @@ def read_whole(url: str, limits: Limits = Limits(), largest: int = LARGEST_WHOLE
             return bytes(content)
     except _Gone as error:
         raise Fault(f"{public(url)}: {error}.") from None
+    except NO_ADDRESS as error:
+        raise Fault(f"{public(url)}: {describe(error)}.") from None
     except (OSError, http.client.HTTPException) as error:
         raise TemporaryFault(f"{public(url)}: {describe(error)}.") from None
 

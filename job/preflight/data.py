@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from job import data, storage
-from job.data import cifar10, download, folder, synthetic
+from job.data import cifar10, download, folder, misplaced, synthetic
 from job.errors import Fault
 from job.preflight import disk
 from job.preflight.findings import Finding, failed, ok, size, warn
@@ -58,6 +58,10 @@ def look_for_cifar10(settings: Settings, kaggle_input: Path) -> list[Finding]:
     findings = [warn("data", f"{line}; it would not be used", remedy) for line in damaged]
     if found is not None:
         return [*findings, ok("data", f"cifar10: {found}, checksums right")]
+    misplaced.check(settings.data_dir, cifar10.ARCHIVE, cifar10.FOLDER, cifar10.FILES)
+    incomplete = misplaced.lacking(settings.data_dir, cifar10.FOLDER, cifar10.FILES)
+    if incomplete:
+        findings.append(warn("data", f"{incomplete}; it would not be used", remedy))
     answer = download.probe(settings.data_url or cifar10.MIRRORS, open_s3=storage.open_object)
     if answer.url is None:
         fault = download.not_fetched(settings.data_dir / cifar10.ARCHIVE, answer.said, answer.for_good)
