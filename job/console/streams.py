@@ -61,7 +61,7 @@ def hold() -> None:
 def unfailing(stream: TextIO | None, descriptor: int) -> TextIO:
     """The stream's own bytes in a text layer that cannot fail; signs that its encoding lacks are spelled out."""
     if stream is None:
-        nowhere: BinaryIO = io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False))  # type: ignore[assignment]
+        nowhere: BinaryIO = io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False))
         return Unfailing(nowhere, "utf-8", errors="backslashreplace")
     encoding, by_line = stream.encoding, getattr(stream, "line_buffering", False)
     raw = cast(BinaryIO, stream.detach())  # type: ignore[attr-defined]

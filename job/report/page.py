@@ -194,7 +194,9 @@ def confusion(report: RunReport) -> str:
         "diagonal."
     )
     caption = "Rows are true classes, columns answers. Blue: right, orange: wrong; the stronger, the larger a share."
-    picture = plot(plots.svg(plots.confusion_matrix(evaluation), "confusion"), alternative, caption, square=True)
+    picture = plot(
+        plots.svg(plots.confusion_matrix(evaluation, for_page=True), "confusion"), alternative, caption, square=True
+    )
     rows = [
         (
             escape(names[true]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from itertools import zip_longest
 
@@ -13,8 +14,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
+from job.report.fonts import coverage, drawable
 from job.report.metrics import Evaluation
 from job.report.records import RunReport
 from job.results import Trial, winner
@@ -172,9 +175,13 @@ def trial_curves(report: RunReport) -> Figure:
     return figure
 
 
-def confusion_matrix(evaluation: Evaluation) -> Figure:
-    """Rows are true classes, columns predicted ones; colour is the share of the row, numbers count images."""
+def confusion_matrix(evaluation: Evaluation, for_page: bool = False) -> Figure:
+    """Rows are true classes, columns predicted ones; colour is the share of the row, numbers count images.
+
+    A browser has fonts of its own, so the page has every name as it is.
+    """
     names = [score.name for score in evaluation.per_class]
+    names = names if for_page else drawable(names)
     count = len(names)
     size = min(12.0, max(4.6, 1.6 + 0.42 * count))
     figure = Figure(figsize=(size, size), layout="constrained")
@@ -218,7 +225,7 @@ def reliability(evaluation: Evaluation) -> Figure:
 
 def mistakes(report: RunReport) -> Figure:
     """The most confident mistakes, as `mistakes.png`."""
-    names = [score.name for score in report.evaluation.per_class]
+    names = drawable([score.name for score in report.evaluation.per_class])
     columns = min(6, len(report.thumbnails))
     rows = -(-len(report.thumbnails) // columns)
     figure = Figure(figsize=(1.75 * columns + 0.3, 2.15 * rows + 0.5), layout="constrained")
@@ -275,7 +282,11 @@ def svg(figure: Figure, name: str) -> str:
     Text stays text; `name` makes the ids unique within the page; equal runs give equal bytes.
     """
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "savefig.transparent": True}):
+    with (
+        matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "savefig.transparent": True}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's fonts count, not those here
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     drawing = out.getvalue()
     drawing = drawing[drawing.index("<svg") :]
@@ -291,6 +302,9 @@ def svg(figure: Figure, name: str) -> str:
 def png(figure: Figure) -> bytes:
     """The picture as PNG, without the version that matplotlib would write into it: equal runs give equal bytes."""
     out = io.BytesIO()
+    texts = tuple(text.get_text() for text in figure.findobj(Text))
     with matplotlib.rc_context({"savefig.dpi": 144}):
+        for text in figure.findobj(Text):
+            text.set_fontfamily(list(coverage(texts)[0]))
         figure.savefig(out, format="png", metadata={"Software": None})
     return out.getvalue()
