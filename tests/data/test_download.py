@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from job.console.progress import Progress
-from job.data.download import Limits, Stream, fetch, public
+from job.data.download import Limits, Stream, fetch, probe, public, read_whole
 from job.errors import Fault, TemporaryFault
 from tests.helpers.mirror import mirror
 
@@ -89,6 +89,19 @@ def test_a_mirror_that_is_slow_throughout(tmp_path: Path, server: tuple[str, lis
 def test_nobody_listens(tmp_path: Path) -> None:
     with pytest.raises(TemporaryFault, match="Connection refused"):
         get(["http://127.0.0.1:9/file"], tmp_path / "file")
+
+
+@pytest.mark.parametrize("url", ["http://host:port/file", "http://ho st/file", "http://me:pass@127.0.0.1:9/file"])
+def test_what_can_never_be_asked_for_is_not_asked_again(tmp_path: Path, url: str) -> None:
+    for ask in (lambda: get([url], tmp_path / "file"), lambda: read_whole(url)):
+        with pytest.raises(Fault, match="not a usable address") as caught:
+            ask()  # type: ignore[no-untyped-call]
+        assert type(caught.value) is Fault
+    assert probe([url], open_s3=no_s3).for_good
+
+
+def no_s3(url: str) -> AbstractContextManager[Stream]:
+    raise AssertionError("no address of S3's")
 
 
 def test_a_file_address(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import json
 import math
 import re
 import shlex
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from job import report
-from job.report import RunReport, metrics, page, plots
+from job.report import RunReport, fonts, metrics, page, plots
 from job.results import Epoch, Recipe, Score, Trial
 from tests.helpers import records
 from tests.helpers.chaos import VARIES
@@ -238,3 +239,27 @@ def test_the_cost_of_tuning(finished: RunReport) -> None:
 def test_a_folder_is_called_by_its_name(finished: RunReport) -> None:
     own = replace(finished, data=finished.data | {"name": "folder", "origin": "/data/my birds"})
     assert "<h1>mlp on my birds</h1>" in page.html(own)
+
+
+def test_a_name_with_a_line_end_keeps_its_row(finished: RunReport) -> None:
+    """As spreadsheets read it: bytes in, every kind of line end counts outside of quotes."""
+    evaluation = metrics.evaluate(LOGITS, LABELS, ("a\rb", 'c\n"d", e'))
+    content = report.files(replace(finished, evaluation=evaluation))["per_class.csv"].decode()
+    assert '"a\rb"' in content
+    rows = list(csv.reader(io.StringIO(content, newline="")))
+    assert [row[0] for row in rows] == ["name", "a\rb", 'c\n"d", e']
+    assert len({len(row) for row in rows}) == 1
+
+
+def test_names_in_any_script_are_drawn_or_stand_as_their_number() -> None:
+    names = ("cat", "\U0001fae8\ue000", "Ωμέγα", "$x$", "a\rb")
+    assert fonts.drawable(names) == ["cat", "class 2", "Ωμέγα", "$x$", "class 5"]
+    many = np.arange(10)
+    logits = np.eye(5, dtype=np.float32)[(many + many // 5) % 5]
+    evaluation = metrics.evaluate(logits, many % 5, names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert plots.png(plots.confusion_matrix(evaluation)).startswith(b"\x89PNG")
+        assert "\U0001fae8" in plots.svg(plots.confusion_matrix(evaluation, for_page=True), "x"), (
+            "a browser may have it"
+        )
