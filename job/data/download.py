@@ -162,6 +162,8 @@ def _fetch_one(url: str, target: Path, md5: str, bar: Bar, open_s3: Opener, slow
 @contextmanager
 def open_url(url: str, timeout: float) -> Iterator[Stream]:
     """Opens an http, https or file address. Raises _Gone for what the server says is not there or not allowed."""
+    if "@" in urllib.parse.urlsplit(url).netloc:
+        raise http.client.InvalidURL("urllib takes a user and password for a part of the host's name")
     try:
         response = urllib.request.urlopen(url, timeout=timeout)
     except urllib.error.HTTPError as error:

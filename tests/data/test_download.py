@@ -100,10 +100,6 @@ def test_what_can_never_be_asked_for_is_not_asked_again(tmp_path: Path, url: str
     assert probe([url], open_s3=no_s3).for_good
 
 
-def no_s3(url: str) -> AbstractContextManager[Stream]:
-    raise AssertionError("no address of S3's")
-
-
 def test_a_file_address(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(CONTENT)
     get([(tmp_path / "source").as_uri()], tmp_path / "target")
