@@ -18,6 +18,10 @@ RUNNER ?= native
 GPUS ?= auto
 BUILD_ARGS ?=
 RUN_ARGS ?=
+# Of `make test-gpu`: a folder with train/<class>/* and test/<class>/* (drawn images without it), and further options.
+IMAGES ?=
+GPU_ARGS ?=
+export BUDGET_S
 BASE_IMAGE ?= $(or $(BASE_$(TORCH)),nvidia/cuda:13.0.1-base-ubuntu24.04)
 BASE_cpu := debian:bookworm-slim
 BASE_cu126 := nvidia/cuda:12.6.3-base-ubuntu24.04
@@ -31,7 +35,7 @@ LINT := .venv-ci/bin
 .DEFAULT_GOAL := list
 .PHONY: list install demo run run-all preflight summary build docker-run k8s kaggle help-variables test test-slow check format
 .PHONY: lint-deploy build-ray test-container install-ray test-ray install-extras test-extras install-onnx test-onnx
-.PHONY: bench bench-scale chaos lock clean
+.PHONY: bench bench-scale test-gpu chaos lock clean
 
 list: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -96,6 +100,9 @@ format: $(DEV) ## put the code into its format
 
 bench: .venv-bench/.ready ## the job's epoch beside conventional loops and the arithmetic alone, as ratios; about ten minutes
 	.venv-bench/bin/python -m bench
+
+test-gpu: $(DEV) ## does this machine's GPU compute right, and how fast? BUDGET_S=480, IMAGES=folder; results in outputs/gpu
+	$(RUN) -m bench.gpu $(if $(IMAGES),--images $(IMAGES)) $(GPU_ARGS)
 
 install-ray: $(READY) ## add Ray to .venv, which RAY_ADDRESS needs
 	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-ray.lock

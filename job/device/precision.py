@@ -12,7 +12,10 @@ from torch.nn.functional import conv2d
 from job.device.hardware import cpu_flags, hardware
 from job.errors import Fault
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# fp64 is for proofs alone, and no device's native precision: PRECISION cannot ask for it. In it sums in another order
+# agree to 1e-9 and better over many steps, where float32's rounding grows to anything.
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+HALVES = ("bf16", "fp16")  # of a weight's bits: products in them, everything else in float32
 
 # Of the probe. bf16 keeps 8 bits: rounding both factors and the sum leaves about 0.3 % of a product's root mean square.
 WORTHWHILE = 1.2  # times as fast as fp32, so that a machine at the brink does not fall to either side
@@ -30,7 +33,7 @@ def choose_precision(device: torch.device, wanted: str, kept: str | None = None)
     """
     native = native_precisions(device)
     if wanted == "auto":
-        fast = [name for name in ("bf16", "fp16") if name in native]
+        fast = [name for name in HALVES if name in native]
         if kept in native:
             chosen = kept
         elif not fast or device.type == "cuda":
@@ -55,6 +58,11 @@ def reason(device: torch.device, chosen: str, alternatives: bool) -> str:
     return (
         "a probe found it right and faster than fp32" if chosen != "fp32" else "a probe found bf16 wrong or no faster"
     )
+
+
+def full(x: Tensor) -> Tensor:
+    """Half precision as float32, anything else as it is: what softmax and losses are computed in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def native_precisions(device: torch.device) -> tuple[str, ...]:

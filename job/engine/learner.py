@@ -19,7 +19,8 @@ from job.seeds import seed_for
 class Learner:
     """What learns: a model with its optimizer. `part` names its place in the run, e.g. `("trial", 3)`, and seeds it.
 
-    `recorded` are its steps as CUDA graphs, once there are any; they hold for these very tensors.
+    `recorded` are its steps as CUDA graphs, once there are any; they hold for these very tensors. `fallback` says why
+    they could not be recorded where that failed: then `compute` is no longer the run's, its steps are eager.
     """
 
     model: nn.Module
@@ -29,6 +30,7 @@ class Learner:
     seed: int
     part: tuple[str | int, ...]
     recorded: Recorded | None = None
+    fallback: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,17 @@ class Paused:
     learner: dict[str, Any]
 
 
+def new_model(build: Callable[[], nn.Module], seed: int, part: tuple[str | int, ...]) -> nn.Module:
+    """The model that a part starts with. Weights are drawn on the CPU, so that every device starts from the same."""
+    torch.manual_seed(seed_for(seed, *part, "weights"))
+    return build()
+
+
 def new_learner(
     build: Callable[[], nn.Module], learning_rate: float, compute: Compute, seed: int, part: tuple[str | int, ...]
 ) -> Learner:
-    """A fresh model and Adam. Weights are drawn on the CPU, so that every device starts from the same ones."""
-    torch.manual_seed(seed_for(seed, *part, "weights"))
-    model = compute.place(build())
+    """A fresh model and Adam."""
+    model = compute.place(new_model(build, seed, part))
     return Learner(model, compute.adam(model, learning_rate), compute.scaler(), compute, seed, part)
 
 

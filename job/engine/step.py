@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from job.device import Compute, full
 from job.engine.learner import Learner
 
 # Mean and standard deviation of each colour after scaling to [0, 1]; the values commonly used for CIFAR-10.
@@ -15,19 +16,26 @@ MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
 
 
-def normalise(images: Tensor) -> Tensor:
-    """uint8 `[batch, 32, 32, 3]` to float32 `[batch, 3, 32, 32]`, mean 0 and variance 1, channels-last in memory."""
-    scale, shift = scale_and_shift(images.device, images.shape[1] * images.shape[2])
+def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 `[batch, 32, 32, 3]` to `dtype` `[batch, 3, 32, 32]`, mean 0 and variance 1, channels-last in memory."""
+    scale, shift = scale_and_shift(images.device, images.shape[1] * images.shape[2], dtype)
     # One row an image: three values at a time would leave vector instructions nothing to do.
-    flat = images.flatten(1).float().mul_(scale).add_(shift)  # [batch, 32 * 32 * 3]
+    flat = images.flatten(1).to(dtype).mul_(scale).add_(shift)  # [batch, 32 * 32 * 3]
     return flat.view(images.shape).permute(0, 3, 1, 2)
 
 
+def prepare(images: Tensor, compute: Compute) -> Tensor:
+    """uint8 `[batch, 32, 32, 3]` to what the model takes: normalised, in `compute`'s dtype and layout."""
+    return compute.lay_out(normalise(images, compute.param_dtype))
+
+
 @lru_cache
-def scale_and_shift(device: torch.device, pixels: int) -> tuple[Tensor, Tensor]:
-    """`pixel * scale + shift` normalises; float32 `[pixels * 3]` each, copied to the device once."""
-    scale = torch.tensor([1 / (255 * std) for std in STD] * pixels, device=device)
-    shift = torch.tensor([-mean / std for mean, std in zip(MEAN, STD, strict=True)] * pixels, device=device)
+def scale_and_shift(device: torch.device, pixels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """`pixel * scale + shift` normalises; `[pixels * 3]` each, copied to the device once."""
+    scale = torch.tensor([1 / (255 * std) for std in STD] * pixels, device=device, dtype=dtype)
+    shift = torch.tensor(
+        [-mean / std for mean, std in zip(MEAN, STD, strict=True)] * pixels, device=device, dtype=dtype
+    )
     return scale, shift
 
 
@@ -37,8 +45,8 @@ def train_step(learner: Learner, images: Tensor, labels: Tensor) -> tuple[Tensor
     Returns the mean loss and the count of right answers before the step, as scalars still on the device.
     """
     with learner.compute.autocast():
-        logits = learner.model(normalise(images))  # [batch, classes]
-    loss = cross_entropy(logits.float(), labels)
+        logits = learner.model(prepare(images, learner.compute))  # [batch, classes]
+    loss = cross_entropy(full(logits), labels)
     learner.optimizer.zero_grad(set_to_none=True)
     learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     learner.scaler.step(learner.optimizer)

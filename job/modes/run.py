@@ -24,6 +24,7 @@ from job.errors import Fault, Interrupted
 from job.interrupt import Stop
 from job.modes import banner
 from job.report import metrics
+from job.report.answers import answers_of
 from job.results import Epoch, Recipe, Trial, winner
 from job.runs import checkpoint, lock, provenance, publish
 from job.runs.checkpoint import FINAL, Keeper, Standing
@@ -101,11 +102,9 @@ def work(
             status.tell("train")
             fitted = fit(settings, recipe, builder, on_device, compute, progress, keeper, standing, trials)
             keeper.flush()
-            evaluation = metrics.evaluate(
-                engine.predict(fitted.model, on_device.test, compute, progress.batch).numpy(),
-                dataset.test.labels.numpy(),
-                dataset.classes,
-            )
+            logits = engine.predict(fitted.model, on_device.test, compute, progress.batch).numpy()
+            answers = answers_of(logits, dataset.test.labels.numpy(), dataset.test_names)
+            evaluation = metrics.evaluate(answers, dataset.classes)
     progress.close()
 
     status.tell("report")
@@ -123,6 +122,7 @@ def work(
         sources=settings.sources(),
         data=describe_data(dataset),
         provenance=provenance.collect(compute) | {"workers": {**asdict(plan), "round": rounds_of}},
+        answers=answers,
         evaluation=evaluation,
         thumbnails=dataset.test.images[[mistake.row for mistake in evaluation.mistakes]].numpy(),
     )

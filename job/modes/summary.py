@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from job import storage
 from job.console.logs import event
 from job.console.progress import Progress
 from job.errors import Fault
 from job.interrupt import Stop
-from job.report import comparison
+from job.report import answers, comparison
+from job.report import summary as pages
 from job.runs import finished, publish
 from job.settings import Settings
 from job.storage import ArtifactStore
@@ -28,7 +28,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
             f"there is no finished run below {store.uri}" + (f" ({'; '.join(left_out)})." if left_out else "."),
             "Name in OUTPUT the place where runs left their files, or run the job first.",
         )
-    files = comparison.files(found, left_out, settings.price_per_hour)
+    files = pages.files(found, left_out, settings.price_per_hour)
     for name, content in files.items():
         stop.check()
         publish.put_checked(store, name, content)
@@ -45,8 +45,7 @@ def collect(store: ArtifactStore, stop: Stop) -> tuple[list[comparison.Run], lis
         stop.check()
         folder = name.removesuffix(f"/{publish.MANIFEST}")
         try:
-            manifest, results = read(store, folder)
-            found.append(comparison.run_from(folder, manifest, results))
+            found.append(read(store, folder))
         except (ValueError, KeyError, TypeError) as error:
             reason = str(error) if type(error) is ValueError else "its results cannot be read"
             left_out.append(f"{folder}: {reason}")
@@ -54,7 +53,11 @@ def collect(store: ArtifactStore, stop: Stop) -> tuple[list[comparison.Run], lis
     return found, left_out
 
 
-def read(store: ArtifactStore, folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Manifest and results of a run. Raises ValueError where the results are not what the manifest vouches for."""
+def read(store: ArtifactStore, folder: str) -> comparison.Run:
+    """A run. Raises ValueError where its results or answers are not what the manifest vouches for."""
     manifest = json.loads(store.get(f"{folder}/{publish.MANIFEST}") or b"{}")
-    return manifest, json.loads(finished.vouched(store, manifest, finished.RESULTS, folder))
+    results = json.loads(finished.vouched(store, manifest, finished.RESULTS, folder))
+    kept = answers.FILE in manifest["files"]
+    return comparison.run_from(
+        folder, manifest, results, finished.vouched(store, manifest, answers.FILE, folder) if kept else None
+    )

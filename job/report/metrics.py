@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from job.report.answers import Answers
+
 Z95 = 1.959963984540054  # the standard normal distribution's 97.5 % quantile
 BINS = 15  # as in Guo et al. 2017
 MISTAKES = 24
@@ -38,9 +40,12 @@ class Bin:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer: the image's row in the test set, both classes as indices, the wrong one's probability."""
+    """A wrong answer: the image's row in the test set and its name (see `Answers`), both classes as indices, the wrong
+    one's probability.
+    """
 
     row: int
+    name: str
     true: int
     predicted: int
     confidence: float
@@ -68,34 +73,24 @@ class Evaluation:
         return self.correct / self.images
 
 
-def evaluate(logits: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]) -> Evaluation:
-    """All measures from `logits` `[images, classes]` and `labels` `[images]`. Raises ValueError where shapes differ."""
-    if logits.shape != (len(labels), len(classes)) or not len(labels):
-        raise ValueError(f"logits {logits.shape} do not fit {len(labels)} labels and {len(classes)} classes")
-    predicted = logits.argmax(axis=1)  # the first of equals, as torch.argmax
-    probabilities = softmax(logits)
-    confidence = probabilities[np.arange(len(labels)), predicted]
-    right = predicted == labels
-    matrix = confusion(labels, predicted, len(classes))
-    bins = reliability(confidence, right)
+def evaluate(answers: Answers, classes: Sequence[str]) -> Evaluation:
+    """All measures of a classifier from its answers. Raises ValueError where those name another class."""
+    if not len(answers) or max(answers.true.max(), answers.predicted.max()) >= len(classes):
+        raise ValueError(f"{len(answers)} answers do not fit {len(classes)} classes")
+    correct = int(answers.right.sum())
+    matrix = confusion(answers.true, answers.predicted, len(classes))
+    bins = reliability(answers.confidence, answers.right)
     return Evaluation(
-        images=len(labels),
-        correct=int(right.sum()),
-        interval=wilson(int(right.sum()), len(labels)),
+        images=len(answers),
+        correct=correct,
+        interval=wilson(correct, len(answers)),
         confusion=tuple(tuple(int(count) for count in row) for row in matrix),
         per_class=class_scores(matrix, classes),
         bins=bins,
         calibration_error=expected_calibration_error(bins),
-        confidence=float(confidence.mean()),
-        mistakes=worst_mistakes(labels, predicted, confidence, MISTAKES),
+        confidence=float(answers.confidence.mean()),
+        mistakes=worst_mistakes(answers, MISTAKES),
     )
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities `[images, classes]` that add up to 1 in each row."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    result: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
-    return result
 
 
 def confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
@@ -134,18 +129,6 @@ def wilson(correct: int, count: int, z: float = Z95) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def two_proportions(correct_a: int, count_a: int, correct_b: int, count_b: int) -> float:
-    """z of the difference of two shares with the pooled standard error; |z| < 1.96 is within chance at the 95 % level.
-
-    It takes both test results as independent. Two models that were tested on the same images are not: their answers
-    agree more often than chance, so that this test rather overlooks a small difference than invents one
-    (T. G. Dietterich, Approximate statistical tests for comparing supervised classification learning algorithms, 1998).
-    """
-    pooled = (correct_a + correct_b) / (count_a + count_b)
-    error = math.sqrt(pooled * (1 - pooled) * (1 / count_a + 1 / count_b))
-    return (correct_a / count_a - correct_b / count_b) / error if error else 0.0
-
-
 def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS) -> tuple[Bin, ...]:
     """Images by their confidence in `bins` equal intervals of (0, 1], as for a reliability diagram."""
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
@@ -174,10 +157,17 @@ def expected_calibration_error(bins: Sequence[Bin]) -> float:
     return sum(part.count / total * abs(part.accuracy - part.confidence) for part in bins)
 
 
-def worst_mistakes(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], confidence: NDArray[np.float64], count: int
-) -> tuple[Mistake, ...]:
+def worst_mistakes(answers: Answers, count: int) -> tuple[Mistake, ...]:
     """Up to `count` wrong answers, the most confident first, of equals the earlier row."""
-    wrong = np.flatnonzero(predicted != labels)
-    order = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
-    return tuple(Mistake(int(row), int(labels[row]), int(predicted[row]), float(confidence[row])) for row in order)
+    wrong = np.flatnonzero(~answers.right)
+    order = wrong[np.argsort(-answers.confidence[wrong], kind="stable")][:count]
+    return tuple(
+        Mistake(
+            row=int(row),
+            name=answers.names[row],
+            true=int(answers.true[row]),
+            predicted=int(answers.predicted[row]),
+            confidence=float(answers.confidence[row]),
+        )
+        for row in order
+    )

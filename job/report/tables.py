@@ -57,6 +57,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "most_confident_mistakes": [
             {
                 "test_image": mistake.row,
+                "image": mistake.name,
                 "true": evaluation.per_class[mistake.true].name,
                 "predicted": evaluation.per_class[mistake.predicted].name,
                 "confidence": mistake.confidence,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from job.report.records import RunReport
+from job.report.words import duration, rate
 
 RULE = "=" * 50
 
@@ -12,7 +13,7 @@ def text(report: RunReport) -> str:
     last = report.history[-1].heldout
     sections = {
         "Hyper parameters": [
-            f"- Best LR: {report.recipe.learning_rate:.6f}",
+            f"- Best LR: {rate(report.recipe.learning_rate)}",
             f"- Best epochs: {report.recipe.epochs} epochs",
             f"- Batch size: {report.batch_size}",
         ],
@@ -35,14 +36,3 @@ def text(report: RunReport) -> str:
     for heading, content in sections.items():
         lines += [f"[{heading}]", *(f"  {line}" for line in content), RULE]
     return "\n".join(lines) + "\n"
-
-
-def duration(seconds: float) -> str:
-    """`Mm Ss`, in whole seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m {rest}s"
-
-
-def dollars(amount: float) -> str:
-    """An amount in USD: cents, and two digits of what is less than ten of them."""
-    return f"{amount:.2f} USD" if amount >= 0.1 or amount == 0 else f"{amount:.2g} USD"

@@ -22,10 +22,11 @@ from torch.nn import functional
 from torch.optim.adam import adam
 from torch.overrides import TorchFunctionMode
 
+from job.console.logs import event
 from job.data import Split
-from job.device import DTYPES, Compute
-from job.device.graphs import Lead, capturing
-from job.engine import EVALUATION_BATCH, OnBatch, epochs, new_learner, normalise, on_cpu
+from job.device import DTYPES, HALVES, Compute, full, is_out_of_memory
+from job.device.graphs import Lead, aside, capturing, why
+from job.engine import EVALUATION_BATCH, OnBatch, epochs, new_learner, new_model, on_cpu, prepare
 from job.results import Score
 from job.seeds import seed_for
 
@@ -60,8 +61,8 @@ def runs_stacked(model: nn.Module, compute: Compute) -> bool:
 class State:
     """Everything that the next epoch of some learners depends on; the first dimension of each tensor is the learner.
 
-    `weights`, and Adam's running `mean` and `square` of the gradients: float32 `[learners, parameters]`, a learner's
-    parameters one after the other; `steps`: float32 `[learners]`; `buffers`: e.g. batch norm's statistics, by name.
+    `weights`, and Adam's running `mean` and `square` of the gradients: `param_dtype` `[learners, parameters]`, a
+    learner's parameters one after the other; `steps`: float32 `[learners]`; `buffers`: e.g. batch norm's, by name.
     """
 
     weights: Tensor
@@ -163,8 +164,7 @@ def bytes_each(kind: Architecture, batch_size: int) -> int:
 
 def fresh(build: Callable[[], nn.Module], kind: Architecture, compute: Compute, seed: int, part: Part) -> State:
     """One new learner: the very weights that `engine.new_learner` draws for this part."""
-    torch.manual_seed(seed_for(seed, *part, "weights"))
-    model = build()
+    model = compute.cast(new_model(build, seed, part))
     named = dict(model.named_parameters()) | dict(model.named_buffers())
     weights = torch.cat([named[name].detach().flatten() for name in kind.shapes])[None]
     buffers = {name: tensor.detach()[None].clone() for name, tensor in named.items() if name not in kind.shapes}
@@ -177,10 +177,10 @@ class Draws(TorchFunctionMode):
 
     Without bits it counts the decisions and drops nothing. Attention is written out, because torch's own function has
     no rule for vmap and draws its dropout by itself; so is the mean over a whole image, which lacks a rule as well.
-    Linear layers cast to `dtype`, since vmap goes around autocast.
+    Linear layers cast to `dtype`, where there is one, since vmap goes around autocast.
     """
 
-    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.dtype = dtype
         self.bits: Tensor | None = None
@@ -192,6 +192,8 @@ class Draws(TorchFunctionMode):
             return self.dropout(*args, **kwargs)
         if function is functional.linear:
             return self.linear(*args, **kwargs)
+        if function is functional.batch_norm:  # on a GPU torch asks how its input lies, for which vmap has no rule
+            return function(args[0].contiguous(), *args[1:], **kwargs)
         if function is functional.adaptive_avg_pool2d and args[1] in (1, (1, 1)):
             return args[0].mean(dim=(-2, -1), keepdim=True)
         if function is functional.multi_head_attention_forward:
@@ -214,9 +216,18 @@ class Draws(TorchFunctionMode):
         return x.masked_fill(out, 0.0) * (LEVELS / (LEVELS - dropped))
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if self.dtype == torch.float32:
+        if x.numel() == x.shape[-1]:
+            return self.linear_of_one(x, weight, bias)
+        if self.dtype is None:
             return functional.linear(x, weight, bias)
         return functional.linear(x.to(self.dtype), weight.to(self.dtype), None if bias is None else bias.to(self.dtype))
+
+    def linear_of_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The same of a single row, without a matrix product: the gradient of its weights is an outer product, for
+        which torch 2.14 would compile a kernel on a GPU, with a C compiler that may not be there (torch/_native/ops).
+        """
+        out = (x.unsqueeze(-2) * weight).sum(dim=-1)  # [..., 1, in] * [out, in] -> [..., out]
+        return (out if bias is None else out + bias).to(self.dtype or out.dtype)
 
     def self_attention(
         self,
@@ -248,7 +259,7 @@ class Draws(TorchFunctionMode):
         tokens, batch, _ = query.shape
         projected = self.linear(query, in_weight, in_bias).view(tokens, batch, 3, heads, width // heads)
         q, k, v = projected.permute(2, 1, 3, 0, 4)  # each [batch, heads, tokens, width / heads]
-        scores = (q @ k.transpose(-2, -1)).float() * (width // heads) ** -0.5  # [batch, heads, tokens, tokens]
+        scores = full(q @ k.transpose(-2, -1)) * (width // heads) ** -0.5  # [batch, heads, tokens, tokens]
         attention = self.dropout(scores.softmax(dim=-1), p, training).to(v.dtype)
         mixed = (attention @ v).permute(2, 0, 1, 3).reshape(tokens, batch, width)
         return self.linear(mixed, out_weight, out_bias), None
@@ -271,17 +282,17 @@ class Stack:
         self.seed = seed
         self.parts = tuple(parts)
         self.state = state
-        self.rates = torch.tensor(rates, dtype=torch.float32)[:, None].to(compute.device)  # [learners, 1]
+        self.rates = torch.tensor(rates, dtype=compute.param_dtype)[:, None].to(compute.device)  # [learners, 1]
         self.update = torch.zeros_like(state.weights)  # Adam's step at the rate 1; zeros between two steps
         self.full_step: Repeated | None = Repeated() if compute.on_gpu else None
 
 
 def forward(stack: Stack, weights: dict[str, Tensor], bits: Tensor | None, images: Tensor, shared: bool) -> Tensor:
-    """Logits, float32 `[learners, batch, classes]`.
+    """Logits, `param_dtype` `[learners, batch, classes]`.
 
     `images` are normalised, `[learners, batch, 3, 32, 32]`, or where `shared` the same `[batch, 3, 32, 32]` for all.
     """
-    dtype = DTYPES[stack.compute.precision]
+    half = DTYPES[stack.compute.precision] if stack.compute.precision in HALVES else None
 
     def one(weights: dict[str, Tensor], buffers: dict[str, Tensor], bits: Tensor | None, images: Tensor) -> Tensor:
         draws.bits, draws.taken = bits, 0
@@ -290,13 +301,13 @@ def forward(stack: Stack, weights: dict[str, Tensor], bits: Tensor | None, image
 
     with (
         # No cache of cast weights: each is used once a pass, and a captured graph must not read another one's copies.
-        torch.autocast(stack.compute.device.type, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False),
-        Draws(dtype) as draws,
+        torch.autocast(stack.compute.device.type, dtype=half, enabled=half is not None, cache_enabled=False),
+        Draws(half) as draws,
     ):
         dims = (0, 0, None if bits is None else 0, None if shared else 0)
         # Randomness that is not dropout would be shared by the learners: vmap raises.
         logits: Tensor = vmap(one, in_dims=dims, randomness="error")(weights, stack.state.buffers, bits, images)
-    return logits.float()
+    return full(logits)
 
 
 def train_step(stack: Stack, images: Tensor, labels: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
@@ -305,7 +316,7 @@ def train_step(stack: Stack, images: Tensor, labels: Tensor, bits: Tensor) -> tu
     `images`: uint8 `[learners, batch, 32, 32, 3]`; `labels`: int64 `[learners, batch]`; `bits`: int16 `[learners,
     draws]`. Returns mean losses and counts of right answers before the step, `[learners]`, on the device.
     """
-    inputs = normalise(images.flatten(0, 1))
+    inputs = prepare(images.flatten(0, 1), stack.compute)
     inputs = inputs.view(*labels.shape, *inputs.shape[1:])  # [learners, batch, 3, 32, 32]
     state = stack.state
     weights = {name: view.detach().requires_grad_() for name, view in stack.kind.views(state.weights).items()}
@@ -320,7 +331,7 @@ def train_step(stack: Stack, images: Tensor, labels: Tensor, bits: Tensor) -> tu
 
 
 def adam_step(state: State, update: Tensor, gradients: Tensor, rates: Tensor) -> None:
-    """Adam for every learner at its own rate (`rates`: float32 `[learners, 1]`), in one call of torch's fused kernel.
+    """Adam for every learner at its own rate (`rates`: `[learners, 1]`), in one call of torch's fused kernel.
 
     The kernel takes one rate for all, and Adam's step is proportional to it: so it moves zeros at the rate 1, a row a
     learner with its own count of steps, and the weights move by that times their rate. `update` holds these zeros.
@@ -387,35 +398,48 @@ class Repeated:
     """A step on a GPU, replayed as a CUDA graph from its fourth call on: hundreds of launches become one.
 
     What is captured is not executed, so no learner takes a step twice. The inputs' shapes stay the same; the step comes
-    with every call, so that nothing here keeps a stack alive. Source (warm-up on a side stream, static inputs):
+    with every call, so that nothing here keeps a stack alive. Where the capture fails, this is told and all further
+    steps are taken as they are written. Source (warm-up on a side stream, static inputs):
     https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
     """
 
     def __init__(self) -> None:
         self._calls = 0
-        self._side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._graph = torch.cuda.CUDAGraph()
+        self._graph: torch.cuda.CUDAGraph | None = None
         self._lead = Lead()
         self._inputs: tuple[Tensor, ...] = ()
         self._outputs: tuple[Tensor, Tensor] | None = None
+        self._fault = ""
 
     def __call__(self, step: Step, *given: Tensor) -> tuple[Tensor, Tensor]:
         self._calls += 1
         if self._calls <= EAGER_STEPS:
-            self._side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._side):
-                result = step(*given)
-            torch.cuda.current_stream().wait_stream(self._side)
-            return result
-        if self._outputs is None:
-            self._inputs = tuple(tensor.clone() for tensor in given)
-            with capturing(self._graph):
-                self._outputs = step(*self._inputs)
+            with aside(given[0].device):
+                return step(*given)
+        if self._graph is None and not self._fault:
+            self._fault = self._capture(step, given)
+            if self._fault:
+                event("tune", f"the step cannot be replayed ({self._fault}): eager ones, slower", level="WARNING")
+        if self._graph is None or self._outputs is None:
+            return step(*given)
         for static, new in zip(self._inputs, given, strict=True):
             static.copy_(new)
         self._graph.replay()
         self._lead.hold()
         return self._outputs
+
+    def _capture(self, step: Step, given: Sequence[Tensor]) -> str:
+        """Why it failed, an empty text where it did not. No error outlives this call with the failed graph."""
+        graph, inputs = torch.cuda.CUDAGraph(), tuple(tensor.clone() for tensor in given)
+        try:
+            with aside(given[0].device), capturing(graph):
+                self._outputs = step(*inputs)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            return why(error)
+        self._graph, self._inputs = graph, inputs
+        return ""
 
 
 @torch.no_grad()
@@ -429,7 +453,8 @@ def evaluate(stack: Stack, split: Split, batch_size: int, on_batch: OnBatch) -> 
     batch = min(EVALUATION_BATCH, 4 * batch_size)  # nothing is kept for a backward pass: no more memory than a step's
     for start in range(0, len(split), batch):
         labels = split.labels[start : start + batch]
-        logits = forward(stack, weights, None, normalise(split.images[start : start + batch]), shared=True)
+        images = prepare(split.images[start : start + batch], stack.compute)
+        logits = forward(stack, weights, None, images, shared=True)
         each = labels.expand(learners, -1)
         losses = functional.cross_entropy(logits.flatten(0, 1), each.flatten(), reduction="none").view_as(each)
         loss_sums += losses.sum(dim=1).double()

@@ -158,6 +158,18 @@ def test_quick_kernels_leave_the_model_as_it_was(name: str, bf16: Compute) -> No
     assert not any("forward" in vars(module) for module in plain.modules())
 
 
+def test_fp64_is_for_proofs_alone() -> None:
+    """No device's native precision, so that no PRECISION reaches it; what is handed it keeps all of its 53 bits."""
+    with pytest.raises(Fault, match="PRECISION=fp64 is not native"):
+        device.choose("cpu", "fp64")
+    compute = replace(device.choose("cpu", "fp32"), precision="fp64")
+    model, x = compute.place(models.find("cnn").build(10)), torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    with compute.autocast():
+        assert model(x).dtype == torch.float64
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float64, torch.int64}
+    assert not compute.scaler().is_enabled()
+
+
 def test_fp32_keeps_torchs_own_kernels() -> None:
     assert device.choose("cpu", "fp32").kernels == "plain"
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from job.report.page import PLACES
+from job.report.page_provenance import PLACES
 from tests.conftest import start_job, tells
 from tests.helpers import s3_fixtures, s3_server
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from job.report import RunReport, metrics
+from job.report.answers import answers_of
 from job.report.comparison import Run
 from job.results import Epoch, Recipe, Score, Trial
 
@@ -29,7 +30,8 @@ def run_report(count: int = 400, classes: tuple[str, ...] = CLASSES, seed: int =
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, len(classes), count)
     logits = (rng.normal(size=(count, len(classes))) * 1.3 + 2.2 * np.eye(len(classes))[labels]).astype(np.float32)
-    evaluation = metrics.evaluate(logits, labels, classes)
+    answers = answers_of(logits, labels, [str(number) for number in range(count)])
+    evaluation = metrics.evaluate(answers, classes)
     diverged = Trial(3, 0.0171, (epoch(1, 2.5), epoch(2, math.nan)), "the loss diverged in epoch 2")
     rates = (0.00006, 0.00021, 0.0024, None, 0.0008, 0.00043, 0.0061, 0.0105)
     trials = tuple(
@@ -60,6 +62,7 @@ def run_report(count: int = 400, classes: tuple[str, ...] = CLASSES, seed: int =
         },
         data={"name": "cifar10", "origin": "archive", "train_images": 50_000, "sha256": "ab" * 32},
         provenance={"git_commit": "12" * 20, "versions": {"python": "3.11", "cuda": None}, "precision": "bf16"},
+        answers=answers,
         evaluation=evaluation,
         thumbnails=rng.integers(0, 256, (len(evaluation.mistakes), 32, 32, 3), dtype=np.uint8),
     )

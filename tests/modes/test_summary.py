@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from job.report import comparison
+from job.report import comparison, differences, summary
+from job.report.plots import summary as plots
 from tests.conftest import Job, replace_file
 from tests.helpers import records
 from tests.helpers.s3_server import Server
@@ -31,6 +32,7 @@ def test_runs_side_by_side(one_run: Path, job: Job, tmp_path: Path) -> None:
 
     def better(results: dict[str, Any], manifest: dict[str, Any]) -> None:
         results["model"]["name"], results["test"]["accuracy_percent"] = "cnn", 97.5
+        manifest["files"].pop("test_predictions.csv")  # as a run of an older version
 
     def other_data(results: dict[str, Any], manifest: dict[str, Any]) -> None:
         manifest["data_sha256"] = "f" * 64
@@ -68,10 +70,25 @@ def test_runs_side_by_side(one_run: Path, job: Job, tmp_path: Path) -> None:
     assert "USD" not in (outputs / "summary.txt").read_text(), "no price, no cost"
 
 
+def test_two_runs_on_the_same_images(one_run: Path, job: Job, tmp_path: Path) -> None:
+    """Their own answers decide; a run whose answers are not those that its manifest names is left out."""
+    outputs = tmp_path / "outputs"
+    for name in ("one", "two", "tampered"):
+        shutil.copytree(one_run, outputs / name)
+    rows = (one_run / "test_predictions.csv").read_bytes().splitlines(keepends=True)
+    (outputs / "tampered" / "test_predictions.csv").write_bytes(b"".join(rows[:-1]))
+    done = job(MODE="summary")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (outputs / "summary.txt").read_text()
+    assert "one and two: 0.00 points apart, may be chance (p = 1)" in text
+    assert "judged at the 95 % level by McNemar's exact test on the images both answered\n" in text
+    assert "tampered: test_predictions.csv is not the file that its manifest names" in text
+
+
 def test_a_bucket(
     one_run: Path, job: Job, swift: Server, owner: Any, bucket: str, s3_environment: dict[str, str]
 ) -> None:
-    for name in ("manifest.json", "results.json"):
+    for name in ("manifest.json", "results.json", "test_predictions.csv"):
         owner.put_object(Bucket=bucket, Key=f"runs/here/{name}", Body=(one_run / name).read_bytes())
     done = job(MODE="summary", OUTPUT=f"s3://{bucket}/runs", **s3_environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -94,20 +111,24 @@ def test_groups_and_names() -> None:
 
 
 def test_which_differences_count() -> None:
-    """88.5 and 89.06 % of 10,000: z is 1.24; with ten times the images it would be 3.9."""
-    text = comparison.files(records.ALL_MODELS, [], None)["summary.txt"].decode()
-    assert "resnet18_pretrained and resnet18: 0.56 points apart, within chance" in text
-    assert text.count("within chance") == 1
-    assert comparison.differ((89_060, 100_000), (88_500, 100_000))
-    assert not comparison.differ((8_906, 10_000), (8_850, 10_000))
+    """88.5 and 89.06 % of 10,000: z is 1.25; with ten times the images it would be 3.97."""
+    text = summary.files(records.ALL_MODELS, [], None)["summary.txt"].decode()
+    assert "resnet18_pretrained and resnet18: 0.56 points apart, may be chance (p = 0.21" in text
+    assert text.count("may be chance") == 1
+    assert "all other pairs differ" in text
+    assert "the z-test of two proportions (runs that kept no answers); corrected for 10 pairs (Holm)" in text
+    (pair,) = differences.pairs([records.run("a", 89_060, 100_000), records.run("b", 88_500, 100_000)])
+    assert pair.differ
 
 
 def test_the_classes_that_differ_are_told() -> None:
     group = comparison.grouped(records.ALL_MODELS)[0]
-    table = comparison.per_class(group)
-    assert table.count("<tr>") == 11
-    assert "(chance)" not in table, "0.89 and 0.54 of 1,000 images each"
-    assert "(chance)" in comparison.per_class([run for run in group if run.model.startswith("resnet")])
+    rows, comparisons = differences.class_by_class(group)
+    assert len(rows) == 10
+    assert comparisons == 100, "ten pairs in ten classes"
+    assert all(row.differ for row in rows), "0.89 and 0.54 of 1,000 images each"
+    rows, _ = differences.class_by_class([run for run in group if run.model.startswith("resnet")])
+    assert not any(row.differ for row in rows)
 
 
 def test_names_in_a_plot_keep_apart() -> None:
@@ -116,8 +137,8 @@ def test_names_in_a_plot_keep_apart() -> None:
     points = [(150.0, 100.0), (150.0, 100.0), (160.0, 104.0), (20.0, 90.0), (210.0, 8.0)]
     width, height = 214.0, 177.0
     boxes = []
-    for name, (x, y), (dx, dy) in zip(names, points, comparison.places(names, points, width, height), strict=True):
-        half, line = comparison.LETTER * len(name) / 2, 0.6 * comparison.FONT
+    for name, (x, y), (dx, dy) in zip(names, points, plots.places(names, points, width, height), strict=True):
+        half, line = plots.LETTER * len(name) / 2, 0.6 * plots.FONT
         boxes.append((x + dx - half, y + dy - line, x + dx + half, y + dy + line))
     for number, (left, low, right, high) in enumerate(boxes):
         assert 0 <= left < right <= width

@@ -11,17 +11,19 @@ import torch
 
 from job import data, device, engine, models
 from job.report import metrics
+from job.report.answers import answers_of
 
 RNG = np.random.default_rng(0)
 COUNT, CLASSES = 500, 4
 LABELS = RNG.integers(0, CLASSES, COUNT)
 LOGITS = (RNG.normal(size=(COUNT, CLASSES)) * 2 + np.eye(CLASSES)[LABELS]).astype(np.float32)
 NAMES = ("a", "b", "c", "d")
+IMAGES = [str(number) for number in range(COUNT)]
 
 
 @pytest.fixture(scope="module")
 def found() -> metrics.Evaluation:
-    return metrics.evaluate(LOGITS, LABELS, NAMES)
+    return metrics.evaluate(answers_of(LOGITS, LABELS, IMAGES), NAMES)
 
 
 def test_the_confusion_matrix_counts_every_image(found: metrics.Evaluation) -> None:
@@ -57,14 +59,6 @@ def test_wilson_ends_solve_their_equation() -> None:
         assert abs(70 / 90 - p) == pytest.approx(metrics.Z95 * math.sqrt(p * (1 - p) / 90))
 
 
-def test_two_proportions_squared_is_pearsons_chi_squared() -> None:
-    table = np.array([[60, 40], [45, 55]])
-    expected = table.sum(1, keepdims=True) * table.sum(0, keepdims=True) / table.sum()
-    chi_squared = ((table - expected) ** 2 / expected).sum()
-    assert metrics.two_proportions(60, 100, 45, 100) ** 2 == pytest.approx(chi_squared)
-    assert metrics.two_proportions(10, 10, 20, 20) == 0
-
-
 def test_the_calibration_error_by_its_definition(found: metrics.Evaluation) -> None:
     probabilities = torch.from_numpy(LOGITS).double().softmax(dim=1)
     confidence, answers = probabilities.max(dim=1)
@@ -80,7 +74,9 @@ def test_the_calibration_error_by_its_definition(found: metrics.Evaluation) -> N
 def test_a_perfectly_calibrated_coin_has_no_error() -> None:
     logits = np.tile(np.log(np.array([[0.75, 0.25]], np.float32)), (400, 1))
     labels = np.array([0, 0, 0, 1] * 100)
-    assert metrics.evaluate(logits, labels, ("heads", "tails")).calibration_error == pytest.approx(0, abs=1e-7)
+    assert metrics.evaluate(
+        answers_of(logits, labels, IMAGES[:400]), ("heads", "tails")
+    ).calibration_error == pytest.approx(0, abs=1e-7)
 
 
 def test_mistakes_are_wrong_and_in_order(found: metrics.Evaluation) -> None:
@@ -95,13 +91,16 @@ def test_mistakes_are_wrong_and_in_order(found: metrics.Evaluation) -> None:
 
 
 def test_very_large_logits_are_no_trouble() -> None:
-    found = metrics.evaluate(np.array([[1e30, -1e30]], np.float32), np.array([1]), ("x", "y"))
+    answers = answers_of(np.array([[1e30, -1e30]], np.float32), np.array([1]), ["0"])
+    found = metrics.evaluate(answers, ("x", "y"))
     assert (found.correct, found.mistakes[0].confidence, found.calibration_error) == (0, 1.0, 1.0)
 
 
 def test_shapes_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="do not fit 2 labels"):
-        metrics.evaluate(np.zeros((2, 3), np.float32), np.array([0, 1]), ("x", "y"))
+        answers_of(np.zeros((3, 2), np.float32), np.array([0, 1]), ["0", "1"])
+    with pytest.raises(ValueError, match="2 answers do not fit 2 classes"):
+        metrics.evaluate(answers_of(np.eye(3, dtype=np.float32)[1:], np.array([0, 1]), ["0", "1"]), ("x", "y"))
 
 
 @pytest.fixture(params=["fp32", "bf16"])
@@ -120,7 +119,8 @@ def test_logits_give_the_very_score_of_the_evaluation(compute: device.Compute) -
     seen: list[int] = []
     logits = engine.predict(model, split, compute, seen.append)
     assert (logits.shape, logits.dtype, seen) == ((2300, 10), torch.float32, [1000, 1000, 300])
-    found = metrics.evaluate(logits.numpy(), split.labels.numpy(), [str(number) for number in range(10)])
+    answers = answers_of(logits.numpy(), split.labels.numpy(), [str(row) for row in range(2300)])
+    found = metrics.evaluate(answers, [str(number) for number in range(10)])
     assert 100 * found.correct / found.images == score.accuracy
     assert torch.nn.functional.cross_entropy(logits.double(), split.labels).item() == pytest.approx(
         score.loss, rel=1e-6

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from job.report import files
-from job.report.comparison import files as summary_files
+from job.report.summary import files as summary_files
 from tests.helpers import browser, records
 from tests.helpers.browser import Browser, Seen
 

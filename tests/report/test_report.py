@@ -14,16 +14,28 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 from PIL import Image
 
 from job import report
-from job.report import RunReport, fonts, metrics, page, plots
+from job.report import RunReport, metrics, page
+from job.report.answers import answers_of, as_csv, from_csv
+from job.report.plots import answers as answer_plots
+from job.report.plots import drawing, fonts
+from job.report.plots import search as search_plots
+from job.report.templating import render
 from job.results import Epoch, Recipe, Score, Trial
 from tests.helpers import records
 from tests.helpers.chaos import VARIES
 
 LOGITS = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]], np.float32)  # the last one is a mistake
 LABELS = np.array([0, 1, 0])
+ANSWERS = answers_of(LOGITS, LABELS, ("0", "1", "test/cat/<odd> name, 2.jpg"))
+
+
+def read(run: RunReport) -> str:
+    """The page as a person reads it: where its lines break is nobody's business."""
+    return " ".join(page.html(run).split())
 
 
 @pytest.fixture
@@ -49,7 +61,8 @@ def finished() -> RunReport:
         sources={"MODEL": "environment", "SEED": "default"},
         data={"name": "synthetic", "sha256": "0" * 64},
         provenance={"git_commit": None},
-        evaluation=metrics.evaluate(LOGITS, LABELS, ("cat", "dog <b>")),
+        answers=ANSWERS,
+        evaluation=metrics.evaluate(ANSWERS, ("cat", "dog <b>")),
         thumbnails=np.zeros((1, 32, 32, 3), np.uint8),
     )
 
@@ -148,6 +161,7 @@ def test_the_evaluation_is_in_json_and_csv(finished: RunReport) -> None:
     assert 20 < low < 66 < high < 95, "three images say little"
     (mistake,) = evaluation["most_confident_mistakes"]
     assert (mistake["test_image"], mistake["true"], mistake["predicted"]) == (2, "cat", "dog <b>")
+    assert mistake["image"] == "test/cat/<odd> name, 2.jpg", "a person finds the file"
     assert mistake["confidence"] == pytest.approx(1 / (1 + math.exp(-3)))
     cat, dog = csv.DictReader(io.StringIO(content["per_class.csv"].decode()))
     assert (cat["precision"], cat["recall"], cat["support"]) == ("1.0", "0.5", "2")
@@ -155,7 +169,7 @@ def test_the_evaluation_is_in_json_and_csv(finished: RunReport) -> None:
 
 
 def test_the_page_says_what_the_search_gained(finished: RunReport) -> None:
-    text = page.html(finished)
+    text = read(finished)
     assert "dog &lt;b&gt;" in text
     assert "<b>dog" not in text.replace("<b>dog &lt;b&gt;</b>", "")
     # Of the trials that did not fail, 0.0001 is nearest to 0.001; its loss of 3.1 is 2.0 above the winner's.
@@ -167,7 +181,7 @@ def test_the_page_says_what_the_search_gained(finished: RunReport) -> None:
 
 def test_no_gain_is_claimed_where_the_winner_is_nearest_to_the_default(finished: RunReport) -> None:
     only = (finished.trials[1],)
-    text = page.html(replace(finished, trials=only, recipe=Recipe(0.0000564321, 2, 1)))
+    text = read(replace(finished, trials=only, recipe=Recipe(0.0000564321, 2, 1)))
     assert "nothing here shows a gain over that default" in text
 
 
@@ -188,7 +202,7 @@ def test_the_command_repeats_the_run(finished: RunReport) -> None:
     checkout, line = command.splitlines()
     assert checkout == "git checkout abc"
     assert shlex.split(line) == ["MODEL=mlp", "DATA_DIR=my images/<new>", "OUTPUT=out", "python", "-m", "job"]
-    assert "changes that no commit holds" in text
+    assert "changes that no commit holds" in read(told)
 
 
 def test_equal_runs_give_equal_pages_but_for_the_clock(finished: RunReport) -> None:
@@ -205,7 +219,7 @@ def test_equal_runs_give_equal_pages_but_for_the_clock(finished: RunReport) -> N
 
 
 def test_a_faultless_model_has_no_mistakes_to_show(finished: RunReport) -> None:
-    evaluation = metrics.evaluate(LOGITS[:2], LABELS[:2], ("cat", "dog"))
+    evaluation = metrics.evaluate(answers_of(LOGITS[:2], LABELS[:2], ("0", "1")), ("cat", "dog"))
     content = report.files(replace(finished, evaluation=evaluation, thumbnails=np.zeros((0, 32, 32, 3), np.uint8)))
     assert "mistakes.png" not in content
     assert "Not one mistake." in content["report.html"].decode()
@@ -221,10 +235,10 @@ def test_many_classes_with_long_names_still_fit() -> None:
 def test_which_trials_stopped_early_is_told_and_drawn() -> None:
     """Eight trials of up to twelve epochs: those of numbers 0, 3 and 6 in the records go the whole way, 3 diverged."""
     finished = records.run_report()
-    text = page.html(finished)
+    text = read(finished)
     assert "Hollow: stopped early (trials 2, 3, 5, 6, 8)." in text
     assert "5 stopped early and 1 diverged" in text
-    (axes,) = plots.search(finished).axes
+    (axes,) = search_plots.search(finished).axes
     drawn = {points.get_label(): len(points.get_offsets()) for points in axes.collections}
     assert (drawn["trial"], drawn["stopped early"], drawn["diverged"]) == (2, 5, 1)
 
@@ -232,7 +246,7 @@ def test_which_trials_stopped_early_is_told_and_drawn() -> None:
 def test_the_cost_of_tuning(finished: RunReport) -> None:
     """Five epochs of 85.6 s in trials at 36 USD an hour, which is one cent a second."""
     settings, sources = {"MODEL": "mlp", "PRICE_PER_HOUR": 36.0}, dict.fromkeys(("MODEL", "PRICE_PER_HOUR"), "default")
-    text = page.html(replace(finished, settings=settings, sources=sources))
+    text = read(replace(finished, settings=settings, sources=sources))
     assert "7m 8s or 71 % of the run’s time and 4.28 USD" in re.sub("<[^>]*>", "", text)
 
 
@@ -241,8 +255,48 @@ def test_a_folder_is_called_by_its_name(finished: RunReport) -> None:
     assert "<h1>mlp on my birds</h1>" in page.html(own)
 
 
+def test_a_mistake_is_found_by_its_name(finished: RunReport) -> None:
+    assert "test/cat/&lt;odd&gt; name, 2.jpg" in page.html(finished)
+    content = report.files(finished)["test_predictions.csv"]
+    rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+    assert [row["image"] for row in rows] == list(ANSWERS.names)
+    assert [(row["true"], row["predicted"]) for row in rows] == [("cat",) * 2, ("dog <b>",) * 2, ("cat", "dog <b>")]
+
+
+def test_answers_come_back_as_they_were_kept() -> None:
+    """To the last bit, whatever the names hold; and nothing else is taken for answers."""
+    classes = ("a,b", 'with "quotes"', "two\nlines", "ünï")
+    logits = np.random.default_rng(3).normal(size=(50, 4)).astype(np.float32)
+    kept = answers_of(logits, np.arange(50) % 4, [f'{n}, "x"\r\n.jpg' for n in range(50)])
+    content = as_csv(kept, classes).encode()
+    back = from_csv(content, classes)
+    assert back.names == kept.names
+    for name in ("true", "predicted", "confidence"):
+        assert np.array_equal(getattr(back, name), getattr(kept, name))
+    assert metrics.evaluate(back, classes) == metrics.evaluate(kept, classes)
+    for other in (b"", b"image,true\n", content[:-40], content.replace(b"a,b", b"a,c"), b"\xff"):
+        with pytest.raises(ValueError, match=r"test_predictions\.csv cannot be read"):
+            from_csv(other, classes)
+
+
+def test_what_a_template_misspells_is_an_error(finished: RunReport) -> None:
+    with pytest.raises(UndefinedError):
+        render("page.html", title="x", lead="", sections=[], foter="")
+
+
+def test_markdown_keeps_its_table_whatever_names_hold(finished: RunReport) -> None:
+    told = replace(finished, data=finished.data | {"name": "a|b <i>", "train_images": 2000}, device="one\ntwo")
+    lines = report.markdown(told, "s3://bucket/a|b&c").splitlines()
+    assert lines[0] == "### Run `mlp-12345678`"
+    assert "| data | a\\|b &lt;i&gt;, 2,000 training images |" in lines
+    assert "| device | one two |" in lines
+    assert "| files | <code>s3://bucket/a\\|b&amp;c</code> |" in lines
+    assert "| search | 3 trials in 7m 8s |" in lines
+    assert all(line.count("|") - line.count("\\|") == 3 for line in lines[2:])
+
+
 def test_a_name_with_a_line_end_keeps_its_row(finished: RunReport) -> None:
-    """As spreadsheets read it: bytes in, every kind of line end counts outside of quotes."""
+    """As spreadsheets read it: outside of quotes, every kind of line end counts."""
     evaluation = metrics.evaluate(LOGITS, LABELS, ("a\rb", 'c\n"d", e'))
     content = report.files(replace(finished, evaluation=evaluation))["per_class.csv"].decode()
     assert '"a\rb"' in content
@@ -254,12 +308,10 @@ def test_a_name_with_a_line_end_keeps_its_row(finished: RunReport) -> None:
 def test_names_in_any_script_are_drawn_or_stand_as_their_number() -> None:
     names = ("cat", "\U0001fae8\ue000", "Ωμέγα", "$x$", "a\rb")
     assert fonts.drawable(names) == ["cat", "class 2", "Ωμέγα", "$x$", "class 5"]
-    many = np.arange(10)
-    logits = np.eye(5, dtype=np.float32)[(many + many // 5) % 5]
-    evaluation = metrics.evaluate(logits, many % 5, names)
+    logits = np.eye(5, dtype=np.float32)[[0, 1, 2, 3, 4, 1, 2, 3, 4, 0]]
+    evaluation = metrics.evaluate(logits, np.arange(10) % 5, names)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert plots.png(plots.confusion_matrix(evaluation)).startswith(b"\x89PNG")
-        assert "\U0001fae8" in plots.svg(plots.confusion_matrix(evaluation, for_page=True), "x"), (
-            "a browser may have it"
-        )
+        assert drawing.png(answer_plots.confusion_matrix(evaluation)).startswith(b"\x89PNG")
+        picture = drawing.svg(answer_plots.confusion_matrix(evaluation, for_page=True), "x")
+    assert "\U0001fae8" in picture, "a browser may have it"
