@@ -297,7 +297,7 @@ def test_markdown_keeps_its_table_whatever_names_hold(finished: RunReport) -> No
 
 def test_a_name_with_a_line_end_keeps_its_row(finished: RunReport) -> None:
     """As spreadsheets read it: outside of quotes, every kind of line end counts."""
-    evaluation = metrics.evaluate(LOGITS, LABELS, ("a\rb", 'c\n"d", e'))
+    evaluation = metrics.evaluate(ANSWERS, ("a\rb", 'c\n"d", e'))
     content = report.files(replace(finished, evaluation=evaluation))["per_class.csv"].decode()
     assert '"a\rb"' in content
     rows = list(csv.reader(io.StringIO(content, newline="")))
@@ -309,7 +309,7 @@ def test_names_in_any_script_are_drawn_or_stand_as_their_number() -> None:
     names = ("cat", "\U0001fae8\ue000", "Ωμέγα", "$x$", "a\rb")
     assert fonts.drawable(names) == ["cat", "class 2", "Ωμέγα", "$x$", "class 5"]
     logits = np.eye(5, dtype=np.float32)[[0, 1, 2, 3, 4, 1, 2, 3, 4, 0]]
-    evaluation = metrics.evaluate(logits, np.arange(10) % 5, names)
+    evaluation = metrics.evaluate(answers_of(logits, np.arange(10) % 5, tuple("0123456789")), names)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert drawing.png(answer_plots.confusion_matrix(evaluation)).startswith(b"\x89PNG")
