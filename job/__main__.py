@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
 
 from job import settings
-from job.console import logs
-from job.errors import Fault, Interrupted
-from job.interrupt import ignore_signals, stop_on_signals
+from job.console import logs, streams
+from job.errors import Fault, Interrupted, TemporaryFault
+from job.interrupt import Stop, ignore_signals, stop_on_signals
 from job.runs import status
 
 MODES = {  # MODE → the module whose `run` does it
@@ -24,11 +25,12 @@ MODES = {  # MODE → the module whose `run` does it
 
 def main(arguments: list[str]) -> int:
     """Runs the job and returns the exit code that tells what to do next (see `job.errors`)."""
-    if arguments in (["--help"], ["-h"]):
-        say(settings.help_text())
-        return 0
+    settings.settle()
     logs.start(settings.log_format())
     try:
+        if arguments in (["--help"], ["-h"]):
+            say(settings.help_text())
+            return 0
         print_env = arguments == ["--print-env"]
         if arguments and not print_env:
             raise Fault(
@@ -38,15 +40,11 @@ def main(arguments: list[str]) -> int:
         if print_env:
             say(settings.env_file(wanted).rstrip("\n"))
             return 0
+        if wanted.mode != "check":  # which shows them in a line of its own
+            for note in settings.notes(wanted):
+                logs.event("settings", note, level="WARNING")
         with stop_on_signals() as stop:
-            from job.console import progress  # torch is loaded only now, after the settings proved right
-
-            stop.check()
-            shown = progress.Progress(progress.mode(wanted.progress, wanted.log_format))
-            try:
-                import_module(MODES[wanted.mode]).run(wanted, shown, stop)
-            finally:
-                shown.close()
+            do(wanted, stop)
     except Fault as fault:
         status.write_termination_log(str(fault))
         logs.event("fault", str(fault), level="ERROR", what=fault.what, remedy=fault.remedy, exit_code=fault.exit_code)
@@ -58,15 +56,35 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def say(text: str) -> None:
-    """Prints `text`; a reader who has seen enough (`| head`) may leave."""
+def do(wanted: settings.Settings, stop: Stop) -> None:
+    """What MODE says. torch is loaded only here, after the settings proved right."""
     try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        mode = import_module(MODES[wanted.mode])
+    except Exception as error:
+        fault = settings.blamed(error)
+        if fault is None:
+            raise
+        raise fault from None
+    from job.console import progress
+
+    stop.check()
+    shown = progress.Progress(progress.mode(wanted.progress, wanted.log_format))
+    try:
+        mode.run(wanted, shown, stop)
+    finally:
+        shown.close()
+
+
+def say(text: str) -> None:
+    """Prints `text`; a reader who has seen enough (`| head`) may leave. Raises TemporaryFault where it is cut off."""
+    print(text, flush=True)
+    lost = getattr(sys.stdout, "failed", None)
+    if lost is not None and lost.errno != errno.EPIPE:
+        raise TemporaryFault(f"standard output cannot be written ({lost.strerror}).", "Make room, or write elsewhere.")
 
 
 if __name__ == "__main__":
+    streams.hold()
     code = main(sys.argv[1:])
     ignore_signals()
     if "ray" in sys.modules:  # its threads, still closing their connections, abort a process that ends the usual way

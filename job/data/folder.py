@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from job.console.logs import event
+from job.console.logs import concerning, event
 from job.data.arrays import Arrays
 from job.data.download import Bar
 from job.errors import Fault
@@ -139,7 +139,8 @@ def read_image(file: Path) -> NDArray[np.uint8]:
     Raises Fault, naming the file, where it cannot be read.
     """
     try:
-        return decoded(file)
+        with concerning(file):
+            return decoded(file)
     except ValueError as error:
         raise Fault(f"DATA_DIR: {file} cannot be read: {error}.", "Mend or remove this file.") from error
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from job import device, storage
-from job.console.logs import event
+from job.console.logs import concerning, event
 from job.console.progress import Progress
 from job.data import inputs
 from job.data.folder import decoded
@@ -111,7 +111,8 @@ def classified(
 def read(source: Source, side: int) -> NDArray[np.uint8] | Exception:
     """The image, uint8 `[side, side, 3]`, or why there is none."""
     try:
-        return decoded(io.BytesIO(source.read()), side)
+        with concerning(source.name):
+            return decoded(io.BytesIO(source.read()), side)
     except (Fault, ValueError) as error:
         return error
     except OSError as error:
@@ -146,7 +147,7 @@ def tell(answer: Answer, classes: Sequence[str]) -> None:
 def as_csv(answers: Sequence[Answer], classes: Sequence[str]) -> str:
     """`predictions.csv`: one line an image; `failure` says why one has no class."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)  # older Pythons leave a name's CR bare
     writer.writerow(["image", "class", "probability", "failure", *(f"probability_{name}" for name in classes)])
     for answer in answers:
         if answer.probabilities is None:
