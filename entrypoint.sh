@@ -18,6 +18,11 @@ say() {
   fi
 }
 
+# shown ADDRESS: without user and password, a signed query, and what would begin a new line
+shown() {
+  printf %s "$1" | tr -s '\000-\037\177' ' ' | sed 's#\([:/]\)[^/ ]*@#\1***@#; s/?.*/?***/'
+}
+
 # The CPUs that the cgroup's quota allows (v2, then v1), whole ones, at least 1; nothing where there is no quota.
 quota() {
   if [ -r "$root/sys/fs/cgroup/cpu.max" ]; then
@@ -33,7 +38,7 @@ quota() {
 # use_output DIRECTORY: the platform's place, unless the user named another one than the image's /outputs
 use_output() {
   [ "${OUTPUT:-/outputs}" = /outputs ] && export OUTPUT="$1"
-  found="$found, OUTPUT=$OUTPUT"
+  found="$found, OUTPUT=$(shown "$OUTPUT")"
 }
 
 # pick_model VARIABLE INDEX: the model of this index (from 0) in MODELS, a list with commas or blanks
@@ -96,7 +101,7 @@ elif [ -n "${JOB_COMPLETION_INDEX:-}" ]; then
 elif [ -n "${KUBERNETES_SERVICE_HOST:-}" ]; then
   found="Kubernetes"
 else
-  found="none, OUTPUT=${OUTPUT:-./outputs}"
+  found="none, OUTPUT=$(shown "${OUTPUT:-./outputs}")"
 fi
 if [ "${TORCH_HOME:-}" = /data/torch ] && [ ! -w /data ]; then export TORCH_HOME=/tmp/torch; fi
 

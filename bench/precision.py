@@ -54,10 +54,8 @@ def accuracy(name: str, dataset: Dataset, where: str, precision: str, seed: int,
     compute = device.choose(where, precision)
     on_device = dataset.to(compute.device)
     learner = engine.new_learner(contenders.builder(name), rate, compute, seed, ("final",))
-    numbers = range(1, epochs + 1)
-    *_, (_, _, tested) = engine.epochs(
-        learner, on_device.train, on_device.test, batch_size=128, numbers=numbers, on_batch=lambda _: None
-    )
+    course = engine.Course(on_device.train, on_device.test, batch_size=128)
+    *_, (_, _, tested) = engine.epochs(learner, course, range(1, epochs + 1))
     return round(tested.accuracy, 2)
 
 

@@ -74,7 +74,7 @@ def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a real finished run, `mlp` on drawn images. Copy it before you change anything."""
     home = tmp_path_factory.mktemp("run")
     settings = TINY | {"LEARNING_RATE": "0.001", "EPOCHS": "2"}
-    done = subprocess.run([sys.executable, "-m", "job"], cwd=home, env=bare_environment() | settings, timeout=120)
+    done = subprocess.run([sys.executable, "-m", "job"], cwd=home, env=bare_environment() | settings, timeout=600)
     assert done.returncode == 0
     (run,) = (home / "outputs").iterdir()
     return run

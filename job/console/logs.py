@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
+# What moves a terminal's cursor or hides what stands there; lines end where the job ends them, and colours are its own.
+CONTROLS = re.compile(
+    r"\x1b(?!\[\d{1,2}m)|[\x00-\x09\x0b-\x1a\x1c-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
 LOGGER = logging.getLogger("job")
 CONCERNED: ContextVar[str] = ContextVar("concerned", default="")  # what is being worked on, in this thread
 
@@ -51,8 +56,19 @@ class TextFormatter(logging.Formatter):
     """The message alone; warnings and errors say so first."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage()
+        message = CONTROLS.sub(spelled_out, record.getMessage())
         return message if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {message}"
+
+
+def printable(name: str) -> str:
+    """A name as a line may show it: a file or class can be called anything, and a line end or an escape sequence in it
+    would forge the lines after it.
+    """
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in name)
+
+
+def spelled_out(found: re.Match[str]) -> str:
+    return printable(found.group())
 
 
 def start(log_format: str) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from job import models
+from job.data import Dataset
+from job.engine.step import MEAN, STD
 from job.errors import Fault
 
 
@@ -33,6 +37,24 @@ class Classifier(nn.Module):
         normalised = (images.float() * self.scale + self.shift).permute(0, 3, 1, 2)  # [batch, 3, rows, columns]
         logits: Tensor = self.model(normalised)
         return logits
+
+
+def describe(name: str, dataset: Dataset, precision: str, test: Mapping[str, float]) -> bytes:
+    """`model.json`: all that is needed beside `weights.pt` to load the model, feed it and check its figures `test`."""
+    about = {
+        "model": name,
+        "num_classes": len(dataset.classes),
+        "classes": list(dataset.classes),
+        "image_size": dataset.test.images.shape[1],
+        "mean": list(MEAN),
+        "std": list(STD),
+        "precision": precision,
+        "torch": torch.__version__,
+        "test": dict(test),
+        "dataset": dataset.name,
+        "data_sha256": dataset.sha256,
+    }
+    return (json.dumps(about, indent=2) + "\n").encode()
 
 
 def load(about: dict[str, Any], weights: bytes) -> Classifier:

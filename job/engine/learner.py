@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from job.device import Compute
 from job.device.graphs import Recorded
-from job.results import Epoch
+from job.results import Epoch, Paused
 from job.seeds import seed_for
 
 
@@ -31,14 +31,6 @@ class Learner:
     part: tuple[str | int, ...]
     recorded: Recorded | None = None
     fallback: str = ""
-
-
-@dataclass(frozen=True)
-class Paused:
-    """A part of a run that an earlier attempt began: its epochs so far and the learner after the last of them."""
-
-    history: tuple[Epoch, ...]
-    learner: dict[str, Any]
 
 
 def new_model(build: Callable[[], nn.Module], seed: int, part: tuple[str | int, ...]) -> nn.Module:
@@ -70,6 +62,14 @@ def restore(learner: Learner, state: dict[str, Any]) -> None:
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.scaler.load_state_dict(state["scaler"])
     learner.recorded = None  # its tensors are others now
+
+
+def resume(learner: Learner, paused: Paused | None) -> list[Epoch]:
+    """Sets a fresh learner to where an earlier attempt left it; returns its epochs so far, if any."""
+    if paused is None:
+        return []
+    restore(learner, paused.learner)
+    return list(paused.history)
 
 
 def on_cpu(value: Any) -> Any:

@@ -82,6 +82,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     compute = look.look("device", "DEVICE PRECISION", lambda: machine.compute(settings))
     if compute is not None:
         look.tell([*machine.precision(compute), *machine.processors(compute.threads)])
+        look.see("threads", "", lambda: machine.threads(compute.threads or 1))
     counts = look.look(
         "data", "DATASET DATA_DIR DATA_URL DATA_LIMIT", lambda: data.look(settings, KAGGLE_INPUT, stop.check)
     )

@@ -16,7 +16,7 @@ from job import data, storage
 from job.data import cifar10, download, folder, misplaced, synthetic
 from job.data.addresses import public
 from job.data.part import data_file
-from job.errors import Fault
+from job.errors import Fault, os_faults
 from job.preflight import disk
 from job.preflight.findings import Finding, failed, ok, size, warn
 from job.settings import Settings
@@ -83,7 +83,8 @@ def look_for_cifar10(settings: Settings, kaggle_input: Path, check: Callable[[],
 
 def look_at_folder(settings: Settings, check: Callable[[], object]) -> tuple[Counts, list[Finding]]:
     """Layout, counts, and as many images decoded as the time allows; all of them where the cache has them already."""
-    tree = folder.scan(settings.data_dir)
+    with os_faults(f"DATA_DIR: cannot read {settings.data_dir}", "DATA_DIR"):
+        tree = folder.scan(settings.data_dir)
     counts = Counts(len(tree.train), len(tree.test), len(tree.classes))
     sizes = Counter(label for _, label in tree.train)
     smallest = min(sizes, key=lambda label: (sizes[label], label))

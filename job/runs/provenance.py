@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from job.device import Compute
+from job.runs.code import of as code_of
 
 
 def collect(compute: Compute) -> dict[str, Any]:
@@ -33,6 +34,12 @@ def collect(compute: Compute) -> dict[str, Any]:
         "platform": platform.platform(),
         "git_commit": git_commit(),
     }
+
+
+def code(began: dict[str, str], model: str) -> dict[str, Any]:
+    """The code that the run began with, and that which ended it where it is another."""
+    now = code_of(model)
+    return {"code": began if began == now else {"began": began, "ended": now}}
 
 
 def git_commit() -> str | None:

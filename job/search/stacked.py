@@ -26,7 +26,7 @@ from job.console.logs import event
 from job.data import Split
 from job.device import DTYPES, HALVES, Compute, full, is_out_of_memory
 from job.device.graphs import Lead, aside, capturing, why
-from job.engine import EVALUATION_BATCH, OnBatch, epochs, new_learner, new_model, on_cpu, prepare
+from job.engine import EVALUATION_BATCH, Course, OnBatch, epochs, new_learner, new_model, on_cpu, prepare
 from job.results import Score
 from job.seeds import seed_for
 
@@ -505,7 +505,7 @@ def fault_of(build: Callable[[], nn.Module], compute: Compute) -> str:
         written, replayed, alone = losses(False), losses(True), []
         for part in parts:
             learner = new_learner(build, rate, compute, 0, part)
-            for _, _, heldout in epochs(learner, split, split, batch_size=16, numbers=range(1, 2), on_batch=ignore):
+            for _, _, heldout in epochs(learner, Course(split, split, 16, ignore), range(1, 2)):
                 alone.append(heldout.loss)
     except Exception as error:  # of whatever kind: the same trials can still run one after the other
         return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

@@ -119,7 +119,7 @@ def test_the_same_seed_gives_the_same_bytes(name: str, precision: str) -> None:
     def weights(seed: int) -> bytes:
         learner = engine.new_learner(partial(models.find(name).build, 10), 1e-3, compute, seed, ("trial", 2))
         torch.rand(seed)  # what else draws from the global stream does not matter
-        for _ in engine.epochs(learner, images(96), images(20), batch_size=40, numbers=range(1, 3), on_batch=ignore):
+        for _ in engine.epochs(learner, engine.Course(images(96), images(20), 40), range(1, 3)):
             torch.rand(3)
         return b"".join(p.detach().contiguous().numpy().tobytes() for p in learner.model.parameters())
 

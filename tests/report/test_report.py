@@ -285,11 +285,12 @@ def test_what_a_template_misspells_is_an_error(finished: RunReport) -> None:
 
 
 def test_markdown_keeps_its_table_whatever_names_hold(finished: RunReport) -> None:
-    told = replace(finished, data=finished.data | {"name": "a|b <i>", "train_images": 2000}, device="one\ntwo")
-    lines = report.markdown(told, "s3://bucket/a|b&c").splitlines()
+    told = replace(finished, data=finished.data | {"name": "a|b <i>", "train_images": 2000})
+    told.provenance.update(device="one\ntwo", hardware="h", precision="fp32")
+    lines = report.markdown(report.as_json(told), "s3://bucket/a|b&c").splitlines()
     assert lines[0] == "### Run `mlp-12345678`"
     assert "| data | a\\|b &lt;i&gt;, 2,000 training images |" in lines
-    assert "| device | one two |" in lines
+    assert "| device | one two (h, fp32) |" in lines
     assert "| files | <code>s3://bucket/a\\|b&amp;c</code> |" in lines
     assert "| search | 3 trials in 7m 8s |" in lines
     assert all(line.count("|") - line.count("\\|") == 3 for line in lines[2:])

@@ -86,7 +86,7 @@ def test_trials_after_the_start_up_come_one_by_one() -> None:
         trials = tune.search(common.settings, runner, 1, lambda trial: None)
     start = trials[:2]
     with runners.open_runner(Plan("inline", 1, ("cpu",)), common, quiet()) as runner:
-        expected = tune.search(common.settings, runner, 1, lambda trial: None, start)
+        expected = tune.search(common.settings, runner, 1, lambda trial: None, Standing(tuple(start)))
     assert without_clock(trials) == without_clock(expected)
     assert [t.learning_rate for t in start] == [t.learning_rate for t in search(common, 1)[:2]]
 

@@ -144,8 +144,7 @@ def test_losses_follow_those_of_each_learner_alone(cpu: Compute, name: str) -> N
     together = [run(stack, train, heldout, [n] * 3, 32) for n in (1, 2, 3)]
     for row in range(3):
         learner = engine.new_learner(build, RATES[row], cpu, SEED, PARTS[row])
-        numbers = range(1, 4)
-        scores = engine.epochs(learner, train, heldout, batch_size=32, numbers=numbers, on_batch=ignore)
+        scores = engine.epochs(learner, engine.Course(train, heldout, 32), range(1, 4))
         expected = [(trained, held) for _, trained, held in scores]
         assert losses([epoch[row] for epoch in together]) == pytest.approx(losses(expected), rel=1e-3)
 
@@ -164,7 +163,7 @@ def test_bf16_is_as_close_as_bf16_is(name: str) -> None:
     assert seen == {torch.bfloat16}
     for row in range(3):
         learner = engine.new_learner(build, RATES[row], compute, SEED, PARTS[row])
-        _, *expected = next(engine.epochs(learner, train, heldout, batch_size=32, numbers=range(1, 2), on_batch=ignore))
+        _, *expected = next(engine.epochs(learner, engine.Course(train, heldout, 32), range(1, 2)))
         assert losses([together[row]]) == pytest.approx([score.loss for score in expected], rel=2e-2)
 
 

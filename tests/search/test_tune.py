@@ -15,6 +15,7 @@ from job import device, engine, models
 from job.data import Split, tuning_counts, tuning_doubt, tuning_rows
 from job.errors import Fault
 from job.results import Epoch, Score, Trial, best_epoch, out_of_patience, winner
+from job.runs.checkpoint import Standing
 from job.search import trial as trials_of
 from job.search import tune
 from job.search.inline import Inline
@@ -146,7 +147,7 @@ def some_images(count: int) -> Split:
 def scripted(monkeypatch: pytest.MonkeyPatch, scripts: Sequence[Sequence[float]]) -> None:
     """Lets the validation loss of trial n run through `scripts[n]`."""
 
-    def epochs(learner: engine.Learner, *_: object, numbers: range, **__: object):  # type: ignore[no-untyped-def]
+    def epochs(learner: engine.Learner, course: engine.Course, numbers: range):  # type: ignore[no-untyped-def]
         number = learner.part[1]
         assert isinstance(number, int)
         for epoch in numbers:
@@ -158,7 +159,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch, scripts: Sequence[Sequence[float]]
 def search(wanted: Settings, recorder: Recorder, finished: Sequence[Trial] = ()) -> list[Trial]:
     compute = device.choose("cpu", "fp32")
     setup = Setup(wanted, partial(models.find("mlp").build, 10), some_images(64), some_images(32), compute)
-    return tune.search(wanted, Inline(setup, recorder.callbacks()), 1, recorder.trials.append, finished)
+    return tune.search(
+        wanted, Inline(setup, recorder.callbacks()), 1, recorder.trials.append, Standing(tuple(finished))
+    )
 
 
 def test_order_and_early_stopping_follow_a_scripted_loss(monkeypatch: pytest.MonkeyPatch) -> None:
