@@ -49,7 +49,7 @@ RUN --mount=type=cache,target=/root/.cache/uv,sharing=locked \
       -o -type d -name include \) -prune -exec rm -rf {} +; fi \
  && find "$site" -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
  && { /opt/venv/bin/python -m compileall -qq -j 0 "$site" || true; } \
- && /opt/venv/bin/python -c 'import boto3, hyperopt, matplotlib.figure, pydantic_settings, torch, torchvision' \
+ && /opt/venv/bin/python -c 'import boto3, hyperopt, jinja2, matplotlib.figure, pydantic_settings, torch, torchvision' \
  && for layer in nvidia torch; do \
       mkdir -p "/layers/$layer$site" && if [ -d "$site/$layer" ]; then mv "$site/$layer" "/layers/$layer$site/"; fi; \
     done \

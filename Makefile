@@ -18,6 +18,10 @@ RUNNER ?= native
 GPUS ?= auto
 BUILD_ARGS ?=
 RUN_ARGS ?=
+# Of `make test-gpu`: a folder with train/<class>/* and test/<class>/* (drawn images without it), and further options.
+IMAGES ?=
+GPU_ARGS ?=
+export BUDGET_S
 BASE_IMAGE ?= $(or $(BASE_$(TORCH)),nvidia/cuda:13.0.1-base-ubuntu24.04)
 BASE_cpu := debian:bookworm-slim
 BASE_cu126 := nvidia/cuda:12.6.3-base-ubuntu24.04
@@ -31,7 +35,7 @@ LINT := .venv-ci/bin
 .DEFAULT_GOAL := list
 .PHONY: list install demo run run-all preflight summary build docker-run k8s kaggle help-variables test test-slow check format
 .PHONY: lint-deploy build-ray test-container install-ray test-ray install-extras test-extras install-onnx test-onnx
-.PHONY: bench bench-scale chaos lock clean
+.PHONY: bench bench-scale test-gpu chaos lock clean
 
 list: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -97,29 +101,32 @@ format: $(DEV) ## put the code into its format
 bench: .venv-bench/.ready ## the job's epoch beside conventional loops and the arithmetic alone, as ratios; about ten minutes
 	.venv-bench/bin/python -m bench
 
+test-gpu: $(DEV) ## does this machine's GPU compute right, and how fast? BUDGET_S=480, IMAGES=folder; results in outputs/gpu
+	$(RUN) -m bench.gpu $(if $(IMAGES),--images $(IMAGES)) $(GPU_ARGS)
+
 install-ray: $(READY) ## add Ray to .venv, which RAY_ADDRESS needs
 	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-ray.lock
 
 test-ray: .venv-ray/.ready ## search on a real Ray cluster of two nodes and kill one; in a venv of its own
-	OMP_NUM_THREADS=1 .venv-ray/bin/python -m tests.loopback .venv-ray/bin/python -m pytest -q tests/test_ray.py
+	OMP_NUM_THREADS=1 .venv-ray/bin/python -m tests.helpers.loopback .venv-ray/bin/python -m pytest -q tests/search/test_ray.py
 
 install-extras: $(READY) ## add TensorBoard and MLflow to .venv, for TENSORBOARD_DIR and MLFLOW_TRACKING_URI
 	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-extras.lock
 
 test-extras: .venv-extras/.ready ## runs recorded by TensorBoard and MLflow and read back; in a venv of its own
-	OMP_NUM_THREADS=1 .venv-extras/bin/python -m pytest -q tests/test_tracking.py
+	OMP_NUM_THREADS=1 .venv-extras/bin/python -m pytest -q tests/tracking/test_tracking.py
 
 install-onnx: $(READY) ## add ONNX to .venv, which MODE=export needs
 	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-onnx.lock
 
 test-onnx: .venv-onnx/.ready ## export every model to ONNX and compare with torch; in a venv of its own
-	OMP_NUM_THREADS=1 .venv-onnx/bin/python -m pytest -q tests/test_export.py
+	OMP_NUM_THREADS=1 .venv-onnx/bin/python -m pytest -q tests/modes/test_export.py
 
 bench-scale: $(READY) ## 1,000 simulated trials over 64 workers: overhead, memory, and when a cluster pays
 	$(RUN) -m bench.scale
 
 chaos: $(DEV) ## kill jobs at 100 random moments and compare with an uninterrupted run; about ten minutes
-	$(RUN) -m tests.chaos
+	$(RUN) -m tests.helpers.chaos
 
 lint-deploy: $(LINT)/.ready ## check Dockerfile, shell scripts, manifests, Makefile and workflows
 	@$(PYTHON) -m deploy.lint $(LINT)

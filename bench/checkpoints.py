@@ -14,10 +14,11 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
-from job import engine, pipeline
-from job.checkpoint import Keeper
+from job import engine
+from job.console.progress import Progress
 from job.interrupt import Stop
-from job.progress import Progress
+from job.modes import run
+from job.runs.checkpoint import Keeper
 from job.settings import Settings
 
 processor_seconds = [0.0]  # that states have taken since it was last cleared
@@ -79,9 +80,9 @@ def timed(model: str, images: int, keeper: type[Keeper]) -> float:
             model=model, dataset="synthetic", data_limit=images, tune_percent=50, max_evals=3, tune_max_epochs=4,
             device="cpu", output=str(Path(place) / "out"),
         )  # fmt: skip
-        with patch.object(pipeline, "snapshot", counted_copy), patch.object(pipeline, "Keeper", keeper):
+        with patch.object(run, "snapshot", counted_copy), patch.object(run, "Keeper", keeper):
             started = time.monotonic()
-            pipeline.run(settings, Progress("off"), Stop())
+            run.run(settings, Progress("off"), Stop())
             return time.monotonic() - started
 
 

@@ -28,12 +28,13 @@ from typing import Any
 
 import torch
 
-from job import device, models, tune
-from job.checkpoint import Identity, Keeper, Standing
+from job import device, models
 from job.data import Split
 from job.results import Epoch, Score, Trial
-from job.runners.processes import Processes, Worker, processes, shared_file
-from job.runners.trial import Callbacks, Order, Setup, run_trial
+from job.runs.checkpoint import Identity, Keeper, Standing
+from job.search import tune
+from job.search.processes import Processes, Worker, processes, shared_file
+from job.search.trial import Callbacks, Order, Setup, run_trial
 from job.settings import Settings
 from job.storage.local import LocalStore
 

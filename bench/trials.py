@@ -26,11 +26,11 @@ import torch
 from job import device, models
 from job.data import Split
 from job.device import Compute
-from job.runners import Runner
-from job.runners.batched import Batched
-from job.runners.inline import Inline
-from job.runners.processes import processes
-from job.runners.trial import Callbacks, Order, Setup
+from job.search.batched import Batched
+from job.search.inline import Inline
+from job.search.processes import processes
+from job.search.runners import Runner
+from job.search.trial import Callbacks, Order, Setup
 from job.settings import Settings
 
 IMAGES = {"mlp": 2000, "cnn": 256, "vit": 128, "resnet18": 128}  # of a trial on a CPU: a few seconds for twenty

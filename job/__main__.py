@@ -1,4 +1,4 @@
-"""The entry point: settings → logging → signals → pipeline → exit code."""
+"""The entry point: settings → logging → signals → mode → exit code."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import os
 import sys
 from importlib import import_module
 
-from job import logs, settings, status
+from job import settings
+from job.console import logs
 from job.errors import Fault, Interrupted
 from job.interrupt import ignore_signals, stop_on_signals
+from job.runs import status
 
 MODES = {  # MODE → the module whose `run` does it
-    "run": "job.pipeline",
-    "check": "job.check",
-    "summary": "job.summary",
-    "verify": "job.verify",
-    "predict": "job.predict",
-    "export": "job.export",
+    "run": "job.modes.run",
+    "check": "job.modes.check",
+    "summary": "job.modes.summary",
+    "verify": "job.modes.verify",
+    "predict": "job.modes.predict",
+    "export": "job.modes.export",
 }
 
 
@@ -37,7 +39,7 @@ def main(arguments: list[str]) -> int:
             say(settings.env_file(wanted).rstrip("\n"))
             return 0
         with stop_on_signals() as stop:
-            from job import progress  # torch is loaded only now, after the settings proved right
+            from job.console import progress  # torch is loaded only now, after the settings proved right
 
             stop.check()
             shown = progress.Progress(progress.mode(wanted.progress, wanted.log_format))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.s3_fixtures"]
+pytest_plugins = ["tests.helpers.s3_fixtures"]
 
 ROOT = Path(__file__).parent.parent
 Job = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -68,7 +68,7 @@ def disturbed_start() -> Iterator[None]:
         yield
         return
     from job.engine import learner
-    from tests import rounding
+    from tests.helpers import rounding
 
     drawn = learner.new_model
     with pytest.MonkeyPatch.context() as patch:

@@ -61,8 +61,11 @@ def test_a_sixth_model(copy: Path) -> None:
     about = json.loads((copy / "outputs" / "first" / "model.json").read_text())
     assert about["model"] == "mixer"
 
-    assert "-q tests/test_models.py" in handing_in
-    said = run(handing_in.replace("tests/test_models.py", "tests/test_models.py -k 'mixer or specification'"), copy)
+    assert "-q tests/models/test_models.py" in handing_in
+    said = run(
+        handing_in.replace("tests/models/test_models.py", "tests/models/test_models.py -k 'mixer or specification'"),
+        copy,
+    )
     assert "5 passed" in said, "two shapes with their gradients, the count, overfitting, those of the specification"
     assert "cnn, mixer, mlp" in (copy / "env.example").read_text()
 

@@ -12,7 +12,7 @@ import pytest
 
 from job import settings
 from tests.conftest import ROOT, Job, bare_environment
-from tests.messages import messages
+from tests.helpers.messages import messages
 
 
 def documented() -> dict[str, str]:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests import chaos
 from tests.conftest import TINY, Job
-from tests.s3_fixtures import NOTHING_OF_THIS_MACHINE, aws_variables
-from tests.s3_server import OWNER, Key, Server
+from tests.helpers import chaos
+from tests.helpers.s3_fixtures import NOTHING_OF_THIS_MACHINE, aws_variables
+from tests.helpers.s3_server import OWNER, Key, Server
 
 NUMBERS = itertools.count()
 

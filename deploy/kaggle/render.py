@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 CIFAR10 = "pankrzysiu/cifar10-python"  # the archive as published; the job checks its MD5 wherever it comes from
 NEEDED = {"hyperopt": "hyperopt", "pydantic_settings": "pydantic-settings", "boto3": "boto3", "tqdm": "tqdm"}
+PACKED = (".py", ".html", ".md", ".css")  # what the package is made of
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same code makes the same script
 
 
@@ -94,8 +95,9 @@ def requirements() -> dict[str, str]:
 
 
 def packed() -> bytes:
-    """The package, its entrypoint and its commit as a zip, without bytecode."""
-    files = [ROOT / "entrypoint.sh", *sorted((ROOT / "job").rglob("*.py"))]
+    """The package with its templates, its entrypoint and its commit as a zip, without bytecode."""
+    package = (file for file in (ROOT / "job").rglob("*") if file.suffix in PACKED)
+    files = [ROOT / "entrypoint.sh", *sorted(package)]
     entries = {str(file.relative_to(ROOT)): file.read_bytes() for file in files}
     if commit():
         entries["job/COMMIT"] = commit().encode()

@@ -41,7 +41,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """`sha256` is over the tensors and the class names: two data sets with the same one train the same model."""
+    """`sha256` is over the tensors and the class names: two data sets with the same one train the same model.
+
+    `test_names` has one for each test image: its file below DATA_DIR, or its number in the set as it was published.
+    """
 
     name: str
     origin: str
@@ -49,6 +52,7 @@ class Dataset:
     train: Split
     test: Split
     sha256: str
+    test_names: tuple[str, ...]
 
     def to(self, device: torch.device) -> Dataset:
         return replace(self, train=self.train.to(device), test=self.test.to(device))
@@ -87,6 +91,7 @@ def load(
         train=Split(torch.from_numpy(arrays.train_images), torch.from_numpy(arrays.train_labels)),
         test=Split(torch.from_numpy(arrays.test_images), torch.from_numpy(arrays.test_labels)),
         sha256=digest(arrays),
+        test_names=arrays.names(),
     )
 
 
@@ -109,12 +114,14 @@ def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
     limit, test_limit = reduced_counts(count, len(arrays.test_labels), len(arrays.classes), limit)
     train = stratified(arrays.train_labels, limit, seed_for(seed, "limit", "train"))
     test = stratified(arrays.test_labels, test_limit, seed_for(seed, "limit", "test"))
+    names = arrays.names()
     return replace(
         arrays,
         train_images=arrays.train_images[train],
         train_labels=arrays.train_labels[train],
         test_images=arrays.test_images[test],
         test_labels=arrays.test_labels[test],
+        test_names=tuple(names[row] for row in test),
     )
 
 

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Arrays:
-    """Images uint8 `[count, 32, 32, 3]` (RGB), labels int64 `[count]` that index `classes`; `origin`: their place."""
+    """Images uint8 `[count, 32, 32, 3]` (RGB), labels int64 `[count]` that index `classes`; `origin`: their place.
+
+    `test_names` are the test images' file names; without any, images are told apart by their numbers.
+    """
 
     origin: str
     classes: tuple[str, ...]
@@ -18,3 +21,8 @@ class Arrays:
     train_labels: NDArray[np.int64]
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
+    test_names: tuple[str, ...] = ()
+
+    def names(self) -> tuple[str, ...]:
+        """A name for each test image: its file's, or its number in the test set, from 0."""
+        return self.test_names or tuple(map(str, range(len(self.test_labels))))

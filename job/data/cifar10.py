@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from job.console.logs import event
 from job.data.arrays import Arrays
 from job.data.download import Bar, Opener, fetch
 from job.errors import Fault
-from job.logs import event
 
 ARCHIVE = "cifar-10-python.tar.gz"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"  # published beside the archive

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from job.console.logs import event
 from job.errors import Fault, TemporaryFault
-from job.logs import event
 
 
 class Stream(Protocol):

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from job.console.logs import event
 from job.data.arrays import Arrays
 from job.data.download import Bar
 from job.errors import Fault
-from job.logs import event
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 SIDE = 32
@@ -39,6 +39,11 @@ class Tree:
     train: tuple[tuple[Path, int], ...]
     test: tuple[tuple[Path, int], ...]
     fingerprint: str
+
+    def test_names(self) -> tuple[str, ...]:
+        """The test images' paths below `root`; bytes that are no UTF-8 are spelled out, as in `\\xff`."""
+        paths = (os.fsencode(file.relative_to(self.root).as_posix()) for file, _ in self.test)
+        return tuple(path.decode("utf-8", "backslashreplace") for path in paths)
 
 
 def load(root: Path, *, bar: Bar) -> Arrays:
@@ -122,7 +127,10 @@ def decode(tree: Tree, bar: Bar) -> Arrays:
             raise
     split = len(tree.train)
     labels = np.array([label for _, label in (*tree.train, *tree.test)], dtype=np.int64)
-    return Arrays(str(tree.root), tree.classes, images[:split], labels[:split], images[split:], labels[split:])
+    train, test = slice(None, split), slice(split, None)
+    return Arrays(
+        str(tree.root), tree.classes, images[train], labels[train], images[test], labels[test], tree.test_names()
+    )
 
 
 def read_image(file: Path) -> NDArray[np.uint8]:
@@ -163,11 +171,8 @@ def read_cache(place: Path, tree: Tree) -> Arrays | None:
         with np.load(place, allow_pickle=False) as stored:  # the zip's CRC-32 tells a damaged file
             if str(stored["fingerprint"]) != tree.fingerprint:
                 return None
-            return Arrays(
-                str(tree.root),
-                tree.classes,
-                *(stored[key] for key in ("train_images", "train_labels", "test_images", "test_labels")),
-            )
+            parts = {key: stored[key] for key in ("train_images", "train_labels", "test_images", "test_labels")}
+            return Arrays(str(tree.root), tree.classes, **parts, test_names=tree.test_names())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

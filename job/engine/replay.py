@@ -8,12 +8,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from job.console.logs import event
 from job.data import Split
 from job.device import Compute, is_out_of_memory
 from job.device.graphs import Recorded, Recorder, Track, advance, batch_sizes, lay_track, record
 from job.engine.learner import Learner, new_learner
 from job.engine.step import train_step
-from job.logs import event
 
 PROOF_BATCHES = 3  # full ones, and one of half the size
 # How far replayed weights may lie from eager ones, as a share of how far the steps moved them.

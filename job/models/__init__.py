@@ -11,12 +11,19 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+from pathlib import Path
 from types import ModuleType
 
 
 def names() -> tuple[str, ...]:
     """The models there are, without importing any of them (settings need the names before torch is loaded)."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def starts_from_weights(name: str) -> bool:
+    """Whether the model called `name` has `load_weights`, by a look at its file: settings are read before torch is."""
+    return re.search(r"^def load_weights\(", (Path(__path__[0]) / f"{name}.py").read_text("utf-8"), re.M) is not None
 
 
 def find(name: str) -> ModuleType:

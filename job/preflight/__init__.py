@@ -1,14 +1,14 @@
 """Looking before the work: each file has the checks of one kind, small functions that return what they found.
 
-`MODE=check` runs them all (`job.check`); every run begins with the cheap ones (`before_run`).
+`MODE=check` runs them all (`job.modes.check`); every run begins with the cheap ones (`before_run`).
 """
 
 from __future__ import annotations
 
 from job import models
+from job.console.logs import event
 from job.device import Compute
 from job.errors import TemporaryFault
-from job.logs import event
 from job.preflight import disk, machine
 from job.settings import Settings
 

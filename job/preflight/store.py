@@ -9,11 +9,12 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from job import publish, storage
+from job import storage
 from job.errors import TemporaryFault
 from job.preflight.findings import Finding, ok, warn
+from job.runs import publish
+from job.runs.status import NAME as STATUS
 from job.settings import Settings
-from job.status import NAME as STATUS
 from job.storage import ArtifactStore
 
 

@@ -12,11 +12,11 @@ from functools import partial
 import torch
 
 from job import data, engine, models
+from job.console.progress import EXPECTED_BEST_EPOCH, clock, expected_epochs
 from job.data import Split
 from job.device import Compute
 from job.preflight.data import Counts
 from job.preflight.findings import Finding, ok
-from job.progress import EXPECTED_BEST_EPOCH, clock, expected_epochs
 from job.settings import Settings
 
 ENOUGH_SECONDS = 0.4  # a measurement that takes so long says something; the median of three is taken

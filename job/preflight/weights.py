@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from job import build, models, storage
+from job import models, storage
 from job.data import download
+from job.engine import build
 from job.errors import Fault, TemporaryFault
 from job.preflight import disk
 from job.preflight.findings import Finding, failed, ok

@@ -1,16 +1,26 @@
-"""A run as files: text, JSON, CSV, pictures, a page. The only importer of matplotlib; writes nothing itself."""
+"""A run as files: numbers, text, JSON, CSV, pictures, pages. Writes nothing itself.
+
+In reading order: `records` (what a report is made of), `answers` (the test set's), `metrics` and `significance` (what
+they say), `words` (numbers as people read them), `text`, `tables`, `markdown`, `contents` (the other files), `plots`,
+`templating` with `templates/`, `page` with `page_search` and `page_provenance` (report.html), `comparison`,
+`differences`, `page_summary` and `summary` (several runs).
+"""
 
 from __future__ import annotations
 
 import json
 
-from job.report import page
+from job.report import answers, page
 from job.report.contents import CONTENTS, listing
 from job.report.markdown import markdown
-from job.report.plots import confusion_matrix, mistakes, png, training_curves, tuning_plot
+from job.report.plots.answers import confusion_matrix, mistakes
+from job.report.plots.drawing import png
+from job.report.plots.search import tuning_plot
+from job.report.plots.training import training_curves
 from job.report.records import RunReport
 from job.report.tables import as_json, history_csv, per_class_csv, trial_json, trials_csv
-from job.report.text import duration, text
+from job.report.text import text
+from job.report.words import duration
 
 __all__ = [
     "CONTENTS",
@@ -31,13 +41,7 @@ __all__ = [
 
 def files(report: RunReport) -> dict[str, bytes]:
     """File name → content of everything but the model's own files."""
-    content = {
-        "results.txt": text(report).encode(),
-        "results.json": (json.dumps(as_json(report), indent=2) + "\n").encode(),
-        "report.html": page.html(report).encode(),
-        "history.csv": history_csv(report.history).encode(),
-        "trials.csv": trials_csv(report.trials).encode(),
-        "per_class.csv": per_class_csv(report.evaluation).encode(),
+    content = texts(report) | {
         "training_curves.png": png(training_curves(report)),
         "confusion_matrix.png": png(confusion_matrix(report.evaluation)),
     }
@@ -46,3 +50,17 @@ def files(report: RunReport) -> dict[str, bytes]:
     if report.evaluation.mistakes:
         content["mistakes.png"] = png(mistakes(report))
     return content
+
+
+def texts(report: RunReport) -> dict[str, bytes]:
+    """Those among them that are text."""
+    classes = [score.name for score in report.evaluation.per_class]
+    return {
+        "results.txt": text(report).encode(),
+        "results.json": (json.dumps(as_json(report), indent=2) + "\n").encode(),
+        "report.html": page.html(report).encode(),
+        "history.csv": history_csv(report.history).encode(),
+        "trials.csv": trials_csv(report.trials).encode(),
+        "per_class.csv": per_class_csv(report.evaluation).encode(),
+        answers.FILE: answers.as_csv(report.answers, classes).encode(),
+    }

@@ -11,6 +11,7 @@ CONTENTS = {
     "history.csv": "one line an epoch of the final training",
     "trials.csv": "one line a trial of the search",
     "per_class.csv": "one line a class",
+    "test_predictions.csv": "the answer for each test image",
     "training_curves.png": "loss and accuracy of the final training",
     "tuning.png": "validation loss against learning rate",
     "confusion_matrix.png": "true and predicted classes",

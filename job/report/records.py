@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from job.metrics import Evaluation
+from job.report.answers import Answers
+from job.report.metrics import Evaluation
 from job.results import Epoch, Recipe, Trial
 
 
@@ -33,6 +34,7 @@ class RunReport:
     sources: dict[str, str]
     data: dict[str, Any]
     provenance: dict[str, Any]
+    answers: Answers
     evaluation: Evaluation
     thumbnails: NDArray[np.uint8]
 
@@ -43,6 +45,11 @@ class RunReport:
     @property
     def training_seconds(self) -> float:
         return sum(epoch.seconds for epoch in self.history)
+
+    def cost(self, seconds: float) -> float | None:
+        """USD for so long; None where no PRICE_PER_HOUR was set."""
+        price = self.settings.get("PRICE_PER_HOUR")
+        return price * seconds / 3600 if price else None
 
 
 def data_name(name: str, origin: str) -> str:

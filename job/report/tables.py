@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from job.metrics import Evaluation
+from job.report.metrics import Evaluation
 from job.report.records import RunReport
 from job.results import Epoch, Trial, winner
 
@@ -57,6 +57,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "most_confident_mistakes": [
             {
                 "test_image": mistake.row,
+                "image": mistake.name,
                 "true": evaluation.per_class[mistake.true].name,
                 "predicted": evaluation.per_class[mistake.predicted].name,
                 "confidence": mistake.confidence,

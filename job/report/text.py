@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from job.report.records import RunReport
+from job.report.words import duration, rate
 
 RULE = "=" * 50
 
@@ -12,7 +13,7 @@ def text(report: RunReport) -> str:
     last = report.history[-1].heldout
     sections = {
         "Hyper parameters": {
-            "best LR": f"{report.recipe.learning_rate:.6f}",
+            "best LR": rate(report.recipe.learning_rate),
             "best epochs": str(report.recipe.epochs),
             "batch size": str(report.batch_size),
         },
@@ -34,14 +35,3 @@ def text(report: RunReport) -> str:
     for heading, values in sections.items():
         lines += [f"[{heading}]", *(f"  - {name}: {value}" for name, value in values.items()), RULE]
     return "\n".join(lines) + "\n"
-
-
-def duration(seconds: float) -> str:
-    """`Mm Ss`, in whole seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m {rest}s"
-
-
-def dollars(amount: float) -> str:
-    """An amount in USD: cents, and two digits of what is less than ten of them."""
-    return f"{amount:.2f} USD" if amount >= 0.1 or amount == 0 else f"{amount:.2g} USD"

@@ -5,13 +5,15 @@ Loaded before torch, so that a wrong setting is told within a second.
 
 from __future__ import annotations
 
-from job.settings.environment import faults, load, log_format, no_color
+from job.settings.checked import Settings
+from job.settings.environment import blamed, faults, load, log_format, no_color, notes, settle
 from job.settings.help import env_file, help_text
 from job.settings.rules import default_of
-from job.settings.variables import Settings, extra, variables
+from job.settings.variables import extra, variables
 
 __all__ = [
     "Settings",
+    "blamed",
     "default_of",
     "env_file",
     "extra",
@@ -20,5 +22,7 @@ __all__ = [
     "load",
     "log_format",
     "no_color",
+    "notes",
+    "settle",
     "variables",
 ]

@@ -9,12 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from job.errors import Fault
-from job.settings.redaction import without_secrets
+from job.settings import foreign
+from job.settings.checked import Settings
+from job.settings.effects import without_effect
+from job.settings.redaction import told
 from job.settings.rules import bounds, literal_choices, type_of
-from job.settings.slips import did_you_mean, misspelled
-from job.settings.variables import Settings, variables
+from job.settings.slips import did_you_mean, foreign_names, misspelled
+from job.settings.variables import variables
 
-NOT_SLIPS = {"MODELS"}  # the list of models for `make run-all` and indexed jobs
 REMEDY = "Every variable is explained by: python -m job --help"
 # Rules that look at another variable too.
 JUDGED_WITH = {"input": "mode", "epochs": "learning_rate", "lr_max": "lr_min"}
@@ -28,9 +30,9 @@ def load(strict: bool = False) -> Settings:
     """
     settings, wrong = read()
     if wrong and (strict or settings.mode != "check"):
-        told = [fault for faults in wrong.values() for fault in faults]
-        word = "setting is" if len(told) == 1 else "settings are"
-        raise Fault(f"{len(told)} {word} wrong:\n" + "\n".join(f"  - {fault}" for fault in told), REMEDY)
+        lines = [f"  - {fault}" for faults in wrong.values() for fault in faults]
+        word = "setting is" if len(lines) == 1 else "settings are"
+        raise Fault(f"{len(lines)} {word} wrong:\n" + "\n".join(lines), REMEDY)
     return settings
 
 
@@ -40,28 +42,51 @@ def read() -> tuple[Settings, dict[str, list[str]]]:
     A misspelled variable stands under the name that was probably meant.
     """
     wrong: dict[str, list[str]] = {}
-    for name, meant in slips().items():
+    for name, meant in misspelled(os.environ, names()).items():
         wrong.setdefault(meant, []).append(f"{name}: there is no such variable; did you mean {meant}?")
+    settings = replacing_faults(wrong)
+    for name, fault in foreign.faults(os.environ, settings.uses_s3):
+        wrong.setdefault(name, []).append(fault)
+    return settings, wrong
+
+
+def replacing_faults(wrong: dict[str, list[str]]) -> Settings:
+    """The settings, with defaults for what is wrong, which is written into `wrong`."""
     replaced: dict[str, Any] = {}
     while True:
         try:
-            return Settings(**replaced), wrong
+            return Settings(**replaced)
         except ValidationError as error:
             details = error.errors()
-            names = [str(detail["loc"][0]) for detail in details]
+            fields = [str(detail["loc"][0]) for detail in details]
             if not replaced:  # what comes later comes from the defaults
-                for name, detail in zip(names, details, strict=True):
-                    wrong.setdefault(name.upper(), []).append(describe(detail))
-            names += [JUDGED_WITH[name] for name in names if name in JUDGED_WITH]
-            assert not set(names) <= set(replaced), "the defaults are right"
-            replaced |= {name: variables()[name].default for name in names}
+                for field, detail in zip(fields, details, strict=True):
+                    wrong.setdefault(field.upper(), []).append(describe(detail))
+            fields += [JUDGED_WITH[field] for field in fields if field in JUDGED_WITH]
+            assert not set(fields) <= set(replaced), "the defaults are right"
+            replaced |= {field: variables()[field].default for field in fields}
 
 
-def slips() -> dict[str, str]:
-    """Variable that is set → the one of ours that was probably meant."""
-    ours = {name.upper() for name in variables()}
-    others = [name for name, value in os.environ.items() if value and name.upper() not in ours | NOT_SLIPS]
-    return misspelled(others, ours)
+def names() -> set[str]:
+    return {name.upper() for name in variables()}
+
+
+def notes(settings: Settings) -> list[str]:
+    """What may be meant otherwise than it is read, a line each: names that are not ours, settings that do nothing."""
+    lines = foreign_names(os.environ, names())
+    if settings.mode in ("run", "check"):
+        lines += [f"{name} is without effect: {why}" for name, why in without_effect(settings).items()]
+    return lines
+
+
+def settle() -> None:
+    """Puts right the variables of other programs that only get in the way; see `foreign.settle`."""
+    foreign.settle(os.environ)
+
+
+def blamed(error: Exception) -> Fault | None:
+    """The fault of a variable that a library refused while it was loaded; None where it was something else."""
+    return foreign.blamed(error, os.environ)
 
 
 def faults() -> dict[str, list[str]]:
@@ -71,7 +96,7 @@ def faults() -> dict[str, list[str]]:
 
 def raw(name: str) -> str:
     """What the environment holds for a variable, as it was written; empty where it is not set."""
-    return os.environ.get(name) or next((value for key, value in os.environ.items() if key.upper() == name), "")
+    return os.environ.get(name, "")
 
 
 def log_format() -> str:
@@ -98,4 +123,4 @@ def describe(detail: Mapping[str, Any]) -> str:
         rule = f"must be {type_of(name)}{bounds(name)}"
     else:
         rule = f"{detail['msg']}{bounds(name)}"
-    return f"{name}={without_secrets(given)}: {rule}" if given else f"{name}: {rule}"
+    return f"{name}={told(given)}: {rule}" if given else f"{name}: {rule}"

@@ -7,9 +7,10 @@ import textwrap
 from collections.abc import Iterator
 
 from job.settings import environment
-from job.settings.redaction import without_secrets
+from job.settings.checked import Settings
+from job.settings.redaction import told, without_secrets
 from job.settings.rules import bounds, default_of, type_of, value_of
-from job.settings.variables import Settings, extra, variables
+from job.settings.variables import extra, variables
 
 HEAD = """usage: python -m job [--help | --print-env]
 
@@ -33,18 +34,21 @@ def description(name: str) -> str:
 
 def help_text() -> str:
     """Every variable by group: its value now and where that comes from, meaning, type, range and default."""
-    _, wrong = environment.read()
+    settings, wrong = environment.read()
     width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
     lines = [HEAD]
     for heading, names in groups():
         lines += ["", heading]
         for name in names:
             given = environment.raw(name)
-            value = without_secrets(given) or default_of(name) or "none"
+            value = told(given) or default_of(name) or "none"
             lines.append(f"  {name} = {value}  ({'environment' if given else 'default'})")
             rule = f"{type_of(name)}{bounds(name)}; default: {default_of(name) or 'none'}"
             for text in (description(name), rule, *(f"WRONG: {fault}" for fault in wrong.get(name, ()))):
                 lines += textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 8)
+    others = [f"WRONG: {fault}" for name in wrong if name not in environment.names() for fault in wrong[name]]
+    for text in [*others, *(f"NOTE: {note}" for note in environment.notes(settings))]:
+        lines += ["", *textwrap.wrap(text, width, subsequent_indent=" " * 6)]
     return "\n".join([*lines, "", FOOT])
 
 

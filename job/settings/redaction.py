@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 SECRET_IN_URL = re.compile(r"(?<=://)[^/\s,]*@|(?<=\?)[^\s,]+")  # user and password; a signed query
+SECRET_IN_SLIP = re.compile(r"(?<=[:/])[^/\s,]*@|(?<=\?)[^\s,]+")  # the same where the address itself is miswritten
 
 
 def without_secrets(value: Any) -> Any:
@@ -13,3 +14,9 @@ def without_secrets(value: Any) -> Any:
     if isinstance(value, str):
         return SECRET_IN_URL.sub("***", value) if "://" in value else value
     return [without_secrets(item) for item in value] if isinstance(value, list) else value
+
+
+def told(value: str) -> str:
+    """A wrong value for a message: without what may be secret, and signs that no terminal shows spelled out."""
+    shown = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in value)
+    return SECRET_IN_SLIP.sub("***", shown)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 from job import models
-from job.settings.variables import Settings, variables
+from job.settings.checked import Settings
+from job.settings.places import PLACES
+from job.settings.variables import variables
 
 
 def bounds(name: str) -> str:
@@ -29,12 +31,13 @@ def type_of(name: str) -> str:
     """The type in words, such as `a whole number`."""
     if name == "MODEL":
         return f"one of {', '.join(models.names())}"
+    place = PLACES.get(name.lower())
+    if place:
+        return "addresses" if place.many else place.in_words
     annotation = variables()[name.lower()].annotation
     kinds = [kind for kind in get_args(annotation) if kind is not type(None)] or [annotation]
     if all(isinstance(kind, str) for kind in kinds):
         return f"one of {', '.join(map(str, kinds))}"
-    if get_origin(annotation) is tuple:
-        return "addresses"
     words: dict[Any, str] = {int: "a whole number", float: "a number", bool: "1 or 0", Path: "a path", str: "text"}
     return words[kinds[0]]
 

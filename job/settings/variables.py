@@ -1,23 +1,16 @@
-"""Every variable with its type, default, range, meaning and rules."""
+"""Every variable with its type, default, range and meaning."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from job import models
-from job.settings.redaction import without_secrets
-from job.settings.slips import did_you_mean
-
-RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def variable(group: str, default: Any, meaning: str, *, shapes: bool = False, **limits: Any) -> Any:
@@ -25,10 +18,10 @@ def variable(group: str, default: Any, meaning: str, *, shapes: bool = False, **
     return Field(default=default, description=meaning, json_schema_extra={"group": group, "shapes": shapes}, **limits)
 
 
-class Settings(BaseSettings):
-    """All settings of a run, checked and frozen. A variable that is set but empty counts as not set."""
+class Variables(BaseSettings):
+    """The table: a field for every variable, in the order of the documentation. `checked.Settings` reads it."""
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", protected_namespaces=())
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
     mode: Literal["run", "check", "summary", "verify", "predict", "export"] = variable(
         "What to do",
@@ -55,9 +48,15 @@ class Settings(BaseSettings):
         "`synthetic` (drawn by the job, no download)",
         shapes=True,
     )
-    data_dir: Path = variable("Data", Path("./data"), "where the data set is, or is cached (`/data` in the image)")
-    data_url: Annotated[tuple[str, ...], NoDecode] = variable(
-        "Data", (), "mirrors of the CIFAR-10 archive, tried in order, with commas between them; http(s), file, s3"
+    data_dir: Path = variable(
+        "Data",
+        Path("./data"),
+        "where the data set is, or is cached (`/data` in the image)",
+    )
+    data_url: tuple[str, ...] = variable(
+        "Data",
+        (),
+        "mirrors of the CIFAR-10 archive, tried in order, with commas between them; http(s), file, s3",
     )
     data_limit: int | None = variable(
         "Data",
@@ -69,7 +68,7 @@ class Settings(BaseSettings):
     )
 
     tune_percent: float = variable(
-        "Search", 20.0, "percent of the training set used for tuning", shapes=True, gt=0, le=100
+        "Search", 20.0, "percent of the training set used for tuning", shapes=True, ge=1, le=100
     )
     max_evals: int = variable("Search", 20, "trials", shapes=True, ge=1, le=10_000)
     tune_max_epochs: int = variable("Search", 50, "epochs a trial may take", shapes=True, ge=1)
@@ -118,7 +117,10 @@ class Settings(BaseSettings):
     batch_size: int = variable("Training", 128, "images a step", shapes=True, ge=1, le=65_536)
     seed: int = variable("Training", 3407, "seeds everything that is random", shapes=True, ge=0, lt=2**63)
     pretrained_weights: str | None = variable(
-        "Training", None, "file or URL of the ImageNet ResNet-18 weights; without it torchvision's own", shapes=True
+        "Training",
+        None,
+        "file or URL of the ImageNet ResNet-18 weights; without it torchvision's own",
+        shapes=True,
     )
 
     device: str = variable("Machine", "auto", "`auto`, `cuda`, `cuda:N`, `cpu`")
@@ -170,135 +172,15 @@ class Settings(BaseSettings):
     )
     mlflow_experiment_name: str = variable("Output", "image-classification", "the MLflow experiment that gets the run")
     github_step_summary: Path | None = variable(
-        "Output", None, "a file that gets a short Markdown report at the end; GitHub Actions sets it by itself"
+        "Output",
+        None,
+        "a file that gets a short Markdown report at the end; GitHub Actions sets it by itself",
     )
     log_format: Literal["text", "json"] = variable("Output", "text", "`text`, or `json`: one object a line")
 
-    @field_validator("model")
-    @classmethod
-    def _model_exists(cls, value: str) -> str:
-        if value not in models.names():
-            raise ValueError(f"choose from: {', '.join(models.names())}{did_you_mean(value, models.names())}")
-        return value
-
-    @field_validator("input")
-    @classmethod
-    def _input_for_predict(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None and info.data.get("mode") == "predict":
-            raise ValueError("MODE=predict needs it: an image, a folder or an address")
-        if value is not None and "://" in value and not re.match(r"(https?|file|s3)://.", value):
-            raise ValueError("an address must start with http://, https://, file:// or s3://")
-        return value
-
-    @field_validator("data_url", mode="before")
-    @classmethod
-    def _data_url_list(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        urls = tuple(url for url in re.split(r"[\s,]+", value) if url)
-        for url in urls:
-            if not re.match(r"(https?|file|s3)://.", url):
-                raise ValueError("each must start with http://, https://, file:// or s3://")
-        return urls
-
-    @field_validator("tune_percent")
-    @classmethod
-    def _percentage(cls, value: float) -> float:
-        if value < 1:
-            raise ValueError(
-                f"it is a percentage, from 1 to 100: for {value:g} of the training set write {100 * value:g}"
-            )
-        return value
-
-    @field_validator("lr_max")
-    @classmethod
-    def _range_in_order(cls, value: float, info: ValidationInfo) -> float:
-        if value <= info.data.get("lr_min", 0):
-            raise ValueError(f"must be greater than LR_MIN ({info.data['lr_min']:g})")
-        return value
-
-    @field_validator("epochs")
-    @classmethod
-    def _both_or_neither(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if "learning_rate" in info.data and (value is None) != (info.data["learning_rate"] is None):
-            given, missing = ("LEARNING_RATE", "EPOCHS") if value is None else ("EPOCHS", "LEARNING_RATE")
-            raise ValueError(f"{given} is set but {missing} is not: give both (no tuning) or neither")
-        return value
-
-    @field_validator("device")
-    @classmethod
-    def _device_name(cls, value: str) -> str:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", value):
-            raise ValueError(
-                "choose auto, cuda, cuda:N (such as cuda:0) or cpu" + did_you_mean(value, ("auto", "cuda", "cpu"))
-            )
-        return value
-
-    @field_validator("workers")
-    @classmethod
-    def _workers_number(cls, value: str) -> str:
-        if value != "auto" and not re.fullmatch(r"[1-9]\d{0,3}", value):
-            raise ValueError("choose auto or a whole number from 1 to 9999" + did_you_mean(value, ("auto",)))
-        return value
-
-    @field_validator("ray_address")
-    @classmethod
-    def _ray_cluster(cls, value: str | None) -> str | None:
-        if (
-            value is not None
-            and value != "auto"
-            and not re.fullmatch(r"(ray://)?(\[[^\]]+\]|[^\s:/@]+):\d{1,5}", value)
-        ):
-            raise ValueError("choose auto, host:port or ray://host:port" + did_you_mean(value, ("auto",)))
-        return value
-
-    @field_validator("output")
-    @classmethod
-    def _output_place(cls, value: str) -> str:
-        if "://" in value and not re.match(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/|$)", value):
-            raise ValueError(
-                "give a directory or s3://bucket/prefix (a bucket's name has 3 to 63 of a-z, 0-9, '-' and '.')"
-            )
-        return value
-
-    @field_validator("run_id")
-    @classmethod
-    def _run_id_is_a_name(cls, value: str | None) -> str | None:
-        if value is not None and not RUN_ID.fullmatch(value):
-            raise ValueError("use up to 100 letters, digits, '.', '_' and '-', the first a letter or digit")
-        return value
-
-    @property
-    def run_name(self) -> str:
-        """The run's folder: `RUN_ID`, or the model and 8 hex digits of the settings that shape the result."""
-        if self.run_id:
-            return self.run_id
-        shaping = json.dumps(self.shaping(), sort_keys=True)
-        return f"{self.model}-{hashlib.sha256(shaping.encode()).hexdigest()[:8]}"
-
-    def shaping(self) -> dict[str, Any]:
-        """Variable → value of every setting that shapes the result."""
-        values = self.values()
-        shaping = {name: value for name, value in values.items() if extra(name)["shapes"]}
-        return shaping | ({"WORKERS": values["WORKERS"]} if self.adapts and self.workers not in ("auto", "1") else {})
-
-    @property
-    def adapts(self) -> bool:
-        """Whether suggestions are made from finished trials: then it matters how many are made at the same time."""
-        return self.learning_rate is None and self.max_evals > self.tune_startup_trials
-
-    def values(self) -> dict[str, Any]:
-        """Variable → value as JSON, in the order of the documentation; without user and password in addresses."""
-        values = {name.upper(): value for name, value in self.model_dump(mode="json").items()}
-        return {name: without_secrets(value) for name, value in values.items()}
-
-    def sources(self) -> dict[str, str]:
-        """Variable → `environment` or `default`."""
-        return {name.upper(): "environment" if name in self.model_fields_set else "default" for name in variables()}
-
 
 def variables() -> dict[str, FieldInfo]:
-    return Settings.model_fields
+    return Variables.model_fields
 
 
 def extra(variable_name: str) -> dict[str, Any]:

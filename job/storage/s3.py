@@ -31,8 +31,8 @@ from botocore import exceptions as boto_errors
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
+from job.console.logs import event
 from job.errors import Fault, TemporaryFault
-from job.logs import event
 from job.storage.names import checked
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from job.console.logs import event
 from job.errors import not_installed
-from job.logs import event
 from job.results import Epoch, Trial
 
 INSTALL = "make install-extras"
@@ -113,14 +113,3 @@ class GivenUp:
 
     def close(self, complete: bool) -> None:
         self._tell(lambda tracker: tracker.close(complete))
-
-
-def scores(epoch: Epoch, heldout: str) -> dict[str, float]:
-    """Name → value of one epoch's measures; `heldout` names the set of its second score."""
-    return {
-        "train_loss": epoch.train.loss,
-        "train_accuracy": epoch.train.accuracy,
-        f"{heldout}_loss": epoch.heldout.loss,
-        f"{heldout}_accuracy": epoch.heldout.accuracy,
-        "seconds": epoch.seconds,
-    }

@@ -15,7 +15,6 @@ from mlflow.tracking import MlflowClient
 
 from job.errors import Fault, TemporaryFault
 from job.results import Epoch, Trial
-from job.tracking import scores
 
 RUN_TAG = "job.run"
 LEFT_OUT = {"weights.pt"}
@@ -96,3 +95,14 @@ def unusable(why: str) -> Fault:
         f"MLFLOW_TRACKING_URI: this MLflow cannot use it ({why}).",
         "Give http(s)://server:port, sqlite:///file or another address that MLflow knows, or unset it.",
     )
+
+
+def scores(epoch: Epoch, heldout: str) -> dict[str, float]:
+    """Name → value of one epoch's measures; `heldout` names the set of its second score."""
+    return {
+        "train_loss": epoch.train.loss,
+        "train_accuracy": epoch.train.accuracy,
+        f"{heldout}_loss": epoch.heldout.loss,
+        f"{heldout}_accuracy": epoch.heldout.accuracy,
+        "seconds": epoch.seconds,
+    }

@@ -1,0 +1,1 @@
+"""What a person reads while the job runs: its lines and its bars."""

@@ -1,0 +1,72 @@
+"""The images that INPUT names: a file, a folder with all below it, an address, or everything below an S3 prefix."""
+
+from __future__ import annotations
+
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from job import storage
+from job.console.logs import event
+from job.data.download import public, read_whole
+from job.data.folder import SUFFIXES
+from job.errors import Fault
+
+REMEDY = "Name an image, a folder with JPEG or PNG files, or an address in INPUT."
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image: its name below INPUT, and how to get its bytes (raises Fault, TemporaryFault or OSError)."""
+
+    name: str
+    read: Callable[[], bytes]
+
+
+def found(place: str) -> list[Source]:
+    """What is to be read, in alphabetical order. Only an S3 prefix is asked for what there is; nothing is read yet.
+
+    Raises Fault where there is no image, and what a store raises.
+    """
+    scheme = place.partition("://")[0] if "://" in place else ""
+    if scheme in ("http", "https"):
+        return [Source(public(place), partial(read_whole, place))]
+    if scheme == "s3":
+        return in_bucket(place)
+    path = Path(urllib.request.url2pathname(urllib.parse.urlsplit(place).path) if scheme == "file" else place)
+    if path.is_dir():
+        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+        return [Source(name, files[name].read_bytes) for name in images(place, sorted(files))]
+    if not path.exists():
+        raise Fault(f"INPUT: there is no {path}.", REMEDY)
+    return [Source(path.name, path.read_bytes)]
+
+
+def in_bucket(place: str) -> list[Source]:
+    """The object `s3://bucket/key` where it ends like an image, else all images below it as a prefix."""
+    parent, _, name = place.rstrip("/").rpartition("/")
+    single = name.lower().endswith(SUFFIXES)
+    store = storage.open_store(parent if single else place, variable="INPUT")
+
+    def read(name: str) -> bytes:
+        content = store.get(name)
+        if content is None:
+            raise Fault(f"{store.uri} has no object {name}.")
+        return content
+
+    return [Source(each, partial(read, each)) for each in ([name] if single else images(place, store.list()))]
+
+
+def images(place: str, names: list[str]) -> list[str]:
+    """Those that end like an image and are not hidden. Raises Fault where none does."""
+    shown = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+    kept = [name for name in shown if name.lower().endswith(SUFFIXES)]
+    if not kept:
+        raise Fault(f"INPUT: {place} holds no {', '.join(SUFFIXES)} file.", REMEDY)
+    if len(kept) < len(shown):
+        ignored = len(shown) - len(kept)
+        event("input", f"{place}: {ignored} file(s) ignored that are not {', '.join(SUFFIXES)}", level="WARNING")
+    return kept

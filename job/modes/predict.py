@@ -1,0 +1,158 @@
+"""`MODE=predict`: the answers of a finished run's model for images from elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from job import device, storage
+from job.console.logs import event
+from job.console.progress import Progress
+from job.data import inputs
+from job.data.folder import decoded
+from job.data.inputs import Source
+from job.device import Compute
+from job.engine import classifier
+from job.engine.classifier import Classifier
+from job.errors import Fault, TemporaryFault
+from job.interrupt import Stop
+from job.runs import finished, publish
+from job.settings import Settings
+
+BATCH = 500  # images that are read side by side and then classified together
+THREADS = 8  # for reading, which waits for a disk or a network most of the time
+NAMED = 5  # faults that the last message repeats
+SHOWN = 3  # classes in a line
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`probabilities` has one share a class; it is None, and `failure` says why, where the image was not readable."""
+
+    name: str
+    probabilities: NDArray[np.float64] | None
+    failure: str = ""
+    may_mend: bool = False
+
+
+def run(settings: Settings, progress: Progress, stop: Stop) -> None:
+    """Classifies every image that INPUT names and stores `predictions/RUN_ID/predictions.csv` below OUTPUT.
+
+    Raises Fault, after all others were answered and stored, where an image could not be read; TemporaryFault where
+    trying again may help.
+    """
+    assert settings.input is not None
+    found = finished.find(settings, handed_on=True)
+    if found.manifest is None:
+        event("unvouched", f"{found.store.uri} has no manifest: its files are used as they are", level="WARNING")
+    about = finished.read_json(found, finished.MODEL)
+    model = classifier.load(about, finished.read(found, finished.WEIGHTS))
+    classes = [str(name) for name in about["classes"]]
+    sources = inputs.found(settings.input)
+    compute = device.choose(settings.device, settings.precision)
+    event(
+        "predict",
+        f"predict: {len(sources):,} image{'s' * (len(sources) > 1)} by {about['model']} of {found.store.uri} "
+        f"on {compute.describe()}",
+        images=len(sources),
+        run=found.name,
+    )
+    compute.place(model)
+    answers = []
+    with device.memory_faults():
+        for answer in classified(model, sources, int(about["image_size"]), compute, stop):
+            tell(answer, classes)
+            answers.append(answer)
+    store, name = storage.open_store(settings.output), f"predictions/{found.name}/predictions.csv"
+    publish.put_checked(store, name, as_csv(answers, classes).encode())
+    bad = [answer for answer in answers if answer.failure]
+    event(
+        "finished",
+        f"finished: {len(answers) - len(bad):,} of {len(answers):,} images classified, see {store.uri}/{name}",
+        uri=f"{store.uri}/{name}",
+    )
+    if bad:
+        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        kind = TemporaryFault if any(answer.may_mend for answer in bad) else Fault
+        raise kind(
+            f"INPUT: {len(bad)} of {len(answers)} images could not be read: "
+            + "; ".join(f"{answer.name} ({answer.failure})" for answer in bad[:NAMED])
+            + f"{more}.",
+            "Mend or remove them. The answers for all others are stored.",
+        )
+
+
+def classified(
+    model: Classifier, sources: Sequence[Source], side: int, compute: Compute, stop: Stop
+) -> Iterator[Answer]:
+    """An answer for every source, in their order."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(sources), BATCH):
+            stop.check()
+            part = sources[start : start + BATCH]
+            images = list(pool.map(lambda source: read(source, side), part))
+            readable = [image for image in images if isinstance(image, np.ndarray)]
+            shares = iter(probabilities(model, np.stack(readable), compute) if readable else ())
+            for source, image in zip(part, images, strict=True):
+                if isinstance(image, np.ndarray):
+                    yield Answer(source.name, next(shares))
+                else:
+                    reason = image.what.rstrip(".") if isinstance(image, Fault) else str(image)
+                    yield Answer(source.name, None, reason, isinstance(image, TemporaryFault))
+
+
+def read(source: Source, side: int) -> NDArray[np.uint8] | Exception:
+    """The image, uint8 `[side, side, 3]`, or why there is none."""
+    try:
+        return decoded(io.BytesIO(source.read()), side)
+    except (Fault, ValueError) as error:
+        return error
+    except OSError as error:
+        return ValueError(error.strerror or str(error))
+
+
+@torch.no_grad()
+def probabilities(model: Classifier, images: NDArray[np.uint8], compute: Compute) -> NDArray[np.float64]:
+    """Shares `[images, classes]` that add up to 1, from uint8 `[images, rows, columns, 3]`."""
+    with compute.autocast():
+        logits = model(torch.from_numpy(images).to(compute.device))
+    shares: NDArray[np.float64] = torch.softmax(logits.double(), dim=1).cpu().numpy()
+    return shares
+
+
+def tell(answer: Answer, classes: Sequence[str]) -> None:
+    """One line an image: its most likely classes, or why there are none."""
+    if answer.probabilities is None:
+        event("unreadable", f"{answer.name}: {answer.failure}", level="WARNING", image=answer.name)
+        return
+    order = np.argsort(-answer.probabilities, kind="stable")
+    likely = ", ".join(f"{classes[place]} {100 * answer.probabilities[place]:.1f} %" for place in order[:SHOWN])
+    event(
+        "prediction",
+        f"{answer.name}: {likely}",
+        image=answer.name,
+        answer=classes[order[0]],
+        probabilities=dict(zip(classes, answer.probabilities.tolist(), strict=True)),
+    )
+
+
+def as_csv(answers: Sequence[Answer], classes: Sequence[str]) -> str:
+    """`predictions.csv`: one line an image; `failure` says why one has no class."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["image", "class", "probability", "failure", *(f"probability_{name}" for name in classes)])
+    for answer in answers:
+        if answer.probabilities is None:
+            writer.writerow([answer.name, "", "", answer.failure, *("" for _ in classes)])
+        else:
+            best = int(answer.probabilities.argmax())
+            shares = [f"{share:.6f}" for share in answer.probabilities]
+            writer.writerow([answer.name, classes[best], shares[best], "", *shares])
+    return out.getvalue()

@@ -1,0 +1,82 @@
+"""What `report.html` tells of the search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+
+from job.report.plots import search as plots
+from job.report.records import RunReport
+from job.report.templating import Drawing, drawing
+from job.report.words import plural
+from job.results import Trial, winner
+
+
+@dataclass(frozen=True)
+class Search:
+    """`rows` are the trials and how each ended; `near` is the trial nearest to Adam's default rate, by `factor`.
+
+    `early` are numbers (from 1) of trials that patience ended. `median` is that of the validation losses.
+    """
+
+    rows: tuple[tuple[Trial, str], ...]
+    epochs: int
+    early: tuple[int, ...]
+    failed: int
+    seconds: float
+    share_of_time: float
+    cost: float | None
+    best: Trial
+    near: Trial
+    factor: float
+    median: float
+    default: float
+    drawings: tuple[Drawing, ...]
+
+
+def search(report: RunReport) -> Search:
+    trials, best = report.trials, winner(report.trials)
+    assert best is not None  # the search raises where every trial failed
+    near, limit = plots.nearest(trials, plots.ADAM_DEFAULT), report.settings.get("TUNE_MAX_EPOCHS")
+    early = tuple(trial.number + 1 for trial in trials if stopped_early(trial, limit))
+    return Search(
+        rows=tuple((trial, "winner" if trial is best else ending(trial, limit)) for trial in trials),
+        epochs=sum(len(trial.epochs) for trial in trials),
+        early=early,
+        failed=sum(bool(trial.failure) for trial in trials),
+        seconds=report.tuning_seconds,
+        share_of_time=report.tuning_seconds / ((report.tuning_seconds + report.training_seconds) or 1),
+        cost=report.cost(report.tuning_seconds),
+        best=best,
+        near=near,
+        factor=max(near.learning_rate / plots.ADAM_DEFAULT, plots.ADAM_DEFAULT / near.learning_rate),
+        median=median(trial.validation_loss for trial in trials if not trial.failure),
+        default=plots.ADAM_DEFAULT,
+        drawings=drawings(report, early),
+    )
+
+
+def stopped_early(trial: Trial, limit: int | None) -> bool:
+    """Whether patience ended it before it had taken all the epochs that it might have taken."""
+    return limit is not None and not trial.failure and len(trial.epochs) < limit
+
+
+def ending(trial: Trial, limit: int | None) -> str:
+    if trial.failure:
+        return trial.failure
+    return "stopped early" if stopped_early(trial, limit) else "ran to the limit"
+
+
+def drawings(report: RunReport, early: tuple[int, ...]) -> tuple[Drawing, Drawing]:
+    """The trials' best losses over their rates, and their losses after each epoch."""
+    count = plural(len(report.trials), "trial")
+    numbers = f"trial{'s' * (len(early) > 1)} {', '.join(map(str, early))}"
+    rates = f"Hollow: stopped early ({numbers})." if early else ""
+    dots = "Dots mark each trial’s best epoch; the winner is green."
+    if any(trial.failure for trial in report.trials):
+        dots += " Lines that leave the picture diverged."
+    over_rates = f"Lowest validation loss of {count} against their learning rate."
+    return (
+        drawing(plots.search(report), "search", over_rates, rates),
+        drawing(plots.trial_curves(report), "trials", f"Validation loss after each epoch of {count}.", dots),
+    )

@@ -1,0 +1,120 @@
+"""What the trials of a search reached."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from job.report.plots.drawing import FAILED, TEST, TRAIN, WINNER, small_figure
+from job.report.records import RunReport
+from job.results import Trial, winner
+
+ADAM_DEFAULT = 0.001  # torch.optim.Adam's own learning rate
+
+
+def tuning_plot(report: RunReport) -> Figure:
+    """The lowest validation loss of every trial over its learning rate; the winner marked, failed trials at the top."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    good = [trial for trial in report.trials if not trial.failure]
+    failed = [trial for trial in report.trials if trial.failure]
+    best = winner(report.trials)
+    assert best is not None  # the search raises where every trial failed
+    axes.scatter(
+        [t.learning_rate for t in good], [t.validation_loss for t in good], color=TRAIN, label="trial", zorder=3
+    )
+    top = max(t.validation_loss for t in good)
+    if failed:
+        axes.scatter(
+            [t.learning_rate for t in failed], [top] * len(failed), color=FAILED, marker="x", label="failed", zorder=3
+        )
+    axes.scatter(
+        [best.learning_rate],
+        [best.validation_loss],
+        s=220,
+        marker="*",
+        color=WINNER,
+        zorder=4,
+        label=f"winner: {best.learning_rate:.6f}, epoch {best.best_epoch}, loss {best.validation_loss:.4f}",
+    )
+    axes.set_xscale("log")
+    axes.set(
+        xlabel="learning rate (log scale)",
+        ylabel="lowest validation loss",
+        title=f"{report.model} on {report.data['name']}: {len(report.trials)} trials",
+    )
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    return figure
+
+
+def search(report: RunReport) -> Figure:
+    """`tuning_plot` for the page, whose caption names the winner's figures."""
+    figure, axes = small_figure()
+    good = [trial for trial in report.trials if not trial.failure]
+    failed = [trial for trial in report.trials if trial.failure]
+    best = winner(report.trials)
+    assert best is not None
+    limit = report.settings.get("TUNE_MAX_EPOCHS") or 0
+    for label, fill, part in (
+        ("trial", TRAIN, [t for t in good if len(t.epochs) >= limit]),
+        ("stopped early", "none", [t for t in good if len(t.epochs) < limit]),
+    ):
+        if part:
+            points = ([t.learning_rate for t in part], [t.validation_loss for t in part])
+            axes.scatter(*points, facecolors=fill, edgecolors=TRAIN, s=28, linewidths=1.5, label=label)
+    if failed:
+        top = [max(t.validation_loss for t in good)] * len(failed)
+        axes.scatter([t.learning_rate for t in failed], top, color=FAILED, marker="x", label="diverged")
+    winning = ([best.learning_rate], [best.validation_loss])
+    axes.scatter(*winning, s=190, marker="*", color=WINNER, zorder=4, label="winner")
+    near = nearest(report.trials, ADAM_DEFAULT)
+    if near is not best:
+        ring = ([near.learning_rate], [near.validation_loss])
+        axes.scatter(*ring, s=110, facecolors="none", edgecolors=TEST, linewidths=1.5, label="nearest to 0.001")
+    axes.set_xscale("log")
+    axes.set(xlabel="learning rate (log scale)", ylabel="lowest validation loss")
+    figure.legend(loc="outside upper right", ncols=4, frameon=False, fontsize="small", handletextpad=0.2)
+    return figure
+
+
+def trial_curves(report: RunReport) -> Figure:
+    """The validation loss of every trial after each epoch; the winner stands out."""
+    figure, axes = small_figure()
+    best = winner(report.trials)
+    limit = report.settings.get("TUNE_MAX_EPOCHS") or 0
+    top = 0.0
+    for trial in report.trials:
+        losses = [epoch.heldout.loss for epoch in trial.epochs]
+        numbers = [epoch.number for epoch in trial.epochs]
+        wins = trial is best
+        colour = WINNER if wins else TRAIN
+        axes.plot(
+            numbers,
+            losses,
+            color=colour,
+            alpha=1.0 if wins else 0.45,
+            linewidth=2.2 if wins else 1.0,
+            marker="o" if len(numbers) == 1 else "",
+            markersize=3,
+            zorder=4 if wins else 3,
+        )
+        if not trial.failure:
+            fill = "none" if len(trial.epochs) < limit else colour
+            best_point = (trial.best_epoch, trial.validation_loss)
+            axes.plot(*best_point, "o", color=colour, markerfacecolor=fill, markersize=4.5, zorder=5)
+            top = max(top, losses[0], trial.validation_loss)
+    bottom, _ = axes.get_ylim()
+    axes.set_ylim(bottom, min(axes.get_ylim()[1], top * 1.1))  # a trial that diverges would flatten all others
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="epoch", ylabel="validation loss")
+    return figure
+
+
+def nearest(trials: Sequence[Trial], rate: float) -> Trial:
+    """The trial that did not fail whose learning rate is nearest to `rate` on a log scale."""
+    good = [trial for trial in trials if not trial.failure]
+    return min(good, key=lambda trial: abs(math.log(trial.learning_rate / rate)))

@@ -1,0 +1,100 @@
+"""Runs side by side: accuracy against size, time and cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
+
+from job.report.comparison import Run, labels
+from job.report.plots.drawing import TRAIN, small_figure
+
+MARGINS = (52, 46)  # of a figure, for its ticks and labels, in points
+FONT, LETTER = 9, 5.2  # the size of a name in a plot and how wide one of its letters is on average, in points
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+
+
+def size(group: Sequence[Run], inches: tuple[float, float]) -> Figure:
+    return against(group, "parameters", [run.parameters for run in group], EngFormatter(sep=""), inches)
+
+
+def time(group: Sequence[Run], inches: tuple[float, float]) -> Figure:
+    minutes = [max(run.training_seconds, 0.01) / 60 for run in group]
+    return against(group, "training time (minutes)", minutes, PLAIN, inches)
+
+
+def cost(group: Sequence[Run], inches: tuple[float, float], price_per_hour: float) -> Figure:
+    dollars = [max(run.cost(price_per_hour) or 0.0, 1e-6) for run in group]
+    return against(group, "cost (USD)", dollars, PLAIN, inches)
+
+
+def against(
+    group: Sequence[Run],
+    label: str,
+    values: Sequence[float],
+    formatter: FuncFormatter | EngFormatter,
+    size: tuple[float, float],
+) -> Figure:
+    """Accuracy with its interval over `values`, one a run, on a log scale; `size` is the figure's, in inches."""
+    figure, axes = small_figure(size)
+    for run, x in zip(group, values, strict=True):
+        low, high = (100 * end for end in run.interval)
+        axes.plot([x, x], [low, high], color=TRAIN, linewidth=1.5, alpha=0.6)
+        axes.plot(x, 100 * run.accuracy, "o", color=TRAIN, markersize=6)
+    axes.set_xscale("log")
+    axes.set_xlim(min(values) / 1.6, max(values) * 1.6)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) / min(values) < 30 else (1,)))
+    axes.xaxis.set_major_formatter(formatter)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel=f"{label}, log scale", ylabel="test accuracy (%)")
+    name_points(axes, group, values, size)
+    return figure
+
+
+def name_points(axes: Axes, group: Sequence[Run], values: Sequence[float], size: tuple[float, float]) -> None:
+    """A name at every point."""
+    width, height = (72 * inches - margin for inches, margin in zip(size, MARGINS, strict=True))
+    left, right = (math.log(end) for end in axes.get_xlim())
+    bottom, top = axes.get_ylim()
+    spots = [
+        ((math.log(x) - left) / (right - left) * width, (100 * run.accuracy - bottom) / (top - bottom) * height)
+        for run, x in zip(group, values, strict=True)
+    ]
+    names = labels(group)
+    for name, run, x, offset in zip(names, group, values, places(names, spots, width, height), strict=True):
+        spot = (x, 100 * run.accuracy)
+        axes.annotate(name, spot, xytext=offset, textcoords="offset points", ha="center", va="center", fontsize=FONT)
+
+
+def places(
+    names: Sequence[str], points: Sequence[tuple[float, float]], width: float, height: float
+) -> list[tuple[float, float]]:
+    """Where each name's middle goes, relative to its point, so that names meet neither each other nor a point.
+
+    `points` are in an area of `width` times `height`, all in printer's points. Where everything is taken, a name goes
+    to the right of its point: rather on top of another one than nowhere.
+    """
+    dot = 4.0
+    taken = [(x - dot, y - dot, x + dot, y + dot) for x, y in points]
+    found = []
+    for name, (x, y) in zip(names, points, strict=True):
+        half, line = 0.5 * LETTER * len(name), 0.6 * FONT
+        beside, above = dot + 2 + half, dot + 1 + line
+        options = [(beside, 0.0), (-beside, 0.0), (0.0, above), (0.0, -above)]
+        options += [(side * beside, up * step * line) for step in (1, 2, 3, 4) for up in (-1, 1) for side in (1, -1)]
+        boxes = [(x + dx - half, y + dy - line, x + dx + half, y + dy + line) for dx, dy in options]
+        free = (
+            number
+            for number, (left, low, right, high) in enumerate(boxes)
+            if left >= 0
+            and right <= width
+            and low >= -line
+            and not any(left < other[2] and other[0] < right and low < other[3] and other[1] < high for other in taken)
+        )
+        chosen = next(free, 0)
+        found.append(options[chosen])
+        taken.append(boxes[chosen])
+    return found

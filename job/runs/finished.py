@@ -1,0 +1,136 @@
+"""A finished run as it was left: found by the settings, each file as its manifest vouches for it. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from job import storage
+from job.console.progress import Progress
+from job.data import Dataset
+from job.data.dataset import load_data
+from job.errors import Fault
+from job.runs import publish
+from job.settings import Settings
+from job.storage import ArtifactStore
+
+RESULTS, MODEL, WEIGHTS = "results.json", "model.json", "weights.pt"
+TAKEN_OVER = ("MODEL", "DATASET", "DATA_LIMIT", "SEED")  # what a run is tested on is the run's own, whatever is set now
+NAMED = 8  # runs that a message lists
+
+
+@dataclass(frozen=True)
+class Finished:
+    """`manifest` is None for files that somebody handed on without it: then nothing vouches for them."""
+
+    name: str
+    store: ArtifactStore
+    manifest: dict[str, Any] | None
+
+
+def find(settings: Settings, *, handed_on: bool = False) -> Finished:
+    """The finished run that RUN_ID or the settings name. `handed_on` also takes `weights.pt` with `model.json` alone.
+
+    Raises Fault where there is none, or where a variable that is set says something else than the run does.
+    """
+    store = storage.open_store(settings.output, settings.run_name)
+    found = store.get(publish.MANIFEST)
+    if found is None:
+        if handed_on and store.get(MODEL) is not None:
+            return Finished(settings.run_name, store, None)
+        raise Fault(f"{store.uri} holds no finished run.", others(settings))
+    run = Finished(settings.run_name, store, json.loads(found))
+    differences = [
+        f"{name} is set to {value}, but the run has {run.manifest['settings'][name]}"  # type: ignore[index]
+        for name, value in settings.values().items()
+        if name in TAKEN_OVER
+        and settings.sources()[name] == "environment"
+        and run.manifest["settings"].get(name, value) != value  # type: ignore[index]
+    ]
+    if differences:
+        raise Fault(
+            f"{store.uri} is another run than the variables say: {'; '.join(differences)}.",
+            "Leave them out, or name another run in RUN_ID.",
+        )
+    return run
+
+
+def others(settings: Settings) -> str:
+    """What to do about a run that is not there: which ones are."""
+    end = f"/{publish.MANIFEST}"
+    names = [name.removesuffix(end) for name in storage.open_store(settings.output).list() if name.endswith(end)]
+    if not names:
+        return "Run the job first, or name in OUTPUT the place where runs left their files."
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"Name in RUN_ID one of the finished runs below OUTPUT: {', '.join(names[:NAMED])}{more}."
+
+
+def vouched(store: ArtifactStore, manifest: dict[str, Any], name: str, folder: str = "") -> bytes:
+    """The content of a file below `folder` of `store`. Raises ValueError where it is not what the manifest names."""
+    content = store.get(f"{folder}/{name}" if folder else name)
+    if content is None:
+        raise ValueError(f"{name} is missing")
+    if hashlib.sha256(content).hexdigest() != manifest["files"][name]["sha256"]:
+        raise ValueError(f"{name} is not the file that its manifest names")
+    return content
+
+
+def read(run: Finished, name: str) -> bytes:
+    """A file of the run. Raises Fault where it is missing or not what the manifest vouches for."""
+    try:
+        if run.manifest is not None:
+            return vouched(run.store, run.manifest, name)
+        content = run.store.get(name)
+        if content is None:
+            raise ValueError(f"{name} is missing")
+        return content
+    except (ValueError, KeyError) as error:
+        what = f"its manifest does not name {name}" if isinstance(error, KeyError) else str(error)
+        raise Fault(f"{run.store.uri} is not whole: {what}.", "Copy the run again from where it was whole.") from None
+
+
+def read_json(run: Finished, name: str) -> dict[str, Any]:
+    """The same, parsed. Raises Fault where it is no JSON object."""
+    try:
+        content = json.loads(read(run, name))
+        if isinstance(content, dict):
+            return content
+    except ValueError:
+        pass
+    raise Fault(f"{run.store.uri}/{name} cannot be read as JSON.", "Copy the run again from where it was whole.")
+
+
+def damage(run: Finished, check: Callable[[], object]) -> list[str]:
+    """A line for every file that is missing or changed; `check` is called before each and may raise."""
+    assert run.manifest is not None
+    lines = []
+    for name in run.manifest["files"]:
+        check()
+        try:
+            vouched(run.store, run.manifest, name)
+        except ValueError as error:
+            lines.append(str(error))
+    return lines
+
+
+def settings_of(run: Finished, settings: Settings) -> Settings:
+    """The settings as they are now, with what decides the run's data set taken from the run."""
+    assert run.manifest is not None
+    taken = {name.lower(): run.manifest["settings"][name] for name in TAKEN_OVER}
+    return settings.model_copy(update=taken)
+
+
+def data_of(run: Finished, settings: Settings, progress: Progress) -> Dataset:
+    """The very data set that the run was trained and tested on. Raises Fault where what is there now is another one."""
+    assert run.manifest is not None
+    dataset = load_data(settings_of(run, settings), progress)
+    if dataset.sha256 != run.manifest["data_sha256"]:
+        raise Fault(
+            f"{dataset.origin} is not the data set of {run.store.uri}: SHA-256 {dataset.sha256[:16]}… "
+            f"where the run has {run.manifest['data_sha256'][:16]}….",
+            "Name the run's own images in DATA_DIR; for DATASET=folder one changed file is enough to differ.",
+        )
+    return dataset

@@ -1,0 +1,179 @@
+"""Trials trained at once, as one batched model (see `job.search.stacked`).
+
+Up to `together` trials form a group. All of them take an epoch at the same time; a trial that has ended leaves, and the
+one waiting with the lowest number takes its place, so that a group shrinks only when none is left waiting. Which trials
+are together when is a function of the orders, `together` and the losses alone.
+
+What holds: suggestions, start weights, orders of images and dropout are those of trials run one after the other; their
+losses differ by the rounding of differently grouped sums. Since grouping may change last bits, a group's state is kept
+as a whole, with every trial that had ended by then and no other: whoever goes on from it forms the same groups, and
+its records have the same bytes. `together` belongs to the run's arithmetic for the same reason.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from job import device
+from job.console.logs import event
+from job.device import Compute
+from job.results import Epoch, Trial
+from job.search import stacked
+from job.search.stacked import Stack, State
+from job.search.trial import Callbacks, Order, Setup, ended, is_over, run_trial
+
+MEMORY_SHARE = 0.6  # of the device's free memory that a group may plan with: the rest is for what no formula foresees
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A group as an earlier attempt left it: its trials by number, with their epochs so far, and their state."""
+
+    trials: tuple[Trial, ...]
+    state: dict[str, Any]
+
+
+@dataclass
+class Member:
+    """A trial of a group. `start` is the row that it enters with, None for new weights; `before` its epochs by then."""
+
+    order: Order
+    start: State | None = None
+    before: tuple[Epoch, ...] = ()
+    history: list[Epoch] = field(default_factory=list)
+
+
+def pays(build: Callable[[], nn.Module], compute: Compute) -> bool:
+    """Whether trials of this model are trained at once where nobody says otherwise: a rule, not a timing that may flip.
+
+    On a GPU, where the layers have been compared with their twins and none but the first is a convolution: small matrix
+    products leave a GPU idle and batched ones fill it. Grouped convolutions may be slower than one after the other,
+    and on a CPU the cores are busy with one trial (see docs/scale-out.md for what was measured).
+    """
+    if not compute.on_gpu:
+        return False
+    model = build()
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    return len(convolutions) <= 1 and stacked.runs_stacked(model, compute)
+
+
+def fitting(build: Callable[[], nn.Module], compute: Compute, batch_size: int) -> int:
+    """How many trials the device's free memory holds, estimated; 1 where not even the estimate has room."""
+    try:
+        each = stacked.bytes_each(stacked.architecture(build, compute), batch_size)
+    except (RuntimeError, MemoryError) as error:
+        if not device.is_out_of_memory(error):
+            raise
+        return 1
+    return max(1, int(MEMORY_SHARE * device.free_memory(compute.device) / each))
+
+
+class Batched:
+    """The groups of one search. See `job.search.runners.Runner`. An order that comes alone runs as everywhere else."""
+
+    def __init__(self, setup: Setup, callbacks: Callbacks, together: int, begun: Begun | None = None) -> None:
+        self._setup = setup
+        self._callbacks = callbacks
+        self._together = together
+        self._begun = begun
+
+    def run(self, orders: Sequence[Order]) -> Iterator[Trial]:
+        begun, self._begun = self._begun, None
+        if len(orders) == 1 and begun is None:
+            yield run_trial(self._setup, orders[0], self._callbacks)
+        elif begun is None:
+            yield from self._groups(deque(map(Member, orders)), self._together)
+        else:  # with as many as it had: it was full, or nobody is waiting
+            yield from self._groups(members(orders, begun, self._setup.compute), len(begun.trials))
+        self._callbacks.on_group((), dict)
+
+    def _groups(self, waiting: deque[Member], together: int) -> Iterator[Trial]:
+        group: list[Member] = []
+        stack: Stack | None = None
+        rows: list[int] = []  # of `stack`: those of the group's first members, who were there already
+        epochs = 0
+        while group or waiting:
+            group += [waiting.popleft() for _ in range(min(together - len(group), len(waiting)))]
+            try:
+                if stack is None or len(group) > len(rows) or len(rows) < len(stack.parts):
+                    stack = self._assembled(group, stack, rows)
+                if epochs:
+                    self._callbacks.on_group(unfinished(group), partial(stacked.snapshot, stack.state))
+                self._epoch(group, stack)
+                epochs += 1
+            except (RuntimeError, MemoryError) as error:
+                if not device.is_out_of_memory(error):
+                    raise
+                stack = None
+            if stack is None:  # here, where the error no longer holds what its frames held
+                device.release_memory()
+                if len(group) == 1:
+                    order, history = group[0].order, group[0].history
+                    yield Trial(order.number, order.learning_rate, tuple(history), device.OUT_OF_MEMORY)
+                else:
+                    together = len(group) // 2
+                    event("tune", f"{device.OUT_OF_MEMORY} for {len(group)} trials at once: going on with {together}")
+                    waiting.extendleft([replace(m, history=list(m.before)) for m in reversed(group)])
+                group, rows = [], []
+                continue
+            rows = [row for row, member in enumerate(group) if not self._is_over(member)]
+            yield from [ended(m.order, m.history) for row, m in enumerate(group) if row not in rows]
+            group = [group[row] for row in rows]
+
+    def _assembled(self, group: Sequence[Member], stack: Stack | None, rows: Sequence[int]) -> Stack:
+        """The group as a stack: the `rows` of the one before it, then those who enter."""
+        setup, seed = self._setup, self._setup.settings.seed
+        kind = stack.kind if stack else stacked.architecture(setup.build, setup.compute)
+        states = [stack.state.rows(rows)] if stack and rows else []
+        for member in group[len(rows) :]:
+            new = member.start or stacked.fresh(setup.build, kind, setup.compute, seed, part(member))
+            states.append(new)
+        rates = [member.order.learning_rate for member in group]
+        return Stack(kind, setup.compute, seed, [part(member) for member in group], rates, stacked.joined(states))
+
+    def _epoch(self, group: Sequence[Member], stack: Stack) -> None:
+        """One epoch of every member. Each is booked an equal share of the time."""
+        started = time.monotonic()
+        scores = stacked.epoch(
+            stack,
+            self._setup.train,
+            self._setup.validation,
+            numbers=[len(member.history) + 1 for member in group],
+            batch_size=self._setup.settings.batch_size,
+            on_batch=self._callbacks.on_batch,
+        )
+        seconds = (time.monotonic() - started) / len(group)
+        for member, (trained, validated) in zip(group, scores, strict=True):
+            member.history.append(Epoch(len(member.history) + 1, trained, validated, seconds))
+            self._callbacks.on_epoch(member.order.number, member.order.learning_rate, member.history, None)
+
+    def _is_over(self, member: Member) -> bool:
+        settings = self._setup.settings
+        return len(member.history) >= settings.tune_max_epochs or is_over(member.history, settings.patience)
+
+
+def part(member: Member) -> tuple[str | int, ...]:
+    return ("trial", member.order.number)
+
+
+def unfinished(group: Sequence[Member]) -> tuple[Trial, ...]:
+    return tuple(Trial(m.order.number, m.order.learning_rate, tuple(m.history)) for m in group)
+
+
+def members(orders: Sequence[Order], begun: Begun, compute: Compute) -> deque[Member]:
+    """The orders with what was begun of them."""
+    state = stacked.restored(begun.state, compute)
+    rows = {trial.number: (row, trial.epochs) for row, trial in enumerate(begun.trials)}
+    found: deque[Member] = deque()
+    for order in orders:
+        row, epochs = rows.get(order.number, (None, ()))
+        start = None if row is None else state.rows([row])
+        found.append(Member(order, start, epochs, list(epochs)))
+    return found

@@ -1,0 +1,266 @@
+"""Trials side by side in processes of this machine, each with a device of its own where there are several.
+
+The images lie in memory once, whatever the number of workers. A worker that dies is replaced and its trial run again;
+workers never outlive the job, however it ends.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import signal
+import tempfile
+import threading
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import DupFd
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from job import device
+from job.console.logs import event
+from job.data import Split
+from job.errors import Fault
+from job.results import Epoch, Trial
+from job.search.trial import Callbacks, Order, Setup, run_trial
+
+DEATHS = 3  # of workers at one trial, after which that trial counts as failed
+LOOK_SECONDS = 0.1  # between two looks at signals while waiting for workers
+SPAWN = get_context("spawn")  # a forked process could not use a GPU that its parent has used
+
+
+@dataclass
+class Worker:
+    process: SpawnProcess
+    pipe: Connection
+    order: Order | None = None
+
+
+@contextmanager
+def processes(setup: Setup, callbacks: Callbacks, workers: int, devices: Sequence[str]) -> Iterator[Processes]:
+    """Up to `workers` processes, started as there is work; all of them have ended when this is left."""
+    with shared_file() as file:
+        runner = Processes(setup, callbacks, workers, devices, file)
+        try:
+            yield runner
+        finally:
+            runner.end()
+
+
+class Processes:
+    """The workers of one search. See `job.search.runners.Runner`."""
+
+    def __init__(
+        self, setup: Setup, callbacks: Callbacks, workers: int, devices: Sequence[str], file: IO[bytes]
+    ) -> None:
+        self._callbacks = callbacks
+        self._devices = devices
+        self._file = file
+        images, self._places = lay_out(setup, file)
+        # As bytes, once: a model's stored weights go through no other way of sharing memory than the images do.
+        # The arithmetic with it: asked for in a worker, it would tell that process's threads and not this one's.
+        self._common = pickle.dumps((replace(setup, train=images, validation=images), setup.compute.arithmetic()))
+        self._workers: list[Worker | None] = [None] * workers
+        self._histories: dict[int, list[Epoch]] = {}
+        self._deaths: dict[int, int] = {}
+
+    def run(self, orders: Sequence[Order]) -> Iterator[Trial]:
+        waiting = deque(orders)
+        left = len(waiting)
+        while left:
+            self._give_out(waiting)
+            self._callbacks.on_batch(0)
+            for place, worker in self._that_have_news():
+                trial = self._hear(place, worker, waiting)
+                if trial is not None:
+                    left -= 1
+                    yield trial
+
+    def end(self) -> None:
+        """Ends all workers at once: what they were at is run again by whoever goes on."""
+        running = [worker for worker in self._workers if worker is not None]
+        for worker in running:
+            worker.process.kill()
+        for worker in running:
+            worker.process.join()
+            worker.pipe.close()
+
+    def _give_out(self, waiting: deque[Order]) -> None:
+        """Gives an order to every worker that has none, and starts the workers that are missing."""
+        for place, worker in enumerate(self._workers):
+            if not waiting:
+                return
+            worker = worker or self._start(place)
+            if worker.order is None:
+                worker.order = waiting.popleft()
+                before = worker.order.paused.history if worker.order.paused else ()
+                self._histories[worker.order.number] = list(before)
+                with suppress(OSError):  # it is dead: this is noticed at the next look
+                    worker.pipe.send(worker.order)
+
+    def _start(self, place: int) -> Worker:
+        mine, its = SPAWN.Pipe()
+        name = self._devices[place % len(self._devices)]
+        images = SharedImages(self._file.fileno(), self._places)
+        process = SPAWN.Process(target=work, args=(its, self._common, images, name), name=f"worker {place + 1}")
+        process.daemon = True
+        process.start()
+        its.close()  # so that the pipe ends with the worker
+        worker = Worker(process, mine)
+        self._workers[place] = worker
+        return worker
+
+    def _that_have_news(self) -> list[tuple[int, Worker]]:
+        running = {worker.pipe: (place, worker) for place, worker in enumerate(self._workers) if worker is not None}
+        return [running[pipe] for pipe in connection.wait(list(running), LOOK_SECONDS) if isinstance(pipe, Connection)]
+
+    def _hear(self, place: int, worker: Worker, waiting: deque[Order]) -> Trial | None:
+        """Takes one message; a finished trial is returned. Raises what the worker could not mend."""
+        assert worker.order is not None
+        order = worker.order
+        try:
+            message = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._callbacks.on_batch(0)  # a signal for all processes reaches this one, too: then this is no fault
+            return self._bury(place, worker, order, waiting)
+        if isinstance(message, Epoch):
+            history = self._histories[order.number]
+            history.append(message)
+            self._callbacks.on_epoch(order.number, order.learning_rate, history, None)
+            return None
+        if isinstance(message, Trial):
+            worker.order = None
+            return message
+        if isinstance(message, Fault):
+            raise message
+        raise RuntimeError(f"a worker met a bug at trial {order.number + 1}:\n{message}")
+
+    def _bury(self, place: int, worker: Worker, order: Order, waiting: deque[Order]) -> Trial | None:
+        """Puts a dead worker's trial first in the queue; after too many deaths it is hopeless and has failed."""
+        worker.process.join()
+        worker.pipe.close()
+        self._workers[place] = None
+        how = ended(worker.process.exitcode)
+        self._deaths[order.number] = deaths = self._deaths.get(order.number, 0) + 1
+        if deaths >= DEATHS:
+            failure = f"its worker died {deaths} times, the last one {how}"
+            return Trial(order.number, order.learning_rate, tuple(self._histories[order.number]), failure)
+        event(
+            "worker",
+            f"a worker {how} in trial {order.number + 1}, which runs again on another one",
+            level="WARNING",
+            trial=order.number + 1,
+            exit_code=worker.process.exitcode,
+        )
+        waiting.appendleft(order)
+        return None
+
+
+def ended(exit_code: int | None) -> str:
+    if exit_code == -signal.SIGKILL:
+        return "was killed (by the system where memory ran out)"
+    return f"ended with exit code {exit_code}"
+
+
+# --- in the worker ---
+
+
+def work(pipe: Connection, common: bytes, images: SharedImages, device_name: str) -> None:
+    """What a worker process does: trials as they are ordered, until its parent ends it or is gone itself."""
+    threading.Thread(target=end_with_parent, name="parent watch", daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
+    order: Order | None = None
+    try:
+        setup: Setup
+        setup, arithmetic = pickle.loads(common)
+        compute = device.choose(device_name, setup.compute.precision, arithmetic)
+        train, validation = (split.to(compute.device) for split in images.splits())
+        setup = replace(setup, compute=compute, train=train, validation=validation)
+        callbacks = Callbacks(
+            on_batch=lambda count: None, on_epoch=lambda number, rate, history, learner: pipe.send(history[-1])
+        )
+        while True:
+            order = pipe.recv()
+            pipe.send(run_trial(setup, order, callbacks))
+    except Fault as fault:
+        pipe.send(fault)
+    except (EOFError, BrokenPipeError):
+        return
+    except Exception:
+        pipe.send(traceback.format_exc())
+
+
+def end_with_parent() -> None:
+    """Ends this process when its parent has ended, even by kill -9: no worker is left behind."""
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+# --- the images, once in memory ---
+
+
+def shared_file() -> IO[bytes]:
+    """A file without a name, which is gone with its last user: in memory where the system can, else on disk.
+
+    Not /dev/shm: a container has 64 MB there unless told otherwise, and one write beyond them kills the process.
+    """
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("images"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies in the shared file."""
+
+    start: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def read(self, memory: mmap.mmap) -> Tensor:
+        count = int(torch.Size(self.shape).numel())
+        return torch.frombuffer(memory, dtype=self.dtype, offset=self.start, count=count).view(self.shape)
+
+
+def lay_out(setup: Setup, file: IO[bytes]) -> tuple[Split, list[Place]]:
+    """Writes both splits into `file`. Returns an empty split, which stands for them in the pickle, and the places."""
+    places = []
+    for tensor in (setup.train.images, setup.train.labels, setup.validation.images, setup.validation.labels):
+        start = -(-file.tell() // 64) * 64  # aligned as torch aligns its own tensors
+        file.seek(start)
+        file.write(tensor.cpu().contiguous().numpy().data)
+        places.append(Place(start, tuple(tensor.shape), tensor.dtype))
+    file.flush()
+    return Split(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)), places
+
+
+@dataclass(frozen=True)
+class SharedImages:
+    """The splits in a shared file. Pickled while a process is being started, it hands the open file over to it."""
+
+    descriptor: int
+    places: list[Place]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reopened, (DupFd(self.descriptor), self.places)
+
+    def splits(self) -> tuple[Split, Split]:
+        """Train and validation, as views of the one copy that all processes share."""
+        memory = mmap.mmap(self.descriptor, 0)
+        images, labels, validation_images, validation_labels = (place.read(memory) for place in self.places)
+        return Split(images, labels), Split(validation_images, validation_labels)
+
+
+def reopened(handle: Any, places: list[Place]) -> SharedImages:
+    return SharedImages(handle.detach(), places)

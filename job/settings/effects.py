@@ -1,0 +1,32 @@
+"""Which settings do nothing beside the others: they are told, and they do not make another run of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from job import models
+from job.settings.variables import variables
+
+if TYPE_CHECKING:
+    from job.settings.checked import Settings
+
+SEARCH = ("tune_percent", "max_evals", "tune_max_epochs", "patience", "lr_min", "lr_max", "tune_startup_trials")
+
+
+def without_effect(settings: Settings) -> dict[str, str]:
+    """Variable → why it does nothing here, for those that hold something else than their default."""
+    idle: dict[str, str] = {}
+    if not models.starts_from_weights(settings.model):
+        idle["pretrained_weights"] = f"MODEL={settings.model} starts from random weights"
+    if settings.learning_rate is not None:
+        given = "LEARNING_RATE and EPOCHS are given: there is no search"
+        idle |= dict.fromkeys((*SEARCH, "workers", "ray_address"), given)
+    if settings.dataset != "cifar10":
+        idle["data_url"] = f"DATASET={settings.dataset} is not fetched"
+    if settings.dataset == "synthetic":
+        idle["data_dir"] = "DATASET=synthetic is drawn by the job"
+    if settings.mode != "predict":
+        idle["input"] = "it is for MODE=predict"
+    if settings.mlflow_tracking_uri is None:
+        idle["mlflow_experiment_name"] = "MLFLOW_TRACKING_URI is not set"
+    return {name.upper(): why for name, why in idle.items() if getattr(settings, name) != variables()[name].default}

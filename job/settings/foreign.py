@@ -1,0 +1,85 @@
+"""Variables of other programs: put right where they only get in the way, told where they are wrong.
+
+A library that reads garbage ends with a traceback, or with an abort of the whole process, and names no variable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+
+from job.errors import Fault
+from job.settings.redaction import told
+
+ENDPOINT = r"https?://[^\s\"'/?#]+(/[^\s\"'?#]*)?"
+REGION = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+WHOLE = r"[0-9]+"
+NUMBER = r"[0-9]*\.?[0-9]+"
+ALLOCATOR = r"[a-z0-9_]+:(\[[^\]\"'=]*\]|[^,:\[\]\"'=]+)"  # key and value (c10/core/AllocatorConfig.h)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a variable has to look like, in a regular expression and in words; `secret` ones are never shown."""
+
+    pattern: str
+    words: str
+    secret: bool = False
+
+
+OF_S3 = {
+    "AWS_ENDPOINT_URL_S3": Rule(ENDPOINT, "must be the store's address, such as https://minio.example:9000"),
+    "AWS_ENDPOINT_URL": Rule(ENDPOINT, "must be the store's address, such as https://minio.example:9000"),
+    "AWS_REGION": Rule(REGION, "must be a region's name, such as eu-west-3"),
+    "AWS_DEFAULT_REGION": Rule(REGION, "must be a region's name, such as eu-west-3"),
+    **dict.fromkeys(
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+        Rule(r"[^\s\"']+", "must stand alone, without quotes, blanks and line ends", secret=True),
+    ),
+    "AWS_MAX_ATTEMPTS": Rule(r"[1-9][0-9]*", "must be a whole number, at least 1"),
+    "AWS_RETRY_MODE": Rule("legacy|standard|adaptive", "choose from: legacy, standard, adaptive"),
+}
+OF_ALL = {
+    "SOURCE_DATE_EPOCH": Rule(WHOLE, "must be a whole number of seconds since 1970"),
+    **dict.fromkeys(
+        ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF"),
+        Rule(rf"{ALLOCATOR}(,{ALLOCATOR})*", "must be key:value, with commas between several"),
+    ),
+    **dict.fromkeys(
+        ("TQDM_DELAY", "TQDM_MAXINTERVAL", "TQDM_MININTERVAL", "TQDM_SMOOTHING"), Rule(NUMBER, "must be a number")
+    ),
+    **dict.fromkeys(("TQDM_MINITERS", "TQDM_NCOLS", "TQDM_POSITION"), Rule(WHOLE, "must be a whole number")),
+}
+
+
+def settle(environment: MutableMapping[str, str]) -> None:
+    """Puts right what only gets in the way. Call it before any library that reads its variables is loaded.
+
+    - AWS variables that are set but empty count as not set, as ours do (https://github.com/boto/botocore/issues/1460);
+    - botocore reads AWS_DEFAULT_REGION alone. AWS's other tools read AWS_REGION, and prefer it where both are set;
+    - a notebook hands its own MPLBACKEND to all that it starts; the job draws into files, and needs none.
+    """
+    for name in [name for name, value in environment.items() if name.startswith("AWS_") and not value]:
+        del environment[name]
+    if environment.get("AWS_REGION"):
+        environment["AWS_DEFAULT_REGION"] = environment["AWS_REGION"]
+    environment.pop("MPLBACKEND", None)
+
+
+def faults(environment: Mapping[str, str], s3: bool) -> Iterator[tuple[str, str]]:
+    """Variable and what is wrong with it; those of AWS only where the run uses `s3`."""
+    for name, rule in {**OF_ALL, **(OF_S3 if s3 else {})}.items():
+        value = environment.get(name, "")
+        if not value or re.fullmatch(rule.pattern, value.replace(" ", "") if name in OF_ALL else value):
+            continue
+        if name == "AWS_DEFAULT_REGION" and value == environment.get("AWS_REGION"):
+            continue  # put there by `settle`
+        yield name, f"{name}: {rule.words}" if rule.secret else f"{name}={told(value)}: {rule.words}"
+
+
+def blamed(error: Exception, environment: Mapping[str, str]) -> Fault | None:
+    """The fault of a variable that torch refused while it was loaded; None where it was something else."""
+    if environment.get("TORCH_LOGS") and "log settings" in str(error):
+        return Fault(f"TORCH_LOGS={told(environment['TORCH_LOGS'])}: torch knows no such log.", "Correct or unset it.")
+    return None

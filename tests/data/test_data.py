@@ -1,0 +1,334 @@
+"""The three data sets: what is read, what is refused, what is reduced."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import CIFAR10
+
+from job import data
+from job.console.progress import Progress
+from job.data import Dataset, cifar10, folder, stratified, synthetic
+from job.errors import Fault, TemporaryFault
+from tests.data.test_download import no_s3
+from tests.helpers.mirror import mirror
+
+BAR = Progress("off").bar
+
+
+# --- CIFAR-10: small files in the published format, with their own checksums ---
+
+
+def batch(count: int, seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    content = {
+        b"data": rng.integers(0, 256, (count, 3072), dtype=np.uint8),
+        b"labels": rng.integers(0, 10, count).tolist(),
+    }
+    return pickle.dumps(content)
+
+
+@pytest.fixture(scope="session")
+def published() -> dict[str, bytes]:
+    """The seven files, 20 images each."""
+    files = {name: batch(20, seed) for seed, name in enumerate((*cifar10.TRAIN_FILES, *cifar10.TEST_FILES))}
+    names = [f"class {n}".encode() for n in range(10)]
+    return files | {cifar10.META: pickle.dumps({b"label_names": names})}
+
+
+@pytest.fixture(scope="session")
+def archive(published: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name, content in published.items():
+            member = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
+def load_cifar10(directory: Path, published: dict[str, bytes], archive: bytes, *urls: str, **more: Path) -> data.Arrays:
+    return cifar10.load(
+        directory,
+        urls=urls or ("http://127.0.0.1:9/never",),
+        bar=BAR,
+        open_s3=no_s3,
+        archive_md5=hashlib.md5(archive).hexdigest(),
+        file_md5={name: hashlib.md5(content).hexdigest() for name, content in published.items()},
+        **more,
+    )
+
+
+def unpack(published: dict[str, bytes], directory: Path) -> None:
+    (directory / cifar10.FOLDER).mkdir(parents=True)
+    for name, content in published.items():
+        (directory / cifar10.FOLDER / name).write_bytes(content)
+
+
+def test_checksums_are_torchvisions() -> None:
+    assert CIFAR10.tgz_md5 == cifar10.ARCHIVE_MD5
+    listed = dict(CIFAR10.train_list + CIFAR10.test_list) | {CIFAR10.meta["filename"]: CIFAR10.meta["md5"]}
+    assert listed == cifar10.FILE_MD5
+
+
+def test_download_then_from_disk(tmp_path: Path, published: dict[str, bytes], archive: bytes) -> None:
+    with mirror(archive) as (address, requests):
+        first = load_cifar10(tmp_path, published, archive, f"{address}/wrong", f"{address}/good")
+        second = load_cifar10(tmp_path, published, archive, f"{address}/good")
+        assert requests == ["/wrong", "/good"], "the second time it is there already"
+    assert first.train_images.shape == (100, 32, 32, 3)
+    assert first.test_images.shape == (20, 32, 32, 3)
+    assert first.classes[3] == "class 3"
+    assert data.digest(first) == data.digest(second)
+
+
+def test_the_pixels_lie_as_published(tmp_path: Path, published: dict[str, bytes], archive: bytes) -> None:
+    """1024 red, then green, then blue values, each row by row (https://www.cs.toronto.edu/~kriz/cifar.html)."""
+    unpack(published, tmp_path)
+    arrays = load_cifar10(tmp_path, published, archive)
+    third = pickle.loads(published["data_batch_3"])
+    for row, column, colour in ((0, 0, 0), (5, 31, 1), (31, 7, 2)):
+        assert arrays.train_images[41, row, column, colour] == third[b"data"][1, colour * 1024 + row * 32 + column]
+    assert arrays.train_labels[40:60].tolist() == third[b"labels"]
+    assert arrays.test_labels.tolist() == pickle.loads(published["test_batch"])[b"labels"]
+
+
+def test_unpacked_files_are_used_only_when_their_checksums_hold(
+    tmp_path: Path, published: dict[str, bytes], archive: bytes
+) -> None:
+    unpack(published, tmp_path)
+    whole = load_cifar10(tmp_path, published, archive)
+    assert whole.origin.endswith(cifar10.FOLDER)
+
+    class Planted:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (os.mkdir, (str(tmp_path / "unpickled without care"),))
+
+    (tmp_path / cifar10.FOLDER / "data_batch_3").write_bytes(pickle.dumps(Planted()))
+    with pytest.raises(TemporaryFault):
+        load_cifar10(tmp_path, published, archive)
+    assert not (tmp_path / "unpickled without care").exists()
+    with mirror(archive) as (address, _):
+        assert data.digest(load_cifar10(tmp_path, published, archive, f"{address}/good")) == data.digest(whole)
+
+
+def test_a_broken_archive_on_disk_is_replaced(tmp_path: Path, published: dict[str, bytes], archive: bytes) -> None:
+    (tmp_path / cifar10.ARCHIVE).write_bytes(archive[:1000])
+    with mirror(archive) as (address, requests):
+        load_cifar10(tmp_path, published, archive, f"{address}/good")
+        assert requests == ["/good"]
+    assert (tmp_path / cifar10.ARCHIVE).read_bytes() == archive
+
+
+def test_a_copy_that_kaggle_mounts_is_found(tmp_path: Path, published: dict[str, bytes], archive: bytes) -> None:
+    mounted = tmp_path / "input" / "some-dataset" / "files"
+    unpack(published, mounted)
+    (tmp_path / "input" / "other").mkdir()
+    arrays = load_cifar10(tmp_path / "data", published, archive, kaggle_input=tmp_path / "input")
+    assert arrays.origin == str(mounted / cifar10.FOLDER)
+    assert not (tmp_path / "data").exists(), "nothing was fetched"
+
+
+# --- a person's own folder ---
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Two classes with JPEG and PNG, grey and colour, of several sizes."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "images"
+    for part, count in (("train", 4), ("test", 2)):
+        for label, name in enumerate(("cats", "dogs")):
+            (root / part / name).mkdir(parents=True)
+            for number in range(count):
+                side = (32, 32) if number else (60, 45)
+                pixels = rng.integers(0, 100, (*side, 3), dtype=np.uint8) + 150 * label
+                image = Image.fromarray(pixels.astype(np.uint8))
+                if number == 1:
+                    image = image.convert("L")
+                image.save(root / part / name / f"{number}.{'jpg' if number % 2 else 'png'}")
+    return root
+
+
+def load_folder(root: Path) -> data.Arrays:
+    return folder.load(root, bar=BAR)
+
+
+def test_a_folder(tree: Path) -> None:
+    arrays = load_folder(tree)
+    assert arrays.classes == ("cats", "dogs")
+    assert arrays.train_images.shape == (8, 32, 32, 3)
+    assert arrays.train_labels.tolist() == [0] * 4 + [1] * 4
+    assert arrays.test_labels.tolist() == [0] * 2 + [1] * 2
+    exact = np.asarray(Image.open(tree / "train" / "cats" / "2.png"))
+    assert np.array_equal(arrays.train_images[2], exact), "a 32x32 PNG stays as it is"
+    grey = arrays.train_images[1]
+    assert np.array_equal(grey[..., 0], grey[..., 1])
+    assert np.array_equal(grey[..., 0], grey[..., 2])
+    small = Image.open(tree / "train" / "cats" / "0.png").resize((32, 32), Image.Resampling.BILINEAR)
+    assert np.array_equal(arrays.train_images[0], np.asarray(small))
+
+
+def test_a_folder_is_decoded_once_and_again_when_it_changes(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    decode = folder.decode
+    monkeypatch.setattr(folder, "decode", lambda tree, bar: decoded.append(1) or decode(tree, bar))
+    first = load_folder(tree)
+    assert data.digest(load_folder(tree)) == data.digest(first)
+    assert len(decoded) == 1
+    assert len(list(tree.glob(".*.npz"))) == 1
+
+    Image.new("RGB", (32, 32)).save(tree / "train" / "dogs" / "new.png")
+    assert len(load_folder(tree).train_labels) == 9
+    os.utime(tree / "train" / "dogs" / "new.png", (1, 1))
+    load_folder(tree)
+    assert len(decoded) == 3
+    assert len(list(tree.glob(".*.npz"))) == 1, "one file, not one a change"
+
+
+def test_a_damaged_cache_is_not_used(tree: Path) -> None:
+    first = load_folder(tree)
+    (cache,) = tree.glob(".*.npz")
+    whole = cache.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:], b""):
+        cache.write_bytes(damaged)
+        assert data.digest(load_folder(tree)) == data.digest(first)
+        assert cache.read_bytes() == whole
+
+
+def test_a_read_only_folder(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache goes elsewhere. (Root may write anywhere, so the two places are refused by hand.)"""
+    import tempfile
+
+    elsewhere = tmp_path / "tmp"
+    elsewhere.mkdir()
+    make = tempfile.mkstemp
+
+    def refuse(*, dir: Path, **more: str) -> tuple[int, str]:
+        if dir != elsewhere:
+            raise PermissionError(13, "Permission denied")
+        return make(dir=dir, **more)
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(elsewhere))
+    first = load_folder(tree)
+    assert len(list(elsewhere.iterdir())) == 1
+    monkeypatch.setattr(folder, "decode", None)
+    assert data.digest(load_folder(tree)) == data.digest(first)
+
+
+def test_rotated_photographs_and_deep_greys(tree: Path) -> None:
+    photograph = Image.new("RGB", (32, 32), "black")
+    photograph.paste("white", (0, 0, 32, 16))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned a quarter: EXIF 2.3, table 4
+    photograph.save(tree / "train" / "cats" / "rotated.png", exif=exif)
+    upright = folder.read_image(tree / "train" / "cats" / "rotated.png")
+    assert upright[:, 31].min() > 250
+    assert upright[:, 0].max() < 5
+    Image.fromarray(np.full((32, 32), 65535, dtype=np.uint16)).save(tree / "train" / "cats" / "deep.png")
+    assert folder.read_image(tree / "train" / "cats" / "deep.png").min() == 255
+
+
+def test_an_unreadable_image_is_named(tree: Path) -> None:
+    broken = tree / "train" / "dogs" / "1.jpg"
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(Fault, match=r"train/dogs/1\.jpg cannot be read"):
+        load_folder(tree)
+    broken.write_bytes(b"no image at all")
+    with pytest.raises(Fault, match=r"train/dogs/1\.jpg cannot be read: not a readable image"):
+        load_folder(tree)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda root: shutil.rmtree(root), "is not a directory"),
+        (lambda root: shutil.rmtree(root / "test"), "test is not a directory"),
+        (lambda root: (root / "test" / "birds").mkdir(), "classes that train/ lacks: birds"),
+        (
+            lambda root: shutil.rmtree(root / "train" / "dogs") or shutil.rmtree(root / "test" / "dogs"),
+            "a classifier needs two",
+        ),
+        (lambda root: (root / "train" / "empty").mkdir(), "empty holds no JPEG or PNG"),
+        (lambda root: [f.unlink() for f in (root / "test").rglob("*.*")], "test holds no JPEG or PNG"),
+    ],
+)
+def test_another_layout_is_told(tree: Path, spoil: object, told: str) -> None:
+    spoil(tree)  # type: ignore[operator]
+    with pytest.raises(Fault, match=told) as caught:
+        load_folder(tree)
+    assert "DATA_DIR" in str(caught.value)
+
+
+# --- drawn images ---
+
+
+def test_synthetic_images() -> None:
+    arrays = synthetic.draw(3407, 3000)
+    assert arrays.train_images.shape == (3000, 32, 32, 3)
+    assert arrays.train_images.dtype == np.uint8
+    assert arrays.test_images.shape == (600, 32, 32, 3)
+    assert np.bincount(arrays.train_labels).tolist() == [300] * 10
+    assert data.digest(arrays) == data.digest(synthetic.draw(3407, 3000))
+    assert data.digest(arrays) != data.digest(synthetic.draw(1, 3000))
+    assert synthetic.draw(3407, None).train_images.shape == (50_000, 32, 32, 3)
+
+
+def test_no_single_pixel_tells_the_class() -> None:
+    """The class means are alike: what separates classes is structure, which is what makes the set worth training on."""
+    arrays = synthetic.draw(0, 10_000)
+    means = np.stack([arrays.train_images[arrays.train_labels == label].mean(axis=0) for label in range(10)])
+    assert means.std(axis=0).max() < 4  # of 255
+
+
+# --- all of them ---
+
+
+def load(name: str, directory: Path, limit: int | None) -> Dataset:
+    return data.load(name, directory, urls=(), limit=limit, seed=3407, bar=BAR, open_s3=no_s3)
+
+
+def test_a_limit_keeps_the_shares_of_the_classes() -> None:
+    labels = np.repeat(np.arange(3), [600, 300, 100])
+    rows = stratified(labels, 100, seed=1)
+    assert np.bincount(labels[rows]).tolist() == [60, 30, 10]
+    assert len(set(rows)) == 100
+    assert np.array_equal(rows, stratified(labels, 100, seed=1))
+    assert not np.array_equal(rows, stratified(labels, 100, seed=2))
+
+
+@pytest.mark.parametrize("count", [3, 4, 7, 50, 999, 1000, 5000])
+def test_a_limit_is_met_exactly(count: int) -> None:
+    labels = np.repeat(np.arange(3), [900, 98, 2])
+    rows = stratified(labels, count, seed=1)
+    assert len(rows) == min(count, 1000)
+    assert set(labels[rows]) == {0, 1, 2}, "no class is lost"
+
+
+def test_a_limited_folder(tree: Path) -> None:
+    limited = load("folder", tree, 4)
+    assert torch.bincount(limited.train.labels).tolist() == [2, 2]
+    assert torch.bincount(limited.test.labels).tolist() == [1, 1]
+    assert load("folder", tree, 100).sha256 == load("folder", tree, None).sha256
+
+
+def test_a_limit_below_the_classes(tree: Path) -> None:
+    with pytest.raises(Fault, match="DATA_LIMIT=1 leaves less than one image for each of the 2 classes"):
+        load("folder", tree, 1)
+
+
+def test_the_test_set_shrinks_alike() -> None:
+    drawn = load("synthetic", Path(), 500)
+    assert (len(drawn.train), len(drawn.test)) == (500, 100)
+    assert drawn.train.images.dtype == torch.uint8

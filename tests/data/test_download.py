@@ -1,0 +1,157 @@
+"""Downloads from mirrors that are slow, cut off, missing, wrong or silent."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from job.console.progress import Progress
+from job.data.download import Limits, Stream, fetch, public
+from job.errors import Fault, TemporaryFault
+from tests.helpers.mirror import mirror
+
+CONTENT = random.Random(0).randbytes(100_000)
+MD5 = hashlib.md5(CONTENT).hexdigest()
+QUICK = Limits(slowest=(50e3, 1e3), window=0.3, timeout=1.0)
+
+
+def no_s3(url: str) -> AbstractContextManager[Stream]:
+    raise AssertionError(f"{url} is not for S3")
+
+
+def get(urls: list[str], target: Path, limits: Limits = QUICK) -> None:
+    fetch(urls, target, md5=MD5, bar=Progress("off").bar, open_s3=no_s3, limits=limits)
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[str]]]:
+    with mirror(CONTENT) as running:
+        yield running
+
+
+@pytest.mark.parametrize("manner", ["good", "nolength", "flaky"])
+def test_one_good_mirror(tmp_path: Path, server: tuple[str, list[str]], manner: str) -> None:
+    target = tmp_path / "new" / "file"
+    get([f"{server[0]}/{manner}"], target)
+    assert target.read_bytes() == CONTENT
+    assert list(target.parent.iterdir()) == [target], "no temporary file stays"
+
+
+@pytest.mark.parametrize("manner", ["slow", "cut", "missing", "busy", "wrong", "hang"])
+def test_a_bad_mirror_leads_to_the_next(tmp_path: Path, server: tuple[str, list[str]], manner: str) -> None:
+    address, requests = server
+    started = time.monotonic()
+    get([f"{address}/{manner}", f"{address}/good"], tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert requests == [f"/{manner}", "/good"]
+    assert time.monotonic() - started < 5
+
+
+def test_the_second_round_takes_what_is_slow_but_alive(tmp_path: Path, server: tuple[str, list[str]]) -> None:
+    address, requests = server
+    get([f"{address}/slow", f"{address}/missing"], tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert requests == ["/slow", "/missing", "/slow"], "what is not there is not asked for again"
+
+
+@pytest.mark.parametrize(
+    ("manner", "kind", "told"),
+    [
+        ("missing", Fault, "HTTP status 404"),
+        ("wrong", Fault, f"sent other bytes .*expected {MD5}"),
+        ("busy", TemporaryFault, "HTTP status 503"),
+        ("cut", TemporaryFault, "cut off after 50000 of 100000 bytes"),
+        ("hang", TemporaryFault, "no answer in time"),
+    ],
+)
+def test_only_bad_mirrors(
+    tmp_path: Path, server: tuple[str, list[str]], manner: str, kind: type[Fault], told: str
+) -> None:
+    with pytest.raises(Fault, match=told) as caught:
+        get([f"{server[0]}/{manner}"], tmp_path / "file")
+    assert type(caught.value) is kind
+    assert "DATA_URL" in str(caught.value)
+    assert list(tmp_path.iterdir()) == [], "neither the file nor a part of it"
+
+
+def test_a_mirror_that_is_slow_throughout(tmp_path: Path, server: tuple[str, list[str]]) -> None:
+    with pytest.raises(TemporaryFault, match="slower than 50 kB/s"):
+        get([f"{server[0]}/slow"], tmp_path / "file", Limits(slowest=(50e3, 50e3), window=0.3, timeout=1))
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    with pytest.raises(TemporaryFault, match="Connection refused"):
+        get(["http://127.0.0.1:9/file"], tmp_path / "file")
+
+
+def test_a_file_address(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(CONTENT)
+    get([(tmp_path / "source").as_uri()], tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == CONTENT
+    with pytest.raises(Fault, match="No such file"):
+        get([(tmp_path / "nothing").as_uri()], tmp_path / "other")
+
+
+def test_an_s3_address_goes_to_the_store(tmp_path: Path) -> None:
+    class Body:
+        length: int | None = len(CONTENT)
+
+        def __init__(self) -> None:
+            self.rest = CONTENT
+
+        def read1(self, size: int, /) -> bytes:
+            chunk, self.rest = self.rest[:size], self.rest[size:]
+            return chunk
+
+    @contextmanager
+    def open_s3(url: str) -> Iterator[Stream]:
+        assert url == "s3://bucket/file"
+        yield Body()
+
+    fetch(["s3://bucket/file"], tmp_path / "file", md5=MD5, bar=Progress("off").bar, open_s3=open_s3)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_no_secret_of_an_address_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Fault) as caught:
+        get(["http://me:canary@127.0.0.1:9/file?token=canary"], tmp_path / "file")
+    assert "canary" not in str(caught.value)
+    assert public("https://me:canary@host:8443/a/b?c=canary#d") == "https://host:8443/a/b"
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, server: tuple[str, list[str]]) -> None:
+    (tmp_path / "file").write_text("where a directory is needed")
+    with pytest.raises(Fault, match=r"DATA_DIR.*cannot be written"):
+        get([f"{server[0]}/good"], tmp_path / "file" / "target")
+    assert server[1] == [], "told before anything is fetched"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="SKIPPED: no /dev/full here")
+def test_a_full_disk(tmp_path: Path, server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real ENOSPC: the temporary file is on a device that is always full."""
+    import tempfile
+
+    def on_a_full_disk(**_: object) -> tuple[int, str]:
+        return os.open("/dev/full", os.O_WRONLY), str(tmp_path / ".file.part")
+
+    monkeypatch.setattr(tempfile, "mkstemp", on_a_full_disk)
+    with pytest.raises(TemporaryFault, match="No space left on device") as caught:
+        get([f"{server[0]}/good"], tmp_path / "file")
+    assert caught.value.exit_code == 75
+
+
+def test_parts_of_killed_downloads_go(tmp_path: Path, server: tuple[str, list[str]]) -> None:
+    old, growing = tmp_path / ".file.abc.part", tmp_path / ".file.def.part"
+    old.write_bytes(b"x")
+    growing.write_bytes(b"y")
+    os.utime(old, (1, 1))
+    get([f"{server[0]}/good"], tmp_path / "file")
+    assert not old.exists()
+    assert growing.exists(), "another job's"

@@ -1,0 +1,156 @@
+"""entrypoint.sh, run with a stand-in for python that prints what it was started with, below a stand-in for /."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+ENTRYPOINT = ROOT / "entrypoint.sh"
+SHOWN = ("OMP_NUM_THREADS", "OUTPUT", "MODEL", "TORCH_HOME", "SM_MODEL_DIR", "PYTHONPATH")
+PYTHON = "#!/bin/sh\n" + "".join(f'echo "{name}=${{{name}-unset}}"\n' for name in SHOWN) + 'echo "arguments=$*"\n'
+
+
+@dataclass(frozen=True)
+class Started:
+    code: int
+    said: str
+    job: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Machine:
+    root: Path
+
+    def file(self, name: str, content: str) -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+    def start(self, *arguments: str, **variables: str) -> Started:
+        path = f"{self.root / 'bin'}:{os.environ['PATH']}"
+        environment = {"PATH": path, "ENTRYPOINT_ROOT": str(self.root), **variables}
+        done = subprocess.run([ENTRYPOINT, *arguments], env=environment, capture_output=True, text=True)
+        assert not done.stderr
+        said, *rest = done.stdout.splitlines() or [""]
+        return Started(done.returncode, said, dict(line.split("=", 1) for line in rest if "=" in line))
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """Eight processors, no quota, no platform."""
+    machine = Machine(tmp_path)
+    machine.file("bin/python3", PYTHON)
+    machine.file("bin/nproc", "#!/bin/sh\necho 8\n")
+    for program in ("python3", "nproc"):
+        (tmp_path / "bin" / program).chmod(0o755)
+    return machine
+
+
+def test_starts_the_job_of_its_own_folder_with_the_arguments(machine: Machine) -> None:
+    started = machine.start("--help")
+    assert started.code == 0
+    assert started.job["arguments"] == "-m job --help"
+    assert started.job["PYTHONPATH"] == str(ENTRYPOINT.parent)
+    assert started.said == "platform: none, OUTPUT=./outputs; threads: as torch chooses"
+
+
+@pytest.mark.parametrize(
+    ("quota", "threads"),
+    [
+        ("400000 100000", "4"),
+        ("250000 100000", "2"),
+        ("50000 100000", "1"),
+        ("max 100000", "unset"),
+        ("800000 100000", "unset"),  # as many as there are: torch's own choice is better
+    ],
+)
+def test_threads_follow_the_quota_of_cgroup_v2(machine: Machine, quota: str, threads: str) -> None:
+    machine.file("sys/fs/cgroup/cpu.max", quota + "\n")
+    assert machine.start().job["OMP_NUM_THREADS"] == threads
+
+
+@pytest.mark.parametrize(("quota", "threads"), [("300000", "3"), ("10000", "1"), ("-1", "unset")])
+def test_threads_follow_the_quota_of_cgroup_v1(machine: Machine, quota: str, threads: str) -> None:
+    machine.file("sys/fs/cgroup/cpu/cpu.cfs_quota_us", quota + "\n")
+    machine.file("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n")
+    started = machine.start()
+    assert started.job["OMP_NUM_THREADS"] == threads
+    assert ("threads: 3 (CPU quota)" in started.said) == (threads == "3")
+
+
+def test_the_users_thread_count_stays(machine: Machine) -> None:
+    machine.file("sys/fs/cgroup/cpu.max", "200000 100000\n")
+    started = machine.start(OMP_NUM_THREADS="5")
+    assert started.job["OMP_NUM_THREADS"] == "5"
+    assert "threads: 5 (OMP_NUM_THREADS)" in started.said
+
+
+def test_vertex_writes_to_the_mounted_bucket(machine: Machine) -> None:
+    started = machine.start(AIP_MODEL_DIR="gs://bucket/some/model/", OUTPUT="/outputs")
+    assert started.job["OUTPUT"] == f"{machine.root}/gcs/bucket/some/model"
+    assert started.said.startswith("platform: Vertex AI, OUTPUT=")
+
+
+def test_kaggle_writes_to_its_working_folder(machine: Machine) -> None:
+    assert machine.start(KAGGLE_KERNEL_RUN_TYPE="Batch").job["OUTPUT"] == f"{machine.root}/kaggle/working"
+
+
+def test_the_users_output_stays_on_every_platform(machine: Machine) -> None:
+    platforms = {"AIP_MODEL_DIR": "gs://b/m", "KAGGLE_KERNEL_RUN_TYPE": "Batch", "SM_MODEL_DIR": "/opt/ml/model"}
+    for name, value in platforms.items():
+        assert machine.start(OUTPUT="s3://mine/runs", **{name: value}).job["OUTPUT"] == "s3://mine/runs"
+
+
+def test_sagemaker_drops_its_argument_and_keeps_the_failure_reason(machine: Machine) -> None:
+    started = machine.start("train", TRAINING_JOB_ARN="arn", OUTPUT="/outputs")
+    failure = machine.root / "opt/ml/output/failure"
+    assert started.job["arguments"] == f"{ENTRYPOINT.parent}/deploy/sagemaker/train.py {failure}"
+    assert started.job["OUTPUT"] == f"{machine.root}/opt/ml/output/data"
+    assert started.job["SM_MODEL_DIR"] == f"{machine.root}/opt/ml/model"
+
+
+def test_sagemaker_with_checkpoints_works_in_the_folder_that_is_brought_back(machine: Machine) -> None:
+    (machine.root / "opt/ml/checkpoints").mkdir(parents=True)
+    assert machine.start(SM_MODEL_DIR="/opt/ml/model").job["OUTPUT"] == f"{machine.root}/opt/ml/checkpoints"
+
+
+@pytest.mark.parametrize("models", ["mlp,cnn,vit", "mlp cnn vit", "mlp, cnn, vit"])
+def test_the_index_picks_the_model(machine: Machine, models: str) -> None:
+    started = machine.start(JOB_COMPLETION_INDEX="1", MODELS=models, KUBERNETES_SERVICE_HOST="10.0.0.1")
+    assert started.job["MODEL"] == "cnn"
+    assert started.said.startswith("platform: Kubernetes indexed job, JOB_COMPLETION_INDEX=1, MODEL=cnn; ")
+    batch = machine.start(AWS_BATCH_JOB_ID="x", AWS_BATCH_JOB_ARRAY_INDEX="2", MODELS=models)
+    assert batch.job["MODEL"] == "vit"
+
+
+def test_an_index_past_the_list_cannot_be_mended_by_a_retry(machine: Machine) -> None:
+    started = machine.start(JOB_COMPLETION_INDEX="3", MODELS="mlp,cnn,vit")
+    assert started.code == 78
+    assert started.said.startswith("error: JOB_COMPLETION_INDEX=3, but MODELS names 3 model(s)")
+    assert not started.job
+
+
+def test_an_index_without_a_list_leaves_the_model_alone(machine: Machine) -> None:
+    assert machine.start(JOB_COMPLETION_INDEX="3", MODEL="vit").job["MODEL"] == "vit"
+
+
+def test_json_lines_stay_json(machine: Machine) -> None:
+    started = machine.start(LOG_FORMAT="json", KAGGLE_KERNEL_RUN_TYPE="Batch", OUTPUT='a "b" \\ c\td')
+    line = json.loads(started.said)
+    assert line["event"] == "platform"
+    assert line["level"] == "info"
+    assert 'OUTPUT=a "b" \\ c d' in line["message"]
+    assert json.loads(machine.start(LOG_FORMAT="json", JOB_COMPLETION_INDEX="9", MODELS="cnn").said)["event"] == "fault"
+
+
+def test_weights_go_to_tmp_where_data_cannot_be_written(machine: Machine) -> None:
+    expected = "/data/torch" if os.access("/data", os.W_OK) else "/tmp/torch"
+    assert machine.start(TORCH_HOME="/data/torch").job["TORCH_HOME"] == expected
+    assert machine.start(TORCH_HOME="/mine").job["TORCH_HOME"] == "/mine"

@@ -1,0 +1,171 @@
+"""`MODE=export`. What needs the ONNX packages runs in `make test-onnx` and is skipped, loudly, without them."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from job import models
+from job.data import Split
+from job.engine import build, classifier
+from job.errors import Fault, Interrupted
+from job.modes import export
+from job.runs import publish
+from job.runs.finished import Finished
+from job.storage import open_store
+from tests.conftest import ROOT, Job
+
+MISSING = [name for name in export.PACKAGES if find_spec(name) is None]
+MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]
+
+
+@pytest.fixture
+def onnx_is_here() -> None:
+    if MISSING:
+        warnings.warn("NO ONNX: no model was exported; run `make test-onnx`", stacklevel=1)
+        pytest.skip(f"{', '.join(MISSING)} not installed: export was NOT tested (make test-onnx)")
+
+
+def trained(name: str) -> classifier.Classifier:
+    """A model whose batch norms and head are not as they start, so that nothing is hidden behind ones and zeros."""
+    torch.manual_seed(0)
+    model = models.find(name).build(10)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+        model.train()
+        model(torch.randn(64, 3, 32, 32))
+    about = {"model": name, "num_classes": 10, "classes": list("abcdefghij"), "mean": MEAN, "std": STD}
+    return classifier.load(about, build.weights_file(model))
+
+
+def images(count: int) -> Split:
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    return Split(pixels, torch.arange(count) % 10)
+
+
+@pytest.mark.usefixtures("onnx_is_here")
+@pytest.mark.parametrize("name", models.names())
+def test_every_model_computes_the_same(name: str) -> None:
+    """For one image, for batches of any size; the file names its classes and no place of this machine."""
+    import onnx
+
+    model = trained(name)
+    content, opset = export.to_onnx(model, 32, {"classes": json.dumps(["cat", "dog"])})
+    found = export.compare(model, content, images(301), lambda: None)
+    assert found.largest_logit > 0.1
+    assert found.greatest_difference < 1e-5 * max(1, found.largest_logit)
+    assert (found.images, found.correct_onnx) == (301, found.correct_torch)
+    proto = onnx.load_from_string(content)
+    assert {prop.key: json.loads(prop.value) for prop in proto.metadata_props} == {"classes": ["cat", "dog"]}
+    assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert opset >= 18
+    assert str(Path(export.__file__).parent.parent).encode() not in content
+    if name == "mlp":
+        assert export.to_onnx(model, 32, {"classes": json.dumps(["cat", "dog"])})[0] == content
+
+
+@pytest.mark.usefixtures("onnx_is_here")
+def test_a_run_as_a_person_exports_it(one_run: Path, job: Job, tmp_path: Path) -> None:
+    """Then used as its sidecar says, without torch or this job: the answers are those of MODE=predict."""
+    import onnxruntime
+
+    run = tmp_path / "outputs" / "mine"
+    shutil.copytree(one_run, run)
+    before = json.loads((run / "manifest.json").read_text())["files"]
+    variables = {"RUN_ID": "mine", "DEVICE": "cpu", "PRECISION": "fp32"}
+    for _ in range(2):  # a second time replaces the first
+        done = job(MODE="export", **variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+    after = json.loads((run / "manifest.json").read_text())["files"]
+    assert set(after) == {*before, "model.onnx", "model.onnx.json"}
+    assert {name: after[name] for name in before} == before
+    assert not (run / "lock.json").exists()
+    assert job(MODE="verify", **variables).returncode == 0
+
+    sidecar = json.loads((run / "model.onnx.json").read_text())
+    compared = sidecar["compared_with_torch"]
+    assert compared["images"] == 40
+    assert 100 * compared["correct_onnx"] / 40 == sidecar["test"]["accuracy_percent"], "as reported, in fp32"
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    session = onnxruntime.InferenceSession(run / "model.onnx", providers=["CPUExecutionProvider"])
+    _, shares = session.run(None, {sidecar["input"]["name"]: pixels[None]})
+    assert job(MODE="predict", INPUT="one.png", **variables).returncode == 0
+    line = (tmp_path / "outputs" / "predictions" / "mine" / "predictions.csv").read_text().splitlines()[1]
+    assert [float(value) for value in line.split(",")[4:]] == pytest.approx(shares[0], abs=2e-6)
+
+    page = (ROOT / "docs" / "outputs.md").read_text()
+    (snippet,) = (code for code in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "onnxruntime" in code)
+    Image.fromarray(pixels).save(run / "cat.jpg", format="png")
+    done = subprocess.run([sys.executable, "-c", snippet], cwd=run, capture_output=True, text=True)
+    assert done.stdout.strip() == sidecar["classes"][shares[0].argmax()], done.stderr
+
+
+@pytest.mark.skipif(not MISSING, reason="the ONNX packages are installed here: nothing is missing")
+def test_missing_packages_are_told(job: Job) -> None:
+    done = job(MODE="export")
+    assert done.returncode == 78
+    assert "not installed: onnx" in done.stdout
+    assert "make install-onnx" in done.stdout
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    return open_store(str(tmp_path), "run")
+
+
+def test_a_model_that_computes_something_else_is_refused(store: Any) -> None:
+    ours = np.array([[3.0, 0.0], [0.0, 2.0], [0.5, 0.5 + 1e-6]], np.float32)
+    labels = np.array([0, 1, 0])
+    run = Finished("run", store, {})
+    export.check(run, export.compared(ours, ours, labels))
+    close = ours.copy()
+    close[2] = [0.5 + 1e-6, 0.5]  # both classes were equally likely: another answer is no fault
+    found = export.compared(ours, close, labels)
+    assert (found.other_answers, found.close_calls, found.correct_torch, found.correct_onnx) == (1, 1, 2, 3)
+    export.check(run, found)
+    with pytest.raises(Fault, match="Nothing was stored"):
+        export.check(run, export.compared(ours, ours + 0.01, labels))
+    with pytest.raises(Fault, match="1 of 3 answers"):
+        export.check(run, export.compared(ours, ours[::-1][[2, 1, 0]] * np.float32([[1, 1], [-1, -1], [1, 1]]), labels))
+    with pytest.raises(Fault):
+        export.check(run, export.compared(ours, ours * np.nan, labels))
+
+
+def test_files_that_are_added_are_vouched_for_at_every_moment(store: Any) -> None:
+    """Stopped before any of the writes, the manifest names nothing that is not there as named."""
+    store.put("weights.pt", b"weights")
+    manifest = {"run": "run", "settings": {}, "data_sha256": "", "files": {}}
+    store.put(publish.MANIFEST, publish.manifest_bytes(manifest))
+    publish.add(store, {"model.onnx": b"old", "model.onnx.json": b"{}"}, lambda: None)
+
+    for stop_at in range(3):
+        calls = iter(range(10))
+
+        def check(calls: Any = calls, stop_at: int = stop_at) -> None:
+            if next(calls) == stop_at:
+                raise Interrupted(15)
+
+        with pytest.raises(Interrupted):
+            publish.add(store, {"model.onnx": b"new", "model.onnx.json": b"[]"}, check)
+        assert json.load(io.BytesIO(store.get(publish.MANIFEST)))["files"] == {}
+    publish.add(store, {"model.onnx": b"new", "model.onnx.json": b"[]"}, lambda: None)
+    files = json.load(io.BytesIO(store.get(publish.MANIFEST)))["files"]
+    assert {name: said["size"] for name, said in files.items()} == {"model.onnx": 3, "model.onnx.json": 2}
+    publish.remove(store)
+    assert store.list() == ["weights.pt"], "what was added goes with the run"

@@ -1,0 +1,291 @@
+"""The files a run leaves, from records with known numbers."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import math
+import re
+import shlex
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from jinja2 import UndefinedError
+from PIL import Image
+
+from job import report
+from job.report import RunReport, metrics, page
+from job.report.answers import answers_of, as_csv, from_csv
+from job.report.plots import search as search_plots
+from job.report.templating import render
+from job.results import Epoch, Recipe, Score, Trial
+from tests.helpers import records
+from tests.helpers.chaos import VARIES
+
+LOGITS = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]], np.float32)  # the last one is a mistake
+LABELS = np.array([0, 1, 0])
+ANSWERS = answers_of(LOGITS, LABELS, ("0", "1", "test/cat/<odd> name, 2.jpg"))
+
+
+def read(run: RunReport) -> str:
+    """The page as a person reads it: where its lines break is nobody's business."""
+    return " ".join(page.html(run).split())
+
+
+@pytest.fixture
+def finished() -> RunReport:
+    def epoch(number: int, loss: float) -> Epoch:
+        return Epoch(number, Score(loss, 50.0), Score(loss + 0.1, 45.678), 85.6)
+
+    return RunReport(
+        run_name="mlp-12345678",
+        model="mlp",
+        structure="Sequential(\n  (0): Flatten()\n)",
+        parameters=1_707_274,
+        batch_size=128,
+        recipe=Recipe(0.0000564321, 2, 1),
+        trials=(
+            Trial(0, 1e-2, (epoch(1, math.nan),), "the loss diverged in epoch 1"),
+            Trial(1, 0.0000564321, (epoch(1, 2.0), epoch(2, 1.0), epoch(3, 1.5))),
+            Trial(2, 1e-4, (epoch(1, 3.0),)),
+        ),
+        history=(epoch(1, 2.0), epoch(2, 1.0)),
+        device="cpu (some processor, fp32)",
+        settings={"MODEL": "mlp", "SEED": 3407},
+        sources={"MODEL": "environment", "SEED": "default"},
+        data={"name": "synthetic", "sha256": "0" * 64},
+        provenance={"git_commit": None},
+        answers=ANSWERS,
+        evaluation=metrics.evaluate(ANSWERS, ("cat", "dog <b>")),
+        thumbnails=np.zeros((1, 32, 32, 3), np.uint8),
+    )
+
+
+def test_the_text_is_laid_out_as_specified(finished: RunReport) -> None:
+    rule = "=" * 50
+    assert report.text(finished) == "\n".join(
+        [
+            rule,
+            "                     Results",
+            rule,
+            "[Hyper parameters]",
+            "  - best LR: 0.000056",
+            "  - best epochs: 2",
+            "  - batch size: 128",
+            rule,
+            "[Model structure]",
+            "  - model type: mlp",
+            "  - structure: Sequential(",
+            "      (0): Flatten()",
+            "    )",
+            "  - total parameters: 1,707,274",
+            rule,
+            "[Training information]",
+            "  - duration on the full training set: 2m 51s",
+            "  - device: cpu (some processor, fp32)",
+            rule,
+            "[Benchmarks on the test set]",
+            "  - test loss: 1.1000",
+            "  - test accuracy: 45.68%",
+            rule,
+            "",
+        ]
+    )
+
+
+def test_the_json_holds_every_number(finished: RunReport) -> None:
+    content = json.loads(report.files(finished)["results.json"])
+    assert content["test"] == {"loss": 1.1, "accuracy_percent": 45.678}
+    assert content["recipe"]["chosen_by"] == "trial 2"
+    assert content["tuning"]["best_trial"] == 2
+    assert content["tuning"]["trials"][0]["epochs"][0]["train_loss"] is None, "JSON knows no NaN"
+    assert content["settings"]["SEED"] == {"value": 3407, "source": "default"}
+    assert content["training"]["seconds"] == pytest.approx(171.2)
+
+
+def test_the_tables(finished: RunReport) -> None:
+    content = report.files(finished)
+    history = list(csv.DictReader(io.StringIO(content["history.csv"].decode())))
+    assert [row["test_loss"] for row in history] == ["2.1", "1.1"]
+    assert not any("validation" in name for name in history[0]), "the test set is not a validation set"
+    trials = list(csv.DictReader(io.StringIO(content["trials.csv"].decode())))
+    assert [row["best_epoch"] for row in trials] == ["", "2", "1"]
+    assert trials[0]["failure"] == "the loss diverged in epoch 1"
+    assert float(trials[1]["learning_rate"]) == 0.0000564321
+
+
+def test_the_pictures(finished: RunReport) -> None:
+    content = report.files(finished)
+    for name in ("training_curves.png", "tuning.png"):
+        with Image.open(io.BytesIO(content[name])) as picture:
+            assert min(picture.size) > 400
+    assert content == report.files(finished), "equal runs give equal bytes"
+
+
+def test_what_the_pictures_say(finished: RunReport) -> None:
+    loss, accuracy = report.training_curves(finished).axes
+    lines = {line.get_label(): list(line.get_ydata()) for line in loss.get_lines()}
+    assert lines == {"train": [2.0, 1.0], "test": [2.1, 1.1]}
+    assert "accuracy" in accuracy.get_ylabel()
+    (axes,) = report.tuning_plot(finished).axes
+    assert axes.get_xscale() == "log"
+    drawn = {points.get_label().split(":")[0]: len(points.get_offsets()) for points in axes.collections}
+    assert drawn == {"trial": 2, "failed": 1, "winner": 1}
+
+
+def test_a_run_without_tuning(finished: RunReport) -> None:
+    content = report.files(replace(finished, trials=(), recipe=Recipe(0.001, 2, None)))
+    assert "tuning.png" not in content
+    assert content["trials.csv"].decode().count("\n") == 1
+    assert json.loads(content["results.json"])["recipe"]["chosen_by"] == "LEARNING_RATE and EPOCHS"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0m 0s"), (59.6, "1m 0s"), (171.2, "2m 51s"), (3725, "62m 5s")])
+def test_durations(seconds: float, text: str) -> None:
+    assert report.duration(seconds) == text
+
+
+def test_the_evaluation_is_in_json_and_csv(finished: RunReport) -> None:
+    content = report.files(finished)
+    evaluation = json.loads(content["results.json"])["evaluation"]
+    assert evaluation["confusion_matrix"] == [[1, 1], [0, 1]]
+    assert (evaluation["images"], evaluation["correct"]) == (3, 2)
+    low, high = evaluation["accuracy_interval_percent"]
+    assert 20 < low < 66 < high < 95, "three images say little"
+    (mistake,) = evaluation["most_confident_mistakes"]
+    assert (mistake["test_image"], mistake["true"], mistake["predicted"]) == (2, "cat", "dog <b>")
+    assert mistake["image"] == "test/cat/<odd> name, 2.jpg", "a person finds the file"
+    assert mistake["confidence"] == pytest.approx(1 / (1 + math.exp(-3)))
+    cat, dog = csv.DictReader(io.StringIO(content["per_class.csv"].decode()))
+    assert (cat["precision"], cat["recall"], cat["support"]) == ("1.0", "0.5", "2")
+    assert (dog["name"], dog["precision"], dog["recall"]) == ("dog <b>", "0.5", "1.0")
+
+
+def test_the_page_says_what_the_search_gained(finished: RunReport) -> None:
+    text = read(finished)
+    assert "dog &lt;b&gt;" in text
+    assert "<b>dog" not in text.replace("<b>dog &lt;b&gt;</b>", "")
+    # Of the trials that did not fail, 0.0001 is nearest to 0.001; its loss of 3.1 is 2.0 above the winner's.
+    assert "nearest to it, trial 3 (0.000100, a factor of 10.0 away), reached 3.1000" in text
+    assert "the search gained 2.0000" in text
+    assert "a hint at most" in text
+    assert "1 diverged" in text
+
+
+def test_no_gain_is_claimed_where_the_winner_is_nearest_to_the_default(finished: RunReport) -> None:
+    only = (finished.trials[1],)
+    text = read(replace(finished, trials=only, recipe=Recipe(0.0000564321, 2, 1)))
+    assert "nothing here shows a gain over that default" in text
+
+
+def test_the_command_repeats_the_run(finished: RunReport) -> None:
+    """What a shell makes of it is the very settings that were set, with the commit checked out first."""
+    settings = {
+        "MODE": "run",
+        "MODEL": "mlp",
+        "DATA_DIR": "my images/<new>",
+        "SEED": 3407,
+        "FRESH": True,
+        "OUTPUT": "out",
+    }
+    sources = {name: "default" if name == "SEED" else "environment" for name in settings}
+    told = replace(finished, settings=settings, sources=sources, provenance={"git_commit": "abc-dirty"})
+    text = page.html(told)
+    command = html.unescape(re.sub("<[^>]*>", "", re.findall(r"<pre><code>(.*?)</code></pre>", text, re.DOTALL)[0]))
+    checkout, line = command.splitlines()
+    assert checkout == "git checkout abc"
+    assert shlex.split(line) == ["MODEL=mlp", "DATA_DIR=my images/<new>", "OUTPUT=out", "python", "-m", "job"]
+    assert "changes that no commit holds" in read(told)
+
+
+def test_equal_runs_give_equal_pages_but_for_the_clock(finished: RunReport) -> None:
+    slower = tuple(replace(epoch, seconds=2 * epoch.seconds) for epoch in finished.history)
+    settings = {"MODEL": "mlp", "OUTPUT": "elsewhere", "PRICE_PER_HOUR": 3.0}
+    sources = dict.fromkeys(settings, "environment")
+    one = replace(finished, settings=settings | {"OUTPUT": "here"}, sources=sources)
+    two = replace(one, history=slower, settings=settings)
+    pages = [page.html(run) for run in (one, two)]
+    assert pages[0] != pages[1]
+    assert VARIES.sub("", pages[0]) == VARIES.sub("", pages[1])
+    worse = replace(one, history=(*one.history[:-1], replace(one.history[-1], heldout=Score(1.1001, 45.0))))
+    assert VARIES.sub("", page.html(worse)) != VARIES.sub("", pages[0])
+
+
+def test_a_faultless_model_has_no_mistakes_to_show(finished: RunReport) -> None:
+    evaluation = metrics.evaluate(answers_of(LOGITS[:2], LABELS[:2], ("0", "1")), ("cat", "dog"))
+    content = report.files(replace(finished, evaluation=evaluation, thumbnails=np.zeros((0, 32, 32, 3), np.uint8)))
+    assert "mistakes.png" not in content
+    assert "Not one mistake." in content["report.html"].decode()
+
+
+def test_many_classes_with_long_names_still_fit() -> None:
+    names = tuple(f"${number} is a class with a rather long name that costs $1" for number in range(60))
+    many = records.run_report(count=600, classes=names)
+    with Image.open(io.BytesIO(report.png(report.confusion_matrix(many.evaluation)))) as picture:
+        assert max(picture.size) < 2500
+
+
+def test_which_trials_stopped_early_is_told_and_drawn() -> None:
+    """Eight trials of up to twelve epochs: those of numbers 0, 3 and 6 in the records go the whole way, 3 diverged."""
+    finished = records.run_report()
+    text = read(finished)
+    assert "Hollow: stopped early (trials 2, 3, 5, 6, 8)." in text
+    assert "5 stopped early and 1 diverged" in text
+    (axes,) = search_plots.search(finished).axes
+    drawn = {points.get_label(): len(points.get_offsets()) for points in axes.collections}
+    assert (drawn["trial"], drawn["stopped early"], drawn["diverged"]) == (2, 5, 1)
+
+
+def test_the_cost_of_tuning(finished: RunReport) -> None:
+    """Five epochs of 85.6 s in trials at 36 USD an hour, which is one cent a second."""
+    settings, sources = {"MODEL": "mlp", "PRICE_PER_HOUR": 36.0}, dict.fromkeys(("MODEL", "PRICE_PER_HOUR"), "default")
+    text = read(replace(finished, settings=settings, sources=sources))
+    assert "7m 8s or 71 % of the run’s time and 4.28 USD" in re.sub("<[^>]*>", "", text)
+
+
+def test_a_folder_is_called_by_its_name(finished: RunReport) -> None:
+    own = replace(finished, data=finished.data | {"name": "folder", "origin": "/data/my birds"})
+    assert "<h1>mlp on my birds</h1>" in page.html(own)
+
+
+def test_a_mistake_is_found_by_its_name(finished: RunReport) -> None:
+    assert "test/cat/&lt;odd&gt; name, 2.jpg" in page.html(finished)
+    content = report.files(finished)["test_predictions.csv"]
+    rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+    assert [row["image"] for row in rows] == list(ANSWERS.names)
+    assert [(row["true"], row["predicted"]) for row in rows] == [("cat",) * 2, ("dog <b>",) * 2, ("cat", "dog <b>")]
+
+
+def test_answers_come_back_as_they_were_kept() -> None:
+    """To the last bit, whatever the names hold; and nothing else is taken for answers."""
+    classes = ("a,b", 'with "quotes"', "two\nlines", "ünï")
+    logits = np.random.default_rng(3).normal(size=(50, 4)).astype(np.float32)
+    kept = answers_of(logits, np.arange(50) % 4, [f'{n}, "x"\r\n.jpg' for n in range(50)])
+    content = as_csv(kept, classes).encode()
+    back = from_csv(content, classes)
+    assert back.names == kept.names
+    for name in ("true", "predicted", "confidence"):
+        assert np.array_equal(getattr(back, name), getattr(kept, name))
+    assert metrics.evaluate(back, classes) == metrics.evaluate(kept, classes)
+    for other in (b"", b"image,true\n", content[:-40], content.replace(b"a,b", b"a,c"), b"\xff"):
+        with pytest.raises(ValueError, match=r"test_predictions\.csv cannot be read"):
+            from_csv(other, classes)
+
+
+def test_what_a_template_misspells_is_an_error(finished: RunReport) -> None:
+    with pytest.raises(UndefinedError):
+        render("page.html", title="x", lead="", sections=[], foter="")
+
+
+def test_markdown_keeps_its_table_whatever_names_hold(finished: RunReport) -> None:
+    told = replace(finished, data=finished.data | {"name": "a|b <i>", "train_images": 2000}, device="one\ntwo")
+    lines = report.markdown(told, "s3://bucket/a|b&c").splitlines()
+    assert lines[0] == "### Run `mlp-12345678`"
+    assert "| data | a\\|b &lt;i&gt;, 2,000 training images |" in lines
+    assert "| device | one two |" in lines
+    assert "| files | <code>s3://bucket/a\\|b&amp;c</code> |" in lines
+    assert "| search | 3 trials in 7m 8s |" in lines
+    assert all(line.count("|") - line.count("\\|") == 3 for line in lines[2:])
