@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
@@ -40,3 +42,21 @@ class Transformer(nn.Module):
         tokens = self.dropout(self.patches(images).flatten(2).transpose(1, 2))  # [batch, 16, 32]
         logits: Tensor = self.head(self.encoder(tokens)[:, 0])
         return logits
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "perceptron": perceptron,
+    "convolutional": convolutional,
+    "residual": residual,
+    "transformer": Transformer,
+}
+
+
+def without_dropout(build: Callable[[], nn.Module]) -> nn.Module:
+    model = build()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    return model

@@ -23,6 +23,7 @@ from job.seeds import seed_for
 from tests.engine.test_engine import ignore, images
 from tests.helpers import small_models
 from tests.helpers.rounding import CLOSE, FP64
+from tests.helpers.small_models import without_dropout
 
 SEED = 7
 RATES = (1e-3, 3e-4, 1e-4)
@@ -34,29 +35,11 @@ def cpu() -> Compute:
     return device.choose("cpu", "fp32")
 
 
-def without_dropout(build: Callable[[], nn.Module]) -> nn.Module:
-    model = build()
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if isinstance(module, nn.MultiheadAttention):
-            module.dropout = 0.0
-    return model
-
-
-SMALL: dict[str, Callable[[], nn.Module]] = {
-    "perceptron": small_models.perceptron,
-    "convolutional": partial(without_dropout, small_models.convolutional),
-    "residual": small_models.residual,
-    "transformer": partial(without_dropout, small_models.Transformer),
-}
+SMALL = {name: partial(without_dropout, build) for name, build in small_models.MODELS.items()}
 MODELS: dict[str, Callable[[], nn.Module]] = {
     name: partial(without_dropout, partial(models.find(name).build, 10)) for name in ("mlp", "cnn", "vit")
 }
-WITH_DROPOUT: dict[str, Callable[[], nn.Module]] = {
-    "convolutional": small_models.convolutional,
-    "transformer": small_models.Transformer,
-}
+WITH_DROPOUT = {name: small_models.MODELS[name] for name in ("convolutional", "transformer")}
 
 
 def new_stack(build: Callable[[], nn.Module], compute: Compute, parts: Sequence[stacked.Part] = PARTS) -> Stack:
