@@ -26,6 +26,7 @@ from job.search.batched import Batched, Begun
 from job.search.runners import Plan
 from job.search.trial import Callbacks, Order, Setup, run_trial
 from tests.conftest import TINY, bare_environment
+from tests.helpers import small_models
 from tests.helpers.chaos import comparable, directory_files
 from tests.helpers.odd_models import hungry
 from tests.helpers.rounding import CLOSE, FP64
@@ -191,7 +192,7 @@ def test_where_it_pays(name: str, compute: Compute, chosen: bool) -> None:
 
 
 def test_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    compute, build = device.choose("cpu", "fp32"), partial(models.find("mlp").build, 10)
+    compute, build = device.choose("cpu", "fp32"), small_models.perceptron
     monkeypatch.setattr(batched, "pays", lambda build, compute: True)
     monkeypatch.setattr(batched, "fitting", lambda build, compute, batch_size: 7)
 
