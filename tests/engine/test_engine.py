@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,7 @@ from job.data import Split
 from job.device import Compute
 from job.results import Score
 from tests.helpers import small_models
-from tests.helpers.rounding import CLOSE, FP64, disturbed
+from tests.helpers.rounding import CLOSE, DISTURBANCE, FP64, disturbed, draw
 from tests.helpers.small_models import without_dropout
 
 
@@ -93,6 +94,20 @@ def test_fp32_is_fp64_but_for_rounding(cpu: Compute, name: str) -> None:
     (loss, gradient), (exact, exact_gradient) = found
     assert loss == pytest.approx(exact, rel=1e-4)
     assert float((gradient - exact_gradient).norm() / exact_gradient.norm()) < 1e-2
+
+
+def test_the_processor_and_the_start_weights_are_those_asked_for() -> None:
+    """What `make test-cpus` sets is heard; without it there is nothing to hear."""
+    capability = os.environ.get("ATEN_CPU_CAPABILITY", torch.backends.cpu.get_cpu_capability())
+    assert torch.backends.cpu.get_cpu_capability() == capability.upper()
+    build = small_models.perceptron
+    learner = engine.new_learner(build, 1e-3, FP64, 7, ("trial", 0))
+    torch.manual_seed(engine.seed_for(7, "trial", 0, "weights"))
+    drawn = build().double()
+    for mine, theirs in zip(learner.model.parameters(), drawn.parameters(), strict=True):
+        apart = float((mine / theirs - 1).detach().abs().max())
+        assert (apart > 0) == bool(draw())
+        assert apart < 2 * DISTURBANCE
 
 
 class Constant(nn.Module):
