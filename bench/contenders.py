@@ -175,9 +175,12 @@ def limit(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
     steps = {size: partial(step, size) for size in {BATCH, rest} - {0}}
     if compute.step == "graph":
         model.train()
-        graphs.warm_up(lambda: [run() for run in steps.values()], compute.device)
-        learner.optimizer.zero_grad(set_to_none=True)
-        steps = {size: graphs.record_graph(run, None) for size, run in steps.items()}  # type: ignore[misc]
+        with graphs.aside(compute.device):
+            for _ in range(graphs.WARM_UP):
+                for run in steps.values():
+                    run()
+            learner.optimizer.zero_grad(set_to_none=True)
+            steps = {size: graphs.record_graph(run, None) for size, run in steps.items()}  # type: ignore[misc]
 
     @torch.no_grad()
     def evaluate(count: int) -> None:

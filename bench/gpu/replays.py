@@ -75,7 +75,7 @@ def random_split(count: int, compute: Compute) -> Split:
 
 
 def prove_one(wanted: Wanted, name: str, compute: Compute) -> None:
-    batch = 4 if wanted.rehearse else 128
+    batch = 2 if wanted.rehearse else 128
     eager = replace(compute, step="eager")
     row: dict[str, Any] = {"model": name, "precision": compute.precision}
     started = time.perf_counter()
@@ -164,8 +164,7 @@ def apart(one: State, other: State, name: str, compute: Compute) -> str:
     """EQUAL where every tensor is with torch.equal; else how far the weights lie apart, as a share of how far the steps
     moved them, and which tensors differ.
     """
-    assert one.keys() == other.keys()
-    different = [key for key in one if not torch.equal(one[key], other[key])]
+    different = differing(one, other)
     if not different:
         return EQUAL
     start = flattened(engine.snapshot(new(name, compute)))
@@ -177,6 +176,13 @@ def apart(one: State, other: State, name: str, compute: Compute) -> str:
     moved = norm(other, start)
     share = f"{norm(one, other) / moved:.2g} of the way" if moved else f"{norm(one, other):.2g}, where nothing moved,"
     return f"{share} apart; {len(different)} of {len(one)} tensors, first {different[0]}"
+
+
+def differing(one: State, other: State) -> list[str]:
+    """The names of the tensors that are not torch.equal. Raises ValueError where one state has tensors of its own."""
+    if one.keys() != other.keys():
+        raise ValueError(f"in one state alone: {', '.join(sorted(one.keys() ^ other.keys()))}")
+    return [name for name in one if not torch.equal(one[name], other[name])]
 
 
 def epoch_seconds(wanted: Wanted, name: str, compute: Compute, batch: int) -> dict[str, Any]:

@@ -27,13 +27,20 @@ from job.device.precision import full as full
 from job.device.precision import native_precisions as native_precisions
 from job.errors import Fault, TemporaryFault
 
+CHANNELS_LAST = "channels-last"
+
+# Of `Compute.arithmetic`, what may be another when a run goes on: on spot machines the next GPU is what there is. The
+# bits differ from there on, so it is told and written into the results.
+MAY_CHANGE = {"hardware": "the hardware", "step": "the kind of training steps"}
+
 
 @dataclass(frozen=True)
 class Compute:
     """Where and how the arithmetic is done; `reason` says why this precision, one of `DTYPES`.
 
     `kernels` is `quick` where `place` gives modules faster forwards (see `kernels.quicken`), else `plain`: torch's own.
-    `step` is `graph` where training steps are recorded once and replayed (see `graphs`), else `eager`.
+    `step` is `graph` where training steps are recorded once and replayed (see `graphs`), else `eager`. `layout` is how
+    images and convolution weights lie in memory, `channels-last` or `contiguous`.
     """
 
     device: torch.device
@@ -42,6 +49,7 @@ class Compute:
     hardware: str
     kernels: str = "plain"
     step: str = "eager"
+    layout: str = CHANNELS_LAST
 
     @property
     def param_dtype(self) -> torch.dtype:
@@ -61,9 +69,14 @@ class Compute:
         )
 
     def place(self, model: nn.Module) -> nn.Module:
-        """The model on the device; convolution weights channels-last, which is how the images lie."""
-        placed: nn.Module = self.cast(model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        """The model on the device, its convolution weights in the layout of the images."""
+        memory_format = torch.channels_last if self.layout == CHANNELS_LAST else torch.preserve_format
+        placed: nn.Module = self.cast(model).to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
         return quicken(placed) if self.kernels == "quick" else placed
+
+    def lay_out(self, images: Tensor) -> Tensor:
+        """Images `[batch, 3, rows, columns]`, channels-last in memory as `normalise` makes them, in the layout."""
+        return images if self.layout == CHANNELS_LAST else images.contiguous()
 
     def cast(self, model: nn.Module) -> nn.Module:
         """The model as it was built, in fp64 with all of its floating-point tensors in float64."""
@@ -84,12 +97,13 @@ class Compute:
         return torch.stack([value.double() for value in values]).tolist()
 
     def arithmetic(self) -> dict[str, Any]:
-        """What the bits of a result depend on beside settings and data."""
+        """What the bits of a result depend on beside settings and data; see `MAY_CHANGE`."""
         return {
             "device": self.device.type,
+            "hardware": self.hardware,
             "precision": self.precision,
             "threads": self.threads,
-            "layout": "channels-last",
+            "layout": self.layout,
             "kernels": self.kernels,
             "step": self.step,
         }
@@ -136,17 +150,55 @@ def choose(device: str, precision: str, kept: Mapping[str, Any] | None = None) -
     what, reason = choose_precision(where, precision, kept["precision"] if kept is not None else None)
     # fp32 stays torch's own, bit by bit.
     kernels = "quick" if where.type == "cpu" and what != "fp32" else "plain"
-    step = "graph" if where.type == "cuda" else "eager"
+    step, layout = ("graph" if where.type == "cuda" else "eager"), choose_layout(where, what)
     if kept is not None and kept["device"] == where.type:
-        step = kept.get("step", step)
-    return Compute(where, what, reason, hardware(where), kernels, step)
+        step, layout = kept.get("step", step), kept.get("layout", layout)
+    return Compute(where, what, reason, hardware(where), kernels, step, layout)
+
+
+def choose_as(run: Compute, device: str, arithmetic: Mapping[str, Any]) -> Compute:
+    """For a worker: `run`'s arithmetic on a device of its own.
+
+    `arithmetic` is `run.arithmetic()` as the run's own process told it. Raises Fault where this device lacks the
+    precision, which the run's device may have chosen by itself.
+    """
+    where = choose_device(device)
+    native = native_precisions(where)
+    if run.precision not in native:
+        raise Fault(
+            f"a worker's device, {hardware(where)}, does not compute {run.precision}, which this run does on "
+            f"{run.hardware}.",
+            f"Let trials run on devices of one kind, or set PRECISION to what all of them have (here: "
+            f"{', '.join(native)}) and FRESH=1.",
+        )
+    return choose(device, run.precision, arithmetic)
+
+
+def choose_layout(device: torch.device, precision: str) -> str:
+    """Channels-last, which tensor cores and CPUs want; in fp32 on a GPU without them (compute capability below 7.0)
+    cuDNN's kernels are made for the other one.
+    """
+    old = device.type == "cuda" and torch.cuda.get_device_capability(device) < (7, 0)
+    return "contiguous" if old and precision == "fp32" else CHANNELS_LAST
 
 
 def for_trials(name: str, compute: Compute) -> tuple[str, ...]:
-    """The devices that trials may use side by side, as DEVICE would name them: every GPU unless one was named."""
-    if compute.device.type == "cuda" and name in ("auto", "cuda"):
-        return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    """The devices that trials may use side by side, as DEVICE would name them: every GPU of the run's own kind unless
+    one was named. On another kind the same trial has other bits, and which one runs it is a matter of chance.
+    """
+    if compute.on_gpu and name in ("auto", "cuda"):
+        names = (torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+        return tuple(f"cuda:{index}" for index, name in enumerate(names) if name == compute.hardware)
     return (str(compute.device),)
+
+
+def left_out(name: str, compute: Compute) -> str:
+    """The GPUs of another kind, which trials do not use, for people; an empty text where there are none."""
+    used = for_trials(name, compute)
+    if not compute.on_gpu or name not in ("auto", "cuda"):
+        return ""
+    others = (f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    return ", ".join(f"{one} ({torch.cuda.get_device_name(one)})" for one in others if one not in used)
 
 
 def choose_device(name: str) -> torch.device:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
 MARK_EVERY = 16  # replays between two marks by which the host sees how far the device is
-WARM_UP = 3  # steps on another stream before the capture, as torch's notes on CUDA graphs ask
+WARM_UP = 3  # steps on the capture's stream before it, as torch's notes on CUDA graphs ask
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Images and labels of a batch to its mean loss and count of right answers, see `engine.train_step`."""
@@ -94,38 +95,65 @@ def record(
 ) -> Recorded:
     """Warms up, has `undo` put everything back in place that the warm-up changed, and records a step of each size.
 
-    Raises RuntimeError where the device or a module of the model cannot be captured.
+    Raises RuntimeError where the device or a module of the model cannot be captured; `undo` was called then as well.
     """
     recorder = recorder or record_graph
     sizes = sorted(set(sizes), reverse=True)  # the full batch first: its memory is enough for the smaller one
-
-    def each() -> None:
-        for size in sizes:
-            track.position.zero_()
-            advance(track, step, size)
-
-    warm_up(each, track.labels.device)
-    undo()
     steps: dict[int, Callable[[], None]] = {}
     pool = None
-    for size in sizes:
-        steps[size] = recorder(lambda size=size: advance(track, step, size), pool)  # type: ignore[misc]
-        pool = getattr(steps[size], "pool", None)
+    try:
+        with aside(track.labels.device):
+            for _ in range(WARM_UP):
+                for size in sizes:
+                    track.position.zero_()
+                    advance(track, step, size)
+            undo()
+            for size in sizes:
+                steps[size] = recorder(lambda size=size: advance(track, step, size), pool)  # type: ignore[misc]
+                pool = getattr(steps[size], "pool", None)
+    except BaseException:
+        undo()
+        raise
     track.rewind(track.order)
     return Recorded(track, steps)
 
 
-def warm_up(run: Callable[[], object], device: torch.device) -> None:
+@contextmanager
+def aside(device: torch.device) -> Iterator[None]:
+    """On a stream for captures: after all that was launched before, and before all that comes after. On a CPU, nothing.
+
+    The warm-up runs there as well: cuBLAS keeps a workspace for every stream that it has worked on.
+    """
     if device.type != "cuda":
-        for _ in range(WARM_UP):
-            run()
+        yield
         return
-    here, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    aside.wait_stream(here)
-    with torch.cuda.stream(aside):
-        for _ in range(WARM_UP):
-            run()
-    here.wait_stream(aside)
+    here = torch.cuda.current_stream(device)
+    there = capture_stream(here.device_index)
+    there.wait_stream(here)
+    try:
+        with torch.cuda.stream(there):
+            yield
+    finally:
+        torch.cuda.set_stream(here)
+        here.wait_stream(there)
+
+
+@lru_cache
+def lanes(device_index: int) -> list[tuple[torch.cuda.Stream, WeakSet[torch.cuda.CUDAGraph]]]:
+    """The streams for captures that there are so far, each with the graphs alive that were captured on it."""
+    return []
+
+
+def capture_stream(device_index: int) -> torch.cuda.Stream:
+    """A stream that no living graph was captured on: the end of one of them would free the workspace of cuBLAS that all
+    graphs of its stream use (torch 2.14, https://github.com/pytorch/pytorch/issues/193402).
+    """
+    for stream, graphs in lanes(device_index):
+        if not graphs:
+            return stream
+    stream = torch.cuda.Stream(device_index)  # type: ignore[no-untyped-call]
+    lanes(device_index).append((stream, WeakSet()))
+    return stream
 
 
 class Replay:
@@ -151,20 +179,34 @@ def record_graph(run: Callable[[], None], pool: Any) -> Replay:
 
 @contextmanager
 def capturing(graph: torch.cuda.CUDAGraph, pool: Any = None) -> Iterator[None]:
-    """Captures what is launched within, on the current device. A capture that fails leaves the stream as it was."""
-    before = torch.cuda.current_stream()
+    """Captures what is launched within, on the current stream (see `aside`). One that fails leaves it as it was."""
+    stream = torch.cuda.current_stream()
     try:
-        with torch.cuda.graph(graph, pool=pool, stream=capture_stream(before.device_index)):
+        with torch.cuda.graph(graph, pool=pool, stream=stream):
             yield
-    except BaseException:  # torch does not leave its stream where ending an invalid capture raises
-        torch.cuda.set_stream(before)
+    except BaseException:
+        torch.cuda.set_stream(stream)  # which torch does not do where ending an invalid capture raises
+        end_capture(stream)
         raise
+    for lane, graphs in lanes(stream.device_index):
+        if lane == stream:
+            graphs.add(graph)
 
 
-@lru_cache
-def capture_stream(device_index: int) -> torch.cuda.Stream:
-    """One for each device: torch's own is made on whichever device comes first, and kept for all of them."""
-    return torch.cuda.Stream(device_index)  # type: ignore[no-untyped-call]
+def end_capture(stream: torch.cuda.Stream) -> None:
+    """After a capture that failed: torch's random stream may still take itself to be in it, so that dropout raises
+    (https://github.com/pytorch/pytorch/issues/171263). The end of a capture that succeeds puts that right.
+    """
+    with suppress(RuntimeError):
+        counter = torch.zeros((), device=stream.device)
+        with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=stream):
+            counter.add_(1)
+
+
+def why(error: RuntimeError) -> str:
+    """What made a capture fail, on one line: ending an invalid one raises over what made it invalid."""
+    cause = error.__context__ or error
+    return next(iter(str(cause).splitlines()), type(cause).__name__)
 
 
 class Lead:

@@ -13,7 +13,16 @@ import torch
 from job.errors import Fault
 
 # Of errors that are RuntimeErrors like any other: torch's on a CPU, and CUDA's libraries' beside torch's allocator.
-SIGNS = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+# A library that finds no room for its own workspace says that it could not be initialised.
+ON_CPU = "DefaultCPUAllocator"
+SIGNS = (
+    ON_CPU,
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOCATION_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 OUT_OF_MEMORY = "the device's memory was not enough"
 
 # mallopt(3): names of the parameters in malloc.h.
@@ -36,9 +45,24 @@ def keep_freed_memory() -> bool:
     return all(mallopt(name, value) == 1 for name, value in wanted.items())
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory was not enough, on a GPU or on a CPU (where torch has no exception of its own for it)."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in str(error) for sign in SIGNS)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was not enough, on a GPU or on a CPU (where torch has no exception of its own for it), also where
+    another error was raised over that: the end of a capture that memory made invalid says nothing of it.
+    """
+    return any(
+        isinstance(one, (torch.OutOfMemoryError, MemoryError)) or any(sign in str(one) for sign in SIGNS)
+        for one in chain(error)
+    )
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those over which it was raised."""
+    seen: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and found not in seen:
+        yield found
+        seen.append(found)
+        found = found.__cause__ or found.__context__
 
 
 def free_memory(device: torch.device) -> int:
@@ -60,6 +84,6 @@ def memory_faults() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not is_out_of_memory(error) or "DefaultCPUAllocator" in str(error):
+        if not is_out_of_memory(error) or any(ON_CPU in str(one) for one in chain(error)):
             raise
         raise Fault("the GPU's memory is not enough.", "Lower BATCH_SIZE, or choose a larger GPU.") from error

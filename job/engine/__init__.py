@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from job.data import Split
 from job.device import Compute, full
+from job.device.graphs import batch_sizes
 from job.engine.learner import Learner as Learner
 from job.engine.learner import Paused as Paused
 from job.engine.learner import new_learner as new_learner
@@ -17,11 +18,12 @@ from job.engine.learner import new_model as new_model
 from job.engine.learner import on_cpu as on_cpu
 from job.engine.learner import restore as restore
 from job.engine.learner import snapshot as snapshot
-from job.engine.replay import replay_epoch
-from job.engine.replay import settle as settle
+from job.engine.proof import settle as settle
+from job.engine.replay import recorded_steps, replay_epoch
 from job.engine.step import MEAN as MEAN
 from job.engine.step import STD as STD
 from job.engine.step import normalise as normalise
+from job.engine.step import prepare as prepare
 from job.engine.step import train_step as train_step
 from job.results import Score
 from job.seeds import seed_for
@@ -42,8 +44,10 @@ def train_epoch(learner: Learner, split: Split, number: int, batch_size: int, on
     order = torch.randperm(count, generator=generator).to(device)
     dropout_seed = seed_for(learner.seed, *learner.part, "epoch", number, "dropout")
     learner.model.train()
-    if learner.compute.step == "graph":
-        loss_sum, correct = replay_epoch(learner, split, order, dropout_seed, batch_size, on_batch)
+    recorded = recorded_steps(learner, split, batch_size)
+    if recorded is not None:
+        sizes = batch_sizes(count, batch_size)
+        loss_sum, correct = replay_epoch(recorded, order, dropout_seed, sizes, on_batch)
         return score(learner.compute, loss_sum, correct, count)
     torch.manual_seed(dropout_seed)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -68,7 +72,7 @@ def evaluate(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch
         rows = slice(start, start + EVALUATION_BATCH)
         labels = split.labels[rows]
         with compute.autocast():
-            logits = model(normalise(split.images[rows], compute.param_dtype))  # [batch, classes]
+            logits = model(prepare(split.images[rows], compute))  # [batch, classes]
         loss_sum += cross_entropy(full(logits), labels, reduction="sum").double()
         correct += (logits.argmax(dim=1) == labels).sum()
         on_batch(len(labels))
@@ -83,7 +87,7 @@ def predict(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch)
     for start in range(0, len(split), EVALUATION_BATCH):
         images = split.images[start : start + EVALUATION_BATCH]
         with compute.autocast():
-            logits = model(normalise(images, compute.param_dtype))  # [batch, classes]
+            logits = model(prepare(images, compute))  # [batch, classes]
         parts.append(full(logits))
         on_batch(len(images))
     return torch.cat(parts).cpu()

@@ -19,7 +19,8 @@ from job.seeds import seed_for
 class Learner:
     """What learns: a model with its optimizer. `part` names its place in the run, e.g. `("trial", 3)`, and seeds it.
 
-    `recorded` are its steps as CUDA graphs, once there are any; they hold for these very tensors.
+    `recorded` are its steps as CUDA graphs, once there are any; they hold for these very tensors. `fallback` says why
+    they could not be recorded where that failed: then `compute` is no longer the run's, its steps are eager.
     """
 
     model: nn.Module
@@ -29,6 +30,7 @@ class Learner:
     seed: int
     part: tuple[str | int, ...]
     recorded: Recorded | None = None
+    fallback: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,40 +1,58 @@
-"""An epoch of steps that are recorded once and replayed, and the proof that they do what eager steps do."""
+"""An epoch of steps that are recorded once and replayed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from job.console.logs import event
 from job.data import Split
-from job.device import Compute, is_out_of_memory
-from job.device.graphs import Recorded, Recorder, Track, advance, batch_sizes, lay_track, record
-from job.engine.learner import Learner, new_learner
+from job.device import is_out_of_memory
+from job.device.graphs import Recorded, Recorder, batch_sizes, lay_track, record, why
+from job.engine.learner import Learner
 from job.engine.step import train_step
 
-PROOF_BATCHES = 3  # full ones, and one of half the size
-# How far replayed weights may lie from eager ones, as a share of how far the steps moved them.
-# Gradients that are zero but for rounding are noise that Adam turns into whole steps: 0.02 to 0.04 for CNN and ViT.
-AGREES = 0.1
+
+def recorded_steps(
+    learner: Learner, split: Split, batch_size: int, recorder: Recorder | None = None
+) -> Recorded | None:
+    """The learner's steps on this split, recorded here where they are not yet; None where they are to be eager.
+
+    Where the recording fails, this is told, and from here on the learner takes eager steps: what was proven when the
+    run began may fail later, on a worker's GPU or for want of a resource. Raises what `is_out_of_memory`.
+    """
+    if learner.compute.step != "graph":
+        return None
+    if learner.recorded is None or not learner.recorded.fits(split.images, batch_size):
+        learner.recorded = None  # before others are recorded: they would need a stream of their own
+        try:
+            learner.recorded = record_steps(learner, split, batch_size, recorder=recorder)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            learner.fallback = why(error)
+    if learner.recorded is None:
+        part = " ".join(str(name + 1 if isinstance(name, int) else name) for name in learner.part)
+        event("device", f"{part}: its steps cannot be replayed ({learner.fallback}): eager, slower", level="WARNING")
+        give_up(learner)
+    return learner.recorded
+
+
+def give_up(learner: Learner) -> None:
+    """Eager steps from here on. The failed capture may have left the scaler in the middle of a step."""
+    learner.compute = replace(learner.compute, step="eager")
+    scale = learner.scaler.state_dict()
+    learner.scaler = learner.compute.scaler()
+    learner.scaler.load_state_dict(scale)
 
 
 def replay_epoch(
-    learner: Learner,
-    split: Split,
-    order: Tensor,
-    dropout_seed: int,
-    batch_size: int,
-    on_batch: Callable[[int], object],
-    recorder: Recorder | None = None,
+    recorded: Recorded, order: Tensor, dropout_seed: int, sizes: Iterable[int], on_batch: Callable[[int], object]
 ) -> tuple[Tensor, Tensor]:
-    """The sum of the losses (float64) and the count of right answers (int64) over an epoch in `order`, on device."""
-    sizes = batch_sizes(len(split), batch_size)
-    if learner.recorded is None or not learner.recorded.fits(split.images, batch_size):
-        learner.recorded = record_steps(learner, split, batch_size, recorder)
-    recorded = learner.recorded
+    """The sum of the losses (float64) and the count of right answers (int64) over batches of `sizes`, on device."""
     recorded.track.rewind(order)
     torch.manual_seed(dropout_seed)  # after the warm-up, which draws from the stream as well
     for size in sizes:
@@ -43,12 +61,19 @@ def replay_epoch(
     return recorded.track.loss_sum, recorded.track.correct
 
 
-def record_steps(learner: Learner, split: Split, batch_size: int, recorder: Recorder | None = None) -> Recorded:
-    """The learner's step for every size of batch in an epoch. The learner is as before, in the very same tensors."""
+def record_steps(
+    learner: Learner,
+    split: Split,
+    batch_size: int,
+    sizes: Iterable[int] | None = None,
+    recorder: Recorder | None = None,
+) -> Recorded:
+    """The learner's step for every size of batch in an epoch, or for these. The learner is as before, in the very same
+    tensors.
+    """
+    sizes = batch_sizes(len(split), batch_size) if sizes is None else sizes
     track = lay_track(split.images, split.labels, batch_size)
-    undo = remember(learner)
-    sizes = batch_sizes(len(split), batch_size)
-    return record(track, stepper(learner), sizes, undo=undo, recorder=recorder)
+    return record(track, stepper(learner), sizes, undo=remember(learner), recorder=recorder)
 
 
 def stepper(learner: Learner) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -78,60 +103,3 @@ def remember(learner: Learner) -> Callable[[], None]:
         learner.optimizer.zero_grad(set_to_none=True)
 
     return undo
-
-
-def settle(
-    compute: Compute, build: Callable[[], nn.Module], batch_size: int, recorder: Recorder | None = None
-) -> Compute:
-    """`compute` as it is where replayed steps of this model agree with eager ones, else with eager steps.
-
-    To be asked when a run begins or goes on, which may be on another GPU: the answer is part of the run's arithmetic,
-    and a run that began with replayed steps does not go on with eager ones.
-    """
-    if compute.step != "graph":
-        return compute
-    try:
-        apart = disagreement(compute, build, batch_size, recorder)
-        fault = "" if apart <= AGREES else f"its weights are {apart:.2g} of their way apart"  # NaN is no agreement
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        cause = error.__context__ or error  # ending an invalid capture raises over what made it invalid
-        fault = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-    if not fault:
-        return compute
-    event("device", f"the step cannot be replayed as a CUDA graph ({fault}): eager steps, slower", level="WARNING")
-    return replace(compute, step="eager")
-
-
-def disagreement(
-    compute: Compute, build: Callable[[], nn.Module], batch_size: int, recorder: Recorder | None = None
-) -> float:
-    """How far replayed weights lie from eager ones after the same few batches, as a share of how far they moved."""
-    random = torch.Generator().manual_seed(0)
-    count = PROOF_BATCHES * batch_size + (batch_size + 1) // 2
-    images = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8, generator=random)
-    split = Split(images, torch.arange(count) % 2).to(compute.device)
-    order = torch.randperm(count, generator=random).to(compute.device)
-
-    def weights(run: Callable[[Learner], object]) -> tuple[Tensor, Tensor]:
-        learner = new_learner(build, 1e-3, compute, 0, ("proof",))
-        learner.model.train()
-        before = flat(learner.model)
-        run(learner)
-        return before, flat(learner.model)
-
-    def eager(learner: Learner) -> None:
-        track: Track = lay_track(split.images, split.labels, batch_size)
-        track.rewind(order)
-        torch.manual_seed(0)
-        for size in batch_sizes(count, batch_size):
-            advance(track, stepper(learner), size)
-
-    before, expected = weights(eager)
-    _, replayed = weights(lambda learner: replay_epoch(learner, split, order, 0, batch_size, lambda _: None, recorder))
-    return float((replayed - expected).norm() / (expected - before).norm())
-
-
-def flat(model: nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().double().flatten() for parameter in model.parameters()])

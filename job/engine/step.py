@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from job.device import full
+from job.device import Compute, full
 from job.engine.learner import Learner
 
 # Mean and standard deviation of each colour after scaling to [0, 1]; the values commonly used for CIFAR-10.
@@ -22,6 +22,11 @@ def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     # One row an image: three values at a time would leave vector instructions nothing to do.
     flat = images.flatten(1).to(dtype).mul_(scale).add_(shift)  # [batch, 32 * 32 * 3]
     return flat.view(images.shape).permute(0, 3, 1, 2)
+
+
+def prepare(images: Tensor, compute: Compute) -> Tensor:
+    """uint8 `[batch, 32, 32, 3]` to what the model takes: normalised, in `compute`'s dtype and layout."""
+    return compute.lay_out(normalise(images, compute.param_dtype))
 
 
 @lru_cache
@@ -40,7 +45,7 @@ def train_step(learner: Learner, images: Tensor, labels: Tensor) -> tuple[Tensor
     Returns the mean loss and the count of right answers before the step, as scalars still on the device.
     """
     with learner.compute.autocast():
-        logits = learner.model(normalise(images, learner.compute.param_dtype))  # [batch, classes]
+        logits = learner.model(prepare(images, learner.compute))  # [batch, classes]
     loss = cross_entropy(full(logits), labels)
     learner.optimizer.zero_grad(set_to_none=True)
     learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

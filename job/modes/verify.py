@@ -1,9 +1,9 @@
-"""`MODE=verify`: does a finished run hold what it reports? Its files, its data set, its loss and its accuracy."""
+"""`MODE=verify`: does a finished run hold what it reports? All that can be computed again is, and told in one table."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,37 +12,57 @@ from job import device, engine
 from job.console.logs import event
 from job.console.progress import Progress
 from job.device import Compute
-from job.engine import classifier
+from job.engine import build, classifier
 from job.errors import Fault
 from job.interrupt import Stop
+from job.modes import verify_figures, verify_files, verify_results
+from job.modes.verify_rows import EXACT, OTHER_PRECISION, SAME_PRECISION, Facts, Row, Tolerance, listed
+from job.report.answers import FILE, Answers, answers_of, from_csv
 from job.results import Score
-from job.runs import finished
+from job.runs import finished, provenance
 from job.runs.finished import Finished
 from job.settings import Settings
 
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far figures may be off: a share of the loss (of SMALL where that is more) and of the images, at least one."""
-
-    loss: float
-    images: float
-
-    def describe(self) -> str:
-        return f"within {100 * self.loss:g} % of the loss and {100 * self.images:g} % of the images"
-
-
-SMALL = 0.1  # nats; what is left of a loss below is mostly rounding
-EXACT = Tolerance(0, 0)
-SAME_PRECISION = Tolerance(0.001, 0.001)  # sums in another order
-OTHER_PRECISION = Tolerance(0.02, 0.01)  # bf16 keeps 8 bits of a number, fp16 keeps 11, fp32 keeps 24
+NAMED = 8  # differences that the last message repeats
 
 
 def run(settings: Settings, progress: Progress, stop: Stop) -> None:
-    """Checks every file against the manifest and computes loss and accuracy on the test set again.
+    """Checks every file against the manifest, and every figure against the weights, the answers and the records.
 
     Raises Fault that says what differs where the run is not what it reports.
     """
+    with readable(f"{settings.output}/{settings.run_name}"):
+        facts = gather(whole(settings, stop), settings, progress, stop)
+        rows = [
+            *verify_files.listing(facts),
+            *verify_figures.rows(facts),
+            *verify_results.rows(facts, settings),
+            *verify_files.rows(facts),
+            *verify_figures.untold(facts),
+        ]
+    progress.close()
+    tell(facts, rows)
+
+
+@contextmanager
+def readable(uri: str) -> Iterator[None]:
+    """Turns what results, model.json or manifest lack into a message."""
+    try:
+        yield
+    except KeyError as error:
+        told = f"lacks {error.args[0]}"
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
+        told = f"holds something else than this job writes: {error}"
+    else:
+        return
+    raise Fault(
+        f"{uri} cannot be verified: one of its JSON files {told}.",
+        "Copy the run again from where it was whole, or run it anew with FRESH=1.",
+    )
+
+
+def whole(settings: Settings, stop: Stop) -> Finished:
+    """The run, each of whose files is the one that its manifest names. Raises Fault that names every other one."""
     found = finished.find(settings)
     broken = finished.damage(found, stop.check)
     if broken:
@@ -50,30 +70,50 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
             f"{found.store.uri} is not what its manifest says: {'; '.join(broken)}.",
             "Copy the run again from where it was whole, or run it anew with FRESH=1.",
         )
-    results = finished.read_json(found, finished.RESULTS)
-    about = finished.read_json(found, finished.MODEL)
-    said = Score(results["test"]["loss"], results["test"]["accuracy_percent"])
-    if about["test"] != results["test"]:
-        raise Fault(f"{found.store.uri}: model.json and results.json report different figures.", "Run it anew.")
+    return found
+
+
+def gather(found: Finished, settings: Settings, progress: Progress, stop: Stop) -> Facts:
+    """Everything that the rows are made from; computes loss, accuracy and answers from the weights."""
+    results, about = finished.read_json(found, finished.RESULTS), finished.read_json(found, finished.MODEL)
     was = results["provenance"]
-    kept = was["arithmetic"] | (
-        {} if settings.sources()["PRECISION"] == "default" else {"precision": settings.precision}
-    )
-    compute = device.choose(settings.device, settings.precision, kept)
+    precision = {} if settings.sources()["PRECISION"] == "default" else {"precision": settings.precision}
+    compute = device.choose(settings.device, settings.precision, was["arithmetic"] | precision)
     wanted = tolerance(compute, was)
-    data = finished.data_of(found, settings, progress).to(compute.device)
+    data = finished.data_of(found, settings, progress)
+    on_device = data.to(compute.device)
     event(
         "verify",
-        f"verify {found.store.uri}: {len(found.manifest['files']) if found.manifest else 0} files are whole; "
-        f"computing on {compute.describe()} what was computed on {was['hardware']}, {was['precision']}; "
+        f"verify {found.store.uri}: computing on {compute.describe()} what was computed on {was['hardware']}, "
+        f"{was['precision']}; "
         + ("it must be equal to the last bit" if wanted == EXACT else f"it must be {wanted.describe()}"),
     )
     progress.check = stop.check
-    model = compute.place(classifier.load(about, finished.read(found, finished.WEIGHTS)).model)
+    loaded = classifier.load(about, finished.read(found, finished.WEIGHTS))
+    model = compute.place(loaded.model)
     with device.memory_faults():
-        now = engine.evaluate(model, data.test, compute, progress.batch)
-    progress.close()
-    tell(found, said, now, wanted, len(data.test))
+        now = engine.evaluate(model, on_device.test, compute, progress.batch)
+        logits = engine.predict(model, on_device.test, compute, progress.batch).numpy()
+    return Facts(
+        found=found,
+        results=results,
+        about=about,
+        data=data,
+        structure=str(model),
+        parameters=build.trainable_parameters(model),
+        said=Score(results["test"]["loss"], results["test"]["accuracy_percent"]),
+        now=now,
+        kept=kept_answers(found, data.classes),
+        answers=answers_of(logits, data.test.labels.numpy(), data.test_names),
+        wanted=wanted,
+        same_code=was["git_commit"] == provenance.git_commit(),
+    )
+
+
+def kept_answers(found: Finished, classes: Sequence[str]) -> Answers | None:
+    """Those that the run kept, where it did. Raises ValueError where the file holds something else."""
+    kept = found.manifest is not None and FILE in found.manifest["files"]
+    return from_csv(finished.read(found, FILE), classes) if kept else None
 
 
 def tolerance(compute: Compute, was: dict[str, Any]) -> Tolerance:
@@ -85,26 +125,23 @@ def tolerance(compute: Compute, was: dict[str, Any]) -> Tolerance:
     return SAME_PRECISION if compute.precision == was["precision"] == "fp32" else OTHER_PRECISION
 
 
-def tell(found: Finished, said: Score, now: Score, wanted: Tolerance, images: int) -> None:
-    """Says that the figures agree. Raises Fault where they do not."""
-    loss_off, off = abs(now.loss - said.loss), round(abs(now.accuracy - said.accuracy) * images / 100)
-    allowed = 0 if wanted == EXACT else max(1, math.ceil(wanted.images * images))
-    figures = (
-        f"test loss {now.loss:.6f} (reported {said.loss:.6f}), accuracy {now.accuracy:.2f} % ({said.accuracy:.2f} %)"
-    )
-    if not loss_off <= wanted.loss * max(said.loss, SMALL) or off > allowed:
-        how = "which must be equal to the last bit here" if wanted == EXACT else f"not {wanted.describe()}"
+def tell(facts: Facts, rows: list[Row]) -> None:
+    """The table, and that the figures agree. Raises Fault where they do not."""
+    event("compared", listed(rows), rows=[[row.what, row.verdict, row.told] for row in rows])
+    wrong = [f"{row.what}: {row.told}" for row in rows if row.verdict == "differs"]
+    if wrong:
+        more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
         raise Fault(
-            f"{found.store.uri} does not give what it reports: {figures}, {how}.",
+            f"{facts.found.store.uri} does not give what it reports: {'; '.join(wrong[:NAMED])}{more}.",
             "Check that job/ is at the run's commit (report.html names it); else run it anew with FRESH=1.",
         )
-    exactly = now == said
+    exactly = facts.now == facts.said
     event(
         "verified",
-        f"verified: {figures}, " + ("equal to the last bit" if exactly else wanted.describe()),
+        f"verified: {facts.figures()}, " + ("equal to the last bit" if exactly else facts.wanted.describe()),
         exactly=exactly,
-        loss=now.loss,
-        accuracy_percent=now.accuracy,
-        reported_loss=said.loss,
-        reported_accuracy_percent=said.accuracy,
+        loss=facts.now.loss,
+        accuracy_percent=facts.now.accuracy,
+        reported_loss=facts.said.loss,
+        reported_accuracy_percent=facts.said.accuracy,
     )

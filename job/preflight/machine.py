@@ -46,6 +46,9 @@ def compute(settings: Settings) -> tuple[Compute, list[Finding]]:
                 f"there (made for {' '.join(torch.cuda.get_arch_list())})",
             )
         )
+    others = device.left_out(settings.device, chosen)
+    if others:
+        findings.append(warn("device", f"no trials on {others}: only on a GPU of the same kind are they the same"))
     device.choose(settings.device, settings.precision)  # the current device is the run's own again
     return chosen, findings
 

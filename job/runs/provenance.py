@@ -27,6 +27,7 @@ def collect(compute: Compute) -> dict[str, Any]:
             "torchvision": version("torchvision"),
             "hyperopt": version("hyperopt"),
             "numpy": version("numpy"),
+            "matplotlib": version("matplotlib"),
             "cuda": torch.version.cuda,
         },
         "platform": platform.platform(),

@@ -53,15 +53,16 @@ class Member:
 def pays(build: Callable[[], nn.Module], compute: Compute) -> bool:
     """Whether trials of this model are trained at once where nobody says otherwise: a rule, not a timing that may flip.
 
-    On a GPU, where the layers have been compared with their twins and none but the first is a convolution: small matrix
-    products leave a GPU idle and batched ones fill it. Grouped convolutions may be slower than one after the other,
-    and on a CPU the cores are busy with one trial (see docs/scale-out.md for what was measured).
+    On a GPU, where the layers have been compared with their twins and are matrix products alone: small ones leave a GPU
+    idle and batched ones fill it. Grouped convolutions may be slower than one after the other, attention writes out
+    scores and 1.8 GB of random bits a step (20 learners of vit), and on a CPU the cores are busy with one trial (see
+    docs/scale-out.md for what was measured).
     """
     if not compute.on_gpu:
         return False
     model = build()
-    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    return len(convolutions) <= 1 and stacked.runs_stacked(model, compute)
+    slow = any(isinstance(module, (nn.Conv2d, nn.MultiheadAttention)) for module in model.modules())
+    return not slow and stacked.runs_stacked(model, compute)
 
 
 def fitting(build: Callable[[], nn.Module], compute: Compute, batch_size: int) -> int:

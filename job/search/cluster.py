@@ -200,7 +200,7 @@ def on_a_worker(images: Sequence[Any], common: bytes, ordered: bytes) -> bytes:
     """One trial, in a process of Ray's. Everything but the images travels as bytes of this job's own classes."""
     setup: Setup
     setup, arithmetic = pickle.loads(common)
-    compute = device.choose(setup.compute.device.type, setup.compute.precision, arithmetic)
+    compute = device.choose_as(setup.compute, setup.compute.device.type, arithmetic)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the object store's memory is read-only, and nothing here writes into it
         parts = [torch.from_numpy(part).to(compute.device) for part in images]

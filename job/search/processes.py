@@ -182,7 +182,7 @@ def work(pipe: Connection, common: bytes, images: SharedImages, device_name: str
     try:
         setup: Setup
         setup, arithmetic = pickle.loads(common)
-        compute = device.choose(device_name, setup.compute.precision, arithmetic)
+        compute = device.choose_as(setup.compute, device_name, arithmetic)
         train, validation = (split.to(compute.device) for split in images.splits())
         setup = replace(setup, compute=compute, train=train, validation=validation)
         callbacks = Callbacks(

@@ -69,6 +69,9 @@ def planned(settings: Settings, compute: Compute, check: Callable[[], object]) -
     """
     if settings.ray_address is None or settings.learning_rate is not None:
         devices = device.for_trials(settings.device, compute)
+        others = device.left_out(settings.device, compute)
+        if others and settings.learning_rate is None:
+            event("tune", f"no trials on {others}: only on a GPU of the same kind are they the same", level="WARNING")
         workers = len(devices) if settings.workers == "auto" else int(settings.workers)
         yield Plan("inline" if workers == 1 else "processes", workers, devices)
         return

@@ -22,10 +22,11 @@ from torch.nn import functional
 from torch.optim.adam import adam
 from torch.overrides import TorchFunctionMode
 
+from job.console.logs import event
 from job.data import Split
-from job.device import DTYPES, HALVES, Compute, full
-from job.device.graphs import Lead, capturing
-from job.engine import EVALUATION_BATCH, OnBatch, epochs, new_learner, new_model, normalise, on_cpu
+from job.device import DTYPES, HALVES, Compute, full, is_out_of_memory
+from job.device.graphs import Lead, aside, capturing, why
+from job.engine import EVALUATION_BATCH, OnBatch, epochs, new_learner, new_model, on_cpu, prepare
 from job.results import Score
 from job.seeds import seed_for
 
@@ -191,6 +192,8 @@ class Draws(TorchFunctionMode):
             return self.dropout(*args, **kwargs)
         if function is functional.linear:
             return self.linear(*args, **kwargs)
+        if function is functional.batch_norm:  # on a GPU torch asks how its input lies, for which vmap has no rule
+            return function(args[0].contiguous(), *args[1:], **kwargs)
         if function is functional.adaptive_avg_pool2d and args[1] in (1, (1, 1)):
             return args[0].mean(dim=(-2, -1), keepdim=True)
         if function is functional.multi_head_attention_forward:
@@ -213,9 +216,18 @@ class Draws(TorchFunctionMode):
         return x.masked_fill(out, 0.0) * (LEVELS / (LEVELS - dropped))
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if x.numel() == x.shape[-1]:
+            return self.linear_of_one(x, weight, bias)
         if self.dtype is None:
             return functional.linear(x, weight, bias)
         return functional.linear(x.to(self.dtype), weight.to(self.dtype), None if bias is None else bias.to(self.dtype))
+
+    def linear_of_one(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The same of a single row, without a matrix product: the gradient of its weights is an outer product, for
+        which torch 2.14 would compile a kernel on a GPU, with a C compiler that may not be there (torch/_native/ops).
+        """
+        out = (x.unsqueeze(-2) * weight).sum(dim=-1)  # [..., 1, in] * [out, in] -> [..., out]
+        return (out if bias is None else out + bias).to(self.dtype or out.dtype)
 
     def self_attention(
         self,
@@ -304,7 +316,7 @@ def train_step(stack: Stack, images: Tensor, labels: Tensor, bits: Tensor) -> tu
     `images`: uint8 `[learners, batch, 32, 32, 3]`; `labels`: int64 `[learners, batch]`; `bits`: int16 `[learners,
     draws]`. Returns mean losses and counts of right answers before the step, `[learners]`, on the device.
     """
-    inputs = normalise(images.flatten(0, 1), stack.compute.param_dtype)
+    inputs = prepare(images.flatten(0, 1), stack.compute)
     inputs = inputs.view(*labels.shape, *inputs.shape[1:])  # [learners, batch, 3, 32, 32]
     state = stack.state
     weights = {name: view.detach().requires_grad_() for name, view in stack.kind.views(state.weights).items()}
@@ -386,35 +398,48 @@ class Repeated:
     """A step on a GPU, replayed as a CUDA graph from its fourth call on: hundreds of launches become one.
 
     What is captured is not executed, so no learner takes a step twice. The inputs' shapes stay the same; the step comes
-    with every call, so that nothing here keeps a stack alive. Source (warm-up on a side stream, static inputs):
+    with every call, so that nothing here keeps a stack alive. Where the capture fails, this is told and all further
+    steps are taken as they are written. Source (warm-up on a side stream, static inputs):
     https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
     """
 
     def __init__(self) -> None:
         self._calls = 0
-        self._side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._graph = torch.cuda.CUDAGraph()
+        self._graph: torch.cuda.CUDAGraph | None = None
         self._lead = Lead()
         self._inputs: tuple[Tensor, ...] = ()
         self._outputs: tuple[Tensor, Tensor] | None = None
+        self._fault = ""
 
     def __call__(self, step: Step, *given: Tensor) -> tuple[Tensor, Tensor]:
         self._calls += 1
         if self._calls <= EAGER_STEPS:
-            self._side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._side):
-                result = step(*given)
-            torch.cuda.current_stream().wait_stream(self._side)
-            return result
-        if self._outputs is None:
-            self._inputs = tuple(tensor.clone() for tensor in given)
-            with capturing(self._graph):
-                self._outputs = step(*self._inputs)
+            with aside(given[0].device):
+                return step(*given)
+        if self._graph is None and not self._fault:
+            self._fault = self._capture(step, given)
+            if self._fault:
+                event("tune", f"the step cannot be replayed ({self._fault}): eager ones, slower", level="WARNING")
+        if self._graph is None or self._outputs is None:
+            return step(*given)
         for static, new in zip(self._inputs, given, strict=True):
             static.copy_(new)
         self._graph.replay()
         self._lead.hold()
         return self._outputs
+
+    def _capture(self, step: Step, given: Sequence[Tensor]) -> str:
+        """Why it failed, an empty text where it did not. No error outlives this call with the failed graph."""
+        graph, inputs = torch.cuda.CUDAGraph(), tuple(tensor.clone() for tensor in given)
+        try:
+            with aside(given[0].device), capturing(graph):
+                self._outputs = step(*inputs)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            return why(error)
+        self._graph, self._inputs = graph, inputs
+        return ""
 
 
 @torch.no_grad()
@@ -428,7 +453,7 @@ def evaluate(stack: Stack, split: Split, batch_size: int, on_batch: OnBatch) -> 
     batch = min(EVALUATION_BATCH, 4 * batch_size)  # nothing is kept for a backward pass: no more memory than a step's
     for start in range(0, len(split), batch):
         labels = split.labels[start : start + batch]
-        images = normalise(split.images[start : start + batch], stack.compute.param_dtype)
+        images = prepare(split.images[start : start + batch], stack.compute)
         logits = forward(stack, weights, None, images, shared=True)
         each = labels.expand(learners, -1)
         losses = functional.cross_entropy(logits.flatten(0, 1), each.flatten(), reduction="none").view_as(each)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from job import models
-from job.settings.variables import variables
-
-if TYPE_CHECKING:
-    from job.settings.checked import Settings
+from job.settings.variables import Variables, variables
 
 SEARCH = ("tune_percent", "max_evals", "tune_max_epochs", "patience", "lr_min", "lr_max", "tune_startup_trials")
 
 
-def without_effect(settings: Settings) -> dict[str, str]:
+def without_effect(settings: Variables) -> dict[str, str]:
     """Variable → why it does nothing here, for those that hold something else than their default."""
     idle: dict[str, str] = {}
     if not models.starts_from_weights(settings.model):

@@ -180,7 +180,7 @@ GPU = Compute(torch.device("cuda"), "bf16", "", "")
     ("name", "compute", "chosen"),
     [
         ("mlp", GPU, True),
-        ("vit", GPU, True),
+        ("vit", GPU, False),
         ("cnn", GPU, False),
         ("resnet18", GPU, False),
         ("mlp", Compute(torch.device("cuda"), "fp16", "", ""), False),

@@ -375,3 +375,38 @@ def test_the_counts_behind_the_memory_estimate(cpu: Compute) -> None:
     mlp = stacked.architecture(partial(models.find("mlp").build, 10), cpu)
     assert mlp.activations == 4 * (3072 + 2 * 512 + 2 * 256), "each layer's input, and each ReLU's output"
     assert cnn.activations > 4 * 3 * (32 * 32**2 + 64 * 16**2 + 128 * 8**2), "conv, batch norm and ReLU of each block"
+
+
+# --- on a real GPU ---
+
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="SKIPPED, NOT TESTED: needs an NVIDIA GPU, and there is none here"
+)
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "vit", "resnet18"])
+def test_on_a_gpu_nothing_is_wrong_with_a_stack(name: str, precision: str) -> None:
+    """As written, as replayed, and each learner alone; vmap has its own rules on a GPU, batch norm's among them."""
+    if precision not in device.native_precisions(torch.device("cuda", 0)):
+        pytest.skip(f"SKIPPED, NOT TESTED: this GPU has no {precision}")
+    assert stacked.fault_of(partial(models.find(name).build, 10), device.choose("cuda", precision)) == ""
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", ["cnn", "transformer"])
+def test_on_a_gpu_replayed_stacks_give_the_bits_of_written_ones(name: str) -> None:
+    """Two epochs with dropout; the last batch is one image."""
+    compute = device.choose("cuda", "fp32")
+    train, heldout = (split.to(compute.device) for split in (images(6 * 16 + 1), images(20)))
+    states = []
+    for replayed in (True, False):
+        stack = new_stack(WITH_DROPOUT[name], compute)
+        stack.full_step = stack.full_step if replayed else None
+        for number in (1, 2):
+            run(stack, train, heldout, [number] * 3, 16)
+        states.append(stacked.snapshot(stack.state))
+    assert torch.equal(states[0]["weights"], states[1]["weights"])
+    assert all(torch.equal(states[0]["buffers"][key], buffer) for key, buffer in states[1]["buffers"].items())
+    assert bool(states[0]["weights"].isfinite().all())

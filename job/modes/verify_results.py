@@ -1,0 +1,119 @@
+"""`results.json`, `model.json` and the manifest against what follows from the answers, the epochs and the settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from job.modes.verify_rows import EXACT, Facts, Row, judged
+from job.report import as_json
+from job.report.reading import NEAR, differing, report_from, trial_from
+from job.report.records import RunReport
+from job.results import Trial
+from job.search import tune
+from job.settings import Settings
+
+RATES = "learning rates tried"
+
+
+def rows(facts: Facts, settings: Settings) -> Iterator[Row]:
+    yield from results(facts)
+    yield judged("model.json", list(differing(facts.about, model_facts(facts))), "all that results and data set tell")
+    yield judged("manifest.json", list(differing(said_of_run(facts), manifest_facts(facts))), "run, settings, data set")
+    yield suggested(facts, settings)
+
+
+def rebuilt(facts: Facts) -> RunReport:
+    """The report as it must be: from the kept answers, or the weights' where none were kept."""
+    images = facts.data.test.images.numpy()
+    return report_from(facts.results, facts.kept or facts.answers, facts.structure, facts.parameters, images)
+
+
+def results(facts: Facts) -> Iterator[Row]:
+    """Everything in it that can be worked out: evaluation, winner, recipe, sums, model, data set."""
+    now = as_json(rebuilt(facts)) | {"data": facts.results["data"] | data_facts(facts)}
+    told = "winner, recipe, sums, model, data set"
+    if facts.kept is None and facts.wanted != EXACT:
+        now.pop("evaluation")
+        yield Row("evaluation", "not compared", "the run kept no answers, and was computed elsewhere")
+    else:
+        told = f"every figure of the evaluation, {told}"
+    found = list(differing(facts.results, now))
+    if not facts.same_code:  # an older version wrote fewer keys
+        lacking = [line for line in found if line.endswith(" is missing")]
+        found = [line for line in found if line not in lacking]
+        if lacking:
+            yield Row("newer keys", "not compared", f"{', '.join(lacking[:3])} in results.json of another version")
+    yield judged("results.json", found, told)
+
+
+def data_facts(facts: Facts) -> dict[str, Any]:
+    return {
+        "name": facts.data.name,
+        "classes": list(facts.data.classes),
+        "train_images": len(facts.data.train),
+        "test_images": len(facts.data.test),
+        "sha256": facts.data.sha256,
+    }
+
+
+def model_facts(facts: Facts) -> dict[str, Any]:
+    """What model.json must say (mean and std were used, and so checked, with the weights)."""
+    return {
+        "model": facts.results["model"]["name"],
+        "num_classes": len(facts.data.classes),
+        "classes": list(facts.data.classes),
+        "image_size": facts.data.test.images.shape[1],
+        "precision": facts.results["provenance"]["precision"],
+        "torch": facts.results["provenance"]["versions"]["torch"],
+        "test": facts.results["test"],
+        "dataset": facts.data.name,
+        "data_sha256": facts.data.sha256,
+    }
+
+
+def said_of_run(facts: Facts) -> dict[str, Any]:
+    return {
+        "run": facts.results["run"],
+        "settings": {name: entry["value"] for name, entry in facts.results["settings"].items()},
+        "data_sha256": facts.results["data"]["sha256"],
+    }
+
+
+def manifest_facts(facts: Facts) -> dict[str, Any]:
+    return {name: facts.manifest[name] for name in ("run", "settings", "data_sha256")}
+
+
+def suggested(facts: Facts, settings: Settings) -> Row:
+    """The search's learning rates once more: from the seed, and from the trials before them."""
+    trials = [trial_from(entry) for entry in facts.results["tuning"]["trials"]]
+    if not trials:
+        return Row(RATES, "not compared", "LEARNING_RATE and EPOCHS were given")
+    was = facts.results["provenance"]["versions"].get("hyperopt")
+    if was != version("hyperopt"):
+        return Row(RATES, "not compared", f"they were drawn by hyperopt {was}")
+    named = ("seed", "max_evals", "tune_startup_trials", "lr_min", "lr_max")
+    values = {name: facts.results["settings"][name.upper()]["value"] for name in named}
+    workers = facts.results["provenance"].get("workers", {}).get("round", 1)
+    return rates(trials, settings.model_copy(update=values), workers, facts.wanted == EXACT)
+
+
+def rates(trials: Sequence[Trial], settings: Settings, workers: int, exact: bool) -> Row:
+    if len(trials) != settings.max_evals:
+        return Row(RATES, "differs", f"{len(trials)} trials where MAX_EVALS is {settings.max_evals}")
+    wrong, adaptive = [], 0
+    for round_ in tune.rounds(settings, workers):
+        for number in round_:
+            random = number < settings.tune_startup_trials
+            if not random and not exact:  # TPE chooses among candidates: a last bit may choose another
+                continue
+            adaptive += not random
+            rate = tune.suggest(settings, number, trials[: round_.start])
+            if not math.isclose(rate, trials[number].learning_rate, rel_tol=NEAR):
+                wrong.append(f"trial {number + 1} is {trials[number].learning_rate:.6g} and must be {rate:.6g}")
+    random_ones = min(settings.tune_startup_trials, settings.max_evals)
+    told = f"{random_ones} from the seed" + (f", {adaptive} from the trials before" if adaptive else "")
+    left = settings.max_evals - random_ones - adaptive
+    return judged(RATES, wrong, told + (f"; {left} more were suggested on another machine" if left else ""))

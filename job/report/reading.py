@@ -1,0 +1,99 @@
+"""`results.json` back into the records it was written from, and how two of them differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job.report.answers import Answers
+from job.report.metrics import evaluate
+from job.report.records import RunReport
+from job.results import Epoch, Recipe, Score, Trial, winner
+
+NEAR = 1e-9  # sums of the same numbers in another order
+
+
+def report_from(
+    results: dict[str, Any], answers: Answers, structure: str, parameters: int, images: NDArray[np.uint8]
+) -> RunReport:
+    """The report on a run, from what cannot be computed again (epochs, settings, provenance) and what can: everything
+    else is worked out anew from it. `images` are the test set's, uint8 `[images, rows, columns, RGB]`.
+
+    Raises KeyError, TypeError or ValueError where `results` lack something.
+    """
+    settings = results["settings"]
+    trials = tuple(trial_from(each) for each in results["tuning"]["trials"])
+    was, evaluation = results["provenance"], evaluate(answers, results["data"]["classes"])
+    return RunReport(
+        run_name=results["run"],
+        model=results["model"]["name"],
+        structure=structure,
+        parameters=parameters,
+        batch_size=settings["BATCH_SIZE"]["value"],
+        recipe=recipe_from(trials, settings),
+        trials=trials,
+        history=tuple(epoch_from(each, "test") for each in results["training"]["epochs"]),
+        device=f"{was['device']} ({was['hardware']}, {was['precision']})",
+        settings={name: entry["value"] for name, entry in settings.items()},
+        sources={name: entry["source"] for name, entry in settings.items()},
+        data=results["data"],
+        provenance=was,
+        answers=answers,
+        evaluation=evaluation,
+        thumbnails=images[[mistake.row for mistake in evaluation.mistakes]],
+    )
+
+
+def recipe_from(trials: tuple[Trial, ...], settings: dict[str, Any]) -> Recipe:
+    """The winner's, or the user's own where there was no search."""
+    best = winner(trials)
+    if best is None:
+        return Recipe(settings["LEARNING_RATE"]["value"], settings["EPOCHS"]["value"], None)
+    return Recipe(best.learning_rate, best.best_epoch, best.number)
+
+
+def trial_from(entry: dict[str, Any]) -> Trial:
+    epochs = tuple(epoch_from(each, "validation") for each in entry["epochs"])
+    return Trial(entry["trial"] - 1, entry["learning_rate"], epochs, entry["failure"] or "")
+
+
+def epoch_from(entry: dict[str, Any], heldout: str) -> Epoch:
+    """One epoch; what JSON could not hold was no number."""
+
+    def score(name: str) -> Score:
+        loss, accuracy = entry[f"{name}_loss"], entry[f"{name}_accuracy_percent"]
+        return Score(math.nan if loss is None else loss, math.nan if accuracy is None else accuracy)
+
+    return Epoch(entry["epoch"], score("train"), score(heldout), entry["seconds"])
+
+
+def differing(said: Any, now: Any, path: str = "") -> Iterator[str]:
+    """Where `said` is not `now`, both as JSON: a line for each place. What only `said` holds is not looked at."""
+    if isinstance(now, dict) and isinstance(said, dict):
+        for key, value in now.items():
+            place = f"{path}.{key}" if path else str(key)
+            if key in said:
+                yield from differing(said[key], value, place)
+            else:
+                yield f"{place} is missing"
+    elif isinstance(now, list | tuple) and isinstance(said, list) and len(said) == len(now):
+        for number, (one, other) in enumerate(zip(said, now, strict=True)):
+            yield from differing(one, other, f"{path}[{number}]")
+    elif not same(said, now):
+        yield f"{path} is {shortened(said)} and must be {shortened(now)}"
+
+
+def same(said: Any, now: Any) -> bool:
+    numbers = [isinstance(each, int | float) and not isinstance(each, bool) for each in (said, now)]
+    if all(numbers):
+        return math.isclose(said, now, rel_tol=NEAR, abs_tol=NEAR)
+    return type(said) is type(now) and bool(said == now)
+
+
+def shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
