@@ -37,8 +37,8 @@ START_OVER = "Set FRESH=1 to start over, or another RUN_ID to keep both."
 class Identity:
     """What must be the same for a state to be continued: settings that shape the result, data, arithmetic, code (see
     `job.runs.code`; empty for states of before it was noted), and the weights that the model started from, None where
-    those are random. Of the arithmetic, what is in `device.MAY_CHANGE` may be another: `changes` tells for people what
-    was, and when.
+    those are random. Of the arithmetic, what is in `device.MAY_CHANGE` need not: `changes` tells for people what did
+    and when.
     """
 
     settings: dict[str, Any]

@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from job.runs.shapes import NUMBER, mismatch
 from job.storage import ArtifactStore
 
 SLOW_SECONDS = 1.0  # an answer that takes longer is worth a word
+OWNER = {"job": str, "host": str, "machine": str, "process": int, "started": str, "beat": int, "patience": NUMBER}
 PATIENCE_MOST = 600.0  # of what an owner may ask of others: its file may be damaged
 
 
@@ -92,8 +94,7 @@ def owner(content: bytes) -> Owner:
     """The owner in a lock file; one that cannot be read belongs to nobody who lives here."""
     try:
         found = Owner(**json.loads(content))
-        numbers = ("process", "beat", "patience")
-        if all(isinstance(value, (int, float) if name in numbers else str) for name, value in asdict(found).items()):
+        if not mismatch(asdict(found), OWNER, ""):
             return found
     except (ValueError, TypeError, RecursionError):
         pass
