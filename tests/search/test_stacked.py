@@ -231,6 +231,23 @@ def test_attention_written_out_is_torchs() -> None:
             attention(x, x, x)
 
 
+def test_a_batch_of_one_takes_no_outer_product() -> None:
+    """A linear layer and its gradients, in float64; torch 2.14 would compile a kernel for the product on a GPU."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(5, 3).double(), torch.randn(1, 5, dtype=torch.float64, requires_grad=True)
+
+    def results() -> list[Tensor]:
+        y = layer(x)
+        return [y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])]
+
+    expected = results()
+    with Draws(), torch.profiler.profile() as seen:
+        mine = results()
+    for one, other in zip(mine, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert not {event.key for event in seen.key_averages()} & {"aten::mm", "aten::addmm", "aten::bmm"}
+
+
 @pytest.mark.parametrize("name", list(WITH_DROPOUT))
 def test_dropout_depends_on_the_learner_and_the_epoch_alone(name: str) -> None:
     """The same learner in other company, at another place, draws the same: its losses agree as without dropout."""
@@ -397,7 +414,7 @@ def test_on_a_gpu_nothing_is_wrong_with_a_stack(name: str, precision: str) -> No
 
 
 @needs_gpu
-@pytest.mark.parametrize("name", ["cnn", "transformer"])
+@pytest.mark.parametrize("name", list(WITH_DROPOUT))
 def test_on_a_gpu_replayed_stacks_give_the_bits_of_written_ones(name: str) -> None:
     """Two epochs with dropout; the last batch is one image."""
     compute = device.choose("cuda", "fp32")
