@@ -1,6 +1,6 @@
 """One training step of a learner and of a stack on a fake GPU, and what is odd about it.
 
-    python -m tests.engine.fake_cuda.steps mlp:bf16 vit:fp32 cnn:fp32:strides ...
+    python -m tests.engine.fake_cuda.steps mlp:bf16 vit:fp32 mlp:bf16:product ...
 
 prints a row as JSON for each, and one more for the stack where there is one. The third word is one of `SPOILS`, a fault
 that the step then has. Needs what `rows_of` sets up.
@@ -182,20 +182,12 @@ def itself(run: Callable[[], None], pool: Any) -> Callable[[], None]:
     return run
 
 
-def turned(learner: engine.Learner) -> None:
-    """Gradients of convolutions that lie otherwise than the weights."""
-    for weight in learner.model.parameters():
-        if weight.dim() == 4:
-            weight.register_hook(lambda gradient: gradient.contiguous())
-
-
-# Faults, each of which has to be seen: what is done to a learner before its steps, or within them.
-SPOILS: dict[str, tuple[Callable[[engine.Learner], object], Callable[[Tensor], object]]] = {
-    "cpu": (lambda learner: None, lambda labels: torch.zeros(3) + 1),
-    "wait": (lambda learner: None, lambda labels: labels.sum().item()),
-    "product": (lambda learner: None, lambda labels: labels.float()[:, None] @ labels.float()[None]),
-    "strides": (turned, lambda labels: None),
-    "nothing": (lambda learner: None, lambda labels: None),
+# Faults, each of which has to be seen: what a step does beside its own work.
+SPOILS: dict[str, Callable[[Tensor], object]] = {
+    "cpu": lambda labels: torch.zeros(3) + 1,
+    "wait": lambda labels: labels.sum().item(),
+    "product": lambda labels: labels.float()[:, None] @ labels.float()[None],
+    "nothing": lambda labels: None,
 }
 
 
@@ -209,12 +201,10 @@ def spoiled(within: Callable[[Tensor], object]) -> Callable[..., tuple[Tensor, T
 
 def alone(name: str, precision: str, spoil: str = "nothing") -> Row:
     """A learner: recorded steps, an epoch, evaluation, predictions, and all of that again from a snapshot."""
-    before, within = SPOILS[spoil]
-    replay.train_step = spoiled(within)
+    replay.train_step = spoiled(SPOILS[spoil])
     compute, split = compute_in(precision), images(BATCH + REST)
     learner = engine.new_learner(partial(models.find(name).build, 10), 1e-3, compute, 1, ("trial", 0))
     learner.model.train()
-    before(learner)
     recorded = replay.record_steps(learner, split, BATCH, recorder=itself)
     assert set(recorded.steps) == {BATCH, REST}
     with Watch() as step:
