@@ -22,8 +22,8 @@ pytestmark = pytest.mark.skipif(
 MODELS = ("mlp", "cnn", "resnet18", "vit")
 PRECISIONS = ("fp32", "bf16", "fp16")
 DTYPES = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
-# A step's kernels at most, of a learner alone by compute capability, and of a stack on any (there is none in fp16; in fp32
-# one more on 6.0, where images are laid out anew).
+# A step's kernels at most, of a learner alone by compute capability, and of a stack on any. There is none in fp16, and
+# in fp32 it takes one more on 6.0, where images are laid anew.
 # More in bf16 before 8.0: torch fuses neither attention nor batch norm for it there.
 KERNELS = {
     #   model        precision      6.0  7.5  9.0    stack
