@@ -35,7 +35,7 @@ LINT := .venv-ci/bin
 .DEFAULT_GOAL := list
 .PHONY: list install demo run run-all preflight summary build docker-run k8s kaggle help-variables test test-slow check format
 .PHONY: lint-deploy build-ray test-container install-ray test-ray install-extras test-extras install-onnx test-onnx
-.PHONY: screenshot bench bench-scale test-gpu chaos lock clean
+.PHONY: screenshot test-cpus bench bench-scale test-gpu chaos lock clean
 
 list: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -85,6 +85,9 @@ help-variables: $(READY) ## every variable with default and meaning
 
 test: $(DEV) ## the tests, in under five minutes on two cores
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) -m "not slow"
+
+test-cpus: $(DEV) ## the numerical tests as other processors compute them, and from disturbed start weights
+	$(RUN) -m tests.helpers.cpus
 
 test-slow: $(DEV) ## the tests that run many whole jobs: more kills, full disks
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) -m slow

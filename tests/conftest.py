@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
+from typing import TextIO
+from unittest import mock
 
 import pytest
 
@@ -112,6 +119,52 @@ def job(tmp_path: Path) -> Job:
         )
 
     return run
+
+
+@contextmanager
+def as_started(directory: Path, variables: Mapping[str, str], out: TextIO, err: TextIO) -> Iterator[None]:
+    """This process as a new one would be: its directory, environment, output, log and count of threads."""
+    import torch
+
+    from job.console.logs import LOGGER
+
+    warned, before, threads = logging.getLogger("py.warnings"), Path.cwd(), torch.get_num_threads()
+    kept = [(log, log.handlers, log.level, log.propagate) for log in (LOGGER, warned)]
+    os.chdir(directory)
+    torch.set_num_threads(1)
+    try:
+        with (
+            mock.patch.dict(os.environ, bare_environment() | variables, clear=True),
+            warnings.catch_warnings(),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            yield
+    finally:
+        os.chdir(before)
+        torch.set_num_threads(threads)
+        logging.captureWarnings(False)
+        for log, handlers, level, propagate in kept:
+            log.handlers, log.level, log.propagate = handlers, level, propagate
+
+
+def run_here(directory: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`python -m job` in this process: all of it but the start of an interpreter and of torch, which takes several
+    times as long as the smallest run. For what needs no process of its own: no signals, no kills, no terminal.
+    """
+    from job.__main__ import main
+
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        with as_started(directory, variables, out, err):
+            code = main(list(arguments))
+        said = [stream.seek(0) or stream.read() for stream in (out, err)]
+    return subprocess.CompletedProcess(["job", *arguments], code, *said)
+
+
+@pytest.fixture
+def main(tmp_path: Path) -> Job:
+    """The same as `job`, in this process (see `run_here`)."""
+    return partial(run_here, tmp_path)
 
 
 @pytest.fixture
