@@ -87,3 +87,8 @@ def winner(trials: Sequence[Trial]) -> Trial | None:
     """The trial with the lowest validation loss, the earlier one of equals; None where every trial failed."""
     good = [trial for trial in trials if not trial.failure]
     return min(good, key=lambda trial: (trial.validation_loss, trial.number), default=None)
+
+
+def rate(learning_rate: float) -> str:
+    """Six decimals, as in the notebook; a rate so small that they would hide it has three digits: `4e-07`."""
+    return f"{learning_rate:.6f}" if learning_rate >= 1e-5 else f"{learning_rate:.3g}"

@@ -2,5 +2,6 @@
 
 `steps`: a step is a process of its own with an estimate, a time limit and notes; running them within a budget.
 `plan`: which steps there are, in the order of what is most worth knowing. `page`: what was noted as one folder.
-`facts`, `replays`, `resumes`, `speeds`, `suites`, `runs`: what the steps do. `work`: a step's process.
+`facts`, `replays`, `resumes`, `stacks`, `speeds`, `suites`, `runs`: what the steps do. `work`: a step's process.
+`states`, `jobs`: where two learners, or two finished runs, differ. `pictures`: the figures drawn.
 """

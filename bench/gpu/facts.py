@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from bench.gpu.page import CHOICE
 from bench.gpu.work import Wanted
 from job import device
 from job.device import DTYPES, Compute
@@ -31,9 +32,9 @@ PACKAGES = (
     "matplotlib",
     "lightning",
 )
-OF_THE_DRIVER = (
-    "name,driver_version,memory.total,compute_cap,pstate,temperature.gpu,power.draw,power.limit,"
-    "clocks.sm,clocks.max.sm,clocks.mem,ecc.mode.current,mig.mode.current,persistence_mode"
+OF_A_CARD = (
+    "index,name,driver_version,memory.total,memory.used,utilization.gpu,temperature.gpu,power.draw,power.limit,"
+    "clocks.sm,clocks.max.sm,clocks.mem,ecc.mode.current,mig.mode.current"
 )
 
 
@@ -42,10 +43,10 @@ def collect(wanted: Wanted) -> None:
     versions(wanted)
     for name, value in machine().items():
         notes.add("machine", {"what": name, "is": value})
-    for name, value in driver().items():
-        notes.add("machine", {"what": name, "is": value})
+    cards(wanted)
     compute = device.choose(wanted.device, "auto")
-    notes.add("machine", {"what": "the job's choice", "is": f"{compute.describe()}: {compute.reason}"}, True)
+    notes.add("machine", {"what": CHOICE, "is": compute.describe()}, True)
+    notes.add("machine", {"what": "precision", "is": f"{compute.precision}: {compute.reason}"})
     if compute.on_gpu:
         of = torch.cuda.get_device_properties(compute.device)
         found = f"{of.name}, sm_{of.major}{of.minor}, {of.multi_processor_count} multiprocessors, "
@@ -85,21 +86,23 @@ def machine() -> dict[str, str]:
     }
 
 
-def driver() -> dict[str, str]:
-    """What nvidia-smi tells of the first card; nothing where it is not there."""
+def cards(wanted: Wanted) -> None:
+    """What nvidia-smi tells of every card."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return {"nvidia-smi": "not there"}
-    asked = [program, f"--query-gpu={OF_THE_DRIVER}", "--format=csv,noheader"]
+        wanted.notes.skip("nvidia-smi", "the program is not there")
+        return
+    asked = [program, f"--query-gpu={OF_A_CARD}", "--format=csv,noheader"]
     try:
         done = subprocess.run(asked, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return {"nvidia-smi": type(error).__name__}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        return {"nvidia-smi": f"exit code {done.returncode}: {done.stderr.strip()[:200]}"}
-    values = (value.strip() for value in lines[0].split(","))
-    return {"cards": str(len(lines))} | dict(zip(OF_THE_DRIVER.split(","), values, strict=False))
+        wanted.notes.skip("nvidia-smi", type(error).__name__)
+        return
+    if done.returncode:
+        wanted.notes.skip("nvidia-smi", f"exit code {done.returncode}: {done.stderr.strip()[:200]}")
+    for line in done.stdout.strip().splitlines():
+        values = (value.strip() for value in line.split(","))
+        wanted.notes.add("cards", dict(zip(OF_A_CARD.split(","), values, strict=False)))
 
 
 def rates(compute: Compute, *, small: bool) -> dict[str, str]:

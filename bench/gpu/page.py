@@ -12,6 +12,7 @@ from typing import Any
 from bench.gpu.steps import Note, Outcome
 
 PAGE, JSON, LOG = "gpu.md", "gpu.json", "gpu.log"
+CHOICE = "computes on"  # of the table "machine": the device as the job names it
 FILES = 8  # at most: a page, JSON, a log and pictures
 
 
@@ -60,7 +61,9 @@ def verdict(outcomes: Iterable[Outcome]) -> str:
 
 def page(about: About, outcomes: Sequence[Outcome], waiting: Sequence[str], seconds: float) -> str:
     title = (
-        "REHEARSAL ON A CPU: proves the script, not a GPU" if about.rehearsal else f"Does {about.device} compute right?"
+        "REHEARSAL ON A CPU: proves the script, not a GPU"
+        if about.rehearsal
+        else f"Does {card(outcomes) or about.device} compute right?"
     )
     lines = [f"# {title}", "", f"{about.started}, {seconds:.0f} s of {about.budget:.0f} s; images: {about.images}.", ""]
     lines += [f"**{verdict(outcomes)}.**", ""]
@@ -85,6 +88,12 @@ def tables(outcomes: Iterable[Outcome]) -> dict[str, list[Note]]:
         for note in outcome.notes:
             found.setdefault(note.table, []).append(note)
     return found
+
+
+def card(outcomes: Iterable[Outcome]) -> str:
+    """What the steps found to compute on; empty where none could say."""
+    rows = [note.row for note in tables(outcomes).get("machine", []) if note.row.get("what") == CHOICE]
+    return str(rows[0]["is"]) if rows else ""
 
 
 def mark(note: Note) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.gpu.steps import Note
 
-NAMES = ("epochs.png", "notebook.png", "runs.png")
+NAMES = ("steps.png", "notebook.png", "runs.png")
 
 
 def draw(tables: Mapping[str, Sequence[Note]], conditions: str, folder: Path) -> list[str]:
@@ -19,7 +19,7 @@ def draw(tables: Mapping[str, Sequence[Note]], conditions: str, folder: Path) ->
         return []
     drawn = []
     for name, table, paint in (
-        ("epochs.png", "seconds of an epoch", epochs),
+        ("steps.png", "speed of a step", steps),
         ("notebook.png", "job against notebook", notebook),
         ("runs.png", "whole runs", curves),
     ):
@@ -62,9 +62,9 @@ def bars(
     figure.savefig(file, dpi=110)
 
 
-def epochs(rows: Sequence[Mapping[str, Any]], conditions: str, file: Path) -> None:
-    columns = {"eager, s": "eager steps", "replayed, s": "replayed steps"}
-    bars(rows, columns, "seconds of a training epoch", conditions, file)
+def steps(rows: Sequence[Mapping[str, Any]], conditions: str, file: Path) -> None:
+    columns = {"eager, µs a step": "eager", "replayed, µs a step": "replayed"}
+    bars(rows, columns, "µs of a training step", conditions, file)
 
 
 def notebook(rows: Sequence[Mapping[str, Any]], conditions: str, file: Path) -> None:

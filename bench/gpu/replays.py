@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bench.gpu.facts import seconds_of, wait
+from bench.gpu.states import EQUAL, State, apart, flattened
 from bench.gpu.work import Wanted
 from job import device, engine, models
 from job.data import Split
@@ -26,7 +26,8 @@ from job.device import Compute, graphs
 from job.engine import Learner
 
 SEED, RATE = 7, 1e-3
-FULL = {"resnet18": {"fp32": 12_800}}  # images of a timed epoch where all 50,000 would take long
+STEPS = {"mlp": 391, "cnn": 391, "vit": 100, "resnet18": 50}  # of a timed epoch: about a second of eager ones
+AIMS = {"mlp": 20, "cnn": 60, "vit": 200, "resnet18": 200}  # kernels a step at most
 
 
 def prove(wanted: Wanted, name: str) -> None:
@@ -76,38 +77,45 @@ def random_split(count: int, compute: Compute) -> Split:
 
 def prove_one(wanted: Wanted, name: str, compute: Compute) -> None:
     batch = 2 if wanted.rehearse else 128
-    eager = replace(compute, step="eager")
     row: dict[str, Any] = {"model": name, "precision": compute.precision}
+
+    def note(passed: bool) -> bool:
+        wanted.notes.add("replay against eager", row, passed, key=f"{name} {compute.precision}")
+        return passed
+
     started = time.perf_counter()
     settled = engine.settle(compute, builder(name), batch)
     row["the job takes"] = f"{settled.step} steps"
-    row["its proof"] = f"{time.perf_counter() - started:.2f} s"
-    holds = settled.step == "graph"
-
-    def note(passed: bool) -> None:
-        wanted.notes.add("replay against eager", row, passed, key=f"{name} {compute.precision}")
-
-    note(holds)
-    for title, count in (("one step", batch), ("an epoch with a short last batch", 20 * batch + batch // 2 + 1)):
-        split = random_split(count if not wanted.rehearse else min(count, 2 * batch + 3), compute)
-        by_eager, again = trained(name, eager, split, batch, 1), trained(name, eager, split, batch, 1)
-        replayed, twice = trained(name, compute, split, batch, 1), trained(name, compute, split, batch, 1)
-        row[f"{title}: replayed, eager"] = apart(replayed, by_eager, name, compute)
-        row[f"{title}: eager twice"] = apart(again, by_eager, name, compute)
-        row[f"{title}: replayed twice"] = apart(twice, replayed, name, compute)
-        holds = holds and row[f"{title}: replayed twice"] == EQUAL
-        note(holds)
-    row["copied, put back, gone on"] = apart(
-        resumed(name, compute, split, batch), trained(name, compute, split, batch, 2), name, compute
+    row["its proof, s"] = round(time.perf_counter() - started, 2)
+    holds = note(settled.step == "graph")
+    for title, count in (("a step", batch), ("an epoch", (2 if wanted.rehearse else 20) * batch + batch // 2 + 1)):
+        split = random_split(count, compute)
+        found = compared(name, compute, split, batch)
+        row |= {f"{title}: {what}": told for what, told in found.items()}
+        holds = note(holds and found["replayed twice"] == EQUAL)
+    gone_on, straight = resumed(name, compute, split, batch), trained(name, compute, split, batch, 2)
+    row["copied, put back, gone on"] = apart(gone_on, straight, start(name, compute))
+    note(holds and row["copied, put back, gone on"] == EQUAL)
+    wanted.notes.add(
+        "speed of a step", {"model": name, "precision": compute.precision} | step_times(wanted, name, compute)
     )
-    holds = holds and row["copied, put back, gone on"] == EQUAL
-    note(holds)
-    times = epoch_seconds(wanted, name, compute, batch)
-    wanted.notes.add("seconds of an epoch", {"model": name, "precision": compute.precision} | times)
 
 
-EQUAL = "equal"
-State = dict[str, Tensor]
+def compared(name: str, compute: Compute, split: Split, batch: int) -> dict[str, str]:
+    """An epoch with replayed steps against one with eager steps, and each of them against itself."""
+    eager = replace(compute, step="eager")
+    by_eager, again = (trained(name, eager, split, batch, 1) for _ in range(2))
+    replayed, twice = (trained(name, compute, split, batch, 1) for _ in range(2))
+    began = start(name, compute)
+    return {
+        "replayed, eager": apart(replayed, by_eager, began),
+        "eager twice": apart(again, by_eager, began),
+        "replayed twice": apart(twice, replayed, began),
+    }
+
+
+def start(name: str, compute: Compute) -> State:
+    return flattened(engine.snapshot(new(name, compute)))
 
 
 def trained(name: str, compute: Compute, split: Split, batch: int, epochs: int) -> State:
@@ -142,83 +150,33 @@ def ignore(count: int) -> None:
     """No progress is shown."""
 
 
-def flattened(value: Any, name: str = "") -> State:
-    """Every tensor and number of a snapshot by its path."""
-    if isinstance(value, Tensor):
-        return {name: value}
-    if isinstance(value, dict):
-        parts = value.items()
-    elif isinstance(value, list):
-        parts = enumerate(value)
-    elif isinstance(value, (int, float)):
-        return {name: torch.tensor(value, dtype=torch.float64)}
-    else:
-        return {}
-    found: State = {}
-    for key, item in parts:
-        found |= flattened(item, f"{name}.{key}" if name else str(key))
-    return found
-
-
-def apart(one: State, other: State, name: str, compute: Compute) -> str:
-    """EQUAL where every tensor is with torch.equal; else how far the weights lie apart, as a share of how far the steps
-    moved them, and which tensors differ.
-    """
-    different = differing(one, other)
-    if not different:
-        return EQUAL
-    start = flattened(engine.snapshot(new(name, compute)))
-    keys = [key for key in one if key.startswith("model.") and one[key].is_floating_point()]
-
-    def norm(left: State, right: State) -> float:
-        return float(torch.cat([(left[key].double() - right[key].double()).flatten() for key in keys]).norm())
-
-    moved = norm(other, start)
-    share = f"{norm(one, other) / moved:.2g} of the way" if moved else f"{norm(one, other):.2g}, where nothing moved,"
-    return f"{share} apart; {len(different)} of {len(one)} tensors, first {different[0]}"
-
-
-def differing(one: State, other: State) -> list[str]:
-    """The names of the tensors that are not torch.equal. Raises ValueError where one state has tensors of its own."""
-    if one.keys() != other.keys():
-        raise ValueError(f"in one state alone: {', '.join(sorted(one.keys() ^ other.keys()))}")
-    return [name for name in one if not torch.equal(one[name], other[name])]
-
-
-def epoch_seconds(wanted: Wanted, name: str, compute: Compute, batch: int) -> dict[str, Any]:
-    """Training epochs alone, eager and replayed, once each is warm; recording is not counted but told."""
-    count = 3 * batch + 1 if wanted.rehearse else FULL.get(name, {}).get(compute.precision, 50_000)
-    split = random_split(count, compute)
-    rounds = 1 if wanted.rehearse else 3
-    found: dict[str, float] = {}
-    for step in ("eager", "graph"):
-        if compute.on_gpu:
-            torch.cuda.reset_peak_memory_stats(compute.device)
+def step_times(wanted: Wanted, name: str, compute: Compute) -> dict[str, Any]:
+    """A training step in an epoch, eager and replayed, once each is warm; recording is not counted but told."""
+    batch, steps = (2, 2) if wanted.rehearse else (128, STEPS[name])
+    found: dict[str, Any] = {}
+    if compute.on_gpu:
+        torch.cuda.reset_peak_memory_stats(compute.device)
+    split = random_split(steps * batch, compute)
+    seconds: dict[str, float] = {}
+    for step, title in (("eager", "eager"), ("graph", "replayed")):
         learner = new(name, replace(compute, step=step))
-        small = Split(split.images[: 2 * batch], split.labels[: 2 * batch])
-        started = time.perf_counter()
+        begun = time.perf_counter()
         if step == "graph":
             learner.recorded = engine.replay.record_steps(learner, split, batch)
             wait(compute)
-        else:
-            engine.train_epoch(learner, small, 1, batch, ignore)
-        found[f"{step} start"] = time.perf_counter() - started
-        taken = []
-        for number in range(1, 1 + (1 if step == "eager" else rounds)):
-            started = time.perf_counter()
-            engine.train_epoch(learner, split, number, batch, ignore)
-            taken.append(time.perf_counter() - started)
-        found[step] = median(taken)
+            found["recording, s"] = round(time.perf_counter() - begun, 2)
+        rounds = 1 if step == "eager" else 3
+        seconds[step] = (
+            seconds_of(partial(engine.train_epoch, learner, split, 1, batch, ignore), compute, rounds) / steps
+        )
+        found[f"{title}, µs a step"] = round(1e6 * seconds[step])
         learner.recorded = None
-    return {
-        "images": count,
-        "eager, s": round(found["eager"], 4),
-        "replayed, s": round(found["graph"], 4),
-        "eager over replayed": round(found["eager"] / found["graph"], 2),
-        "replayed, images/s": round(count / found["graph"]),
-        "recording, s": round(found["graph start"], 2),
-        "memory, GiB": round(torch.cuda.max_memory_allocated(compute.device) / 2**30, 2) if compute.on_gpu else 0.0,
-    }
+    found["times as fast"] = round(seconds["eager"] / seconds["graph"], 2)
+    found["replayed, images/s"] = round(batch / seconds["graph"])
+    found["50,000 images, s"] = round(50_000 / batch * seconds["graph"], 4)
+    if compute.on_gpu:
+        found["memory, GiB"] = round(torch.cuda.max_memory_allocated(compute.device) / 2**30, 2)
+    return found
 
 
 def profile(wanted: Wanted, name: str, compute: Compute) -> None:
@@ -247,6 +205,7 @@ def profile(wanted: Wanted, name: str, compute: Compute) -> None:
             "model": name,
             "precision": compute.precision,
             "kernels": round(sum(count for _, count, _ in kernels) / steps, 1),
+            "aimed at": AIMS[name],
             "their time, µs": round(total / steps, 1),
             "eager step, µs": round(seconds / steps * 1e6, 1),
         },

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from bench.gpu import jobs
 from bench.gpu.work import Wanted
@@ -24,9 +28,22 @@ SANITIZER = "compute-sanitizer"
 
 
 def data(wanted: Wanted) -> dict[str, str]:
-    if wanted.images is None:
-        return {"DATASET": "synthetic"}
-    return {"DATASET": "folder", "DATA_DIR": str(wanted.images)}
+    """The images named, else drawn ones. A rehearsal draws a folder: files are what a proof usually is given."""
+    images = draw_folder(wanted.scratch / "images") if wanted.rehearse and wanted.images is None else wanted.images
+    return {"DATASET": "synthetic"} if images is None else {"DATASET": "folder", "DATA_DIR": str(images)}
+
+
+def draw_folder(folder: Path) -> Path:
+    """Noise as JPEG files: ten classes, 20 images to train on and 4 to test each."""
+    random = np.random.default_rng(0)
+    for part, count in (("train", 20), ("test", 4)):
+        for label in range(10):
+            place = folder / part / f"class {label}"
+            place.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{number}.jpg")
+    return folder
 
 
 def run(wanted: Wanted, model: str) -> None:
@@ -36,8 +53,8 @@ def run(wanted: Wanted, model: str) -> None:
     ended = jobs.run(wanted.scratch, data(wanted) | given | where)
     print(ended.output, flush=True)
     if ended.code:
-        row = {"model": model, "ended with": f"exit code {ended.code}: {ended.last}"}
-        wanted.notes.add("whole runs", row, False)
+        failed = {"model": model, "ended with": f"exit code {ended.code}: {ended.last}"}
+        wanted.notes.add("whole runs", failed, False)
         return
     results = jobs.results(wanted.scratch / "run")
     accuracy, trials = results["test"]["accuracy_percent"], results["tuning"]["trials"]

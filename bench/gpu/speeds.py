@@ -16,7 +16,7 @@ from job import device
 from job.device import Compute
 
 IMAGES = {"job": 50_000, "limit": 50_000, "notebook": 10_240}
-REHEARSED = {"mlp": 256, "cnn": 64}
+REHEARSED = {"mlp": 256}  # images
 ROUNDS = {"job": 3, "limit": 3, "notebook": 1}
 AIMS = {"mlp": 250, "cnn": 120, "vit": 40, "resnet18": 9}  # times the notebook's loop on an H100 or H200
 OVER_LIMIT = 1.05

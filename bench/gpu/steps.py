@@ -60,13 +60,19 @@ class Notes:
     """Where a step writes what it finds."""
 
     file: Path
+    _printed: dict[str, dict[str, Any]] = field(default_factory=dict)  # by key: what was said of a row already
 
     def add(self, table: str, row: dict[str, Any], passed: bool | None = None, key: str = "") -> None:
         """Writes a row at once and prints it."""
         with self.file.open("a") as out:
             out.write(json.dumps(asdict(Note(table, row, passed, key))) + "\n")
         mark = {True: "ok  ", False: "FAIL", None: "    "}[passed]
-        told = "  ".join(f"{name}={value}" for name, value in row.items() if not isinstance(value, (list, dict)))
+        before = self._printed.get(key, {})
+        new = {name: value for name, value in row.items() if before.get(name) != value}
+        told = "  ".join(f"{name}={value}" for name, value in new.items() if not isinstance(value, (list, dict)))
+        if key:
+            told = f"{key}: {told}"
+            self._printed[key] = dict(row)
         print(f"  {mark} {table}: {told}", flush=True)
 
     def skip(self, what: str, why: str) -> None:

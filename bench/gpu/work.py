@@ -28,6 +28,7 @@ DOES = {
     "facts": ("facts", "collect"),
     "replay": ("replays", "prove"),
     "resume": ("resumes", "prove"),
+    "stacks": ("stacks", "prove"),
     "speed": ("speeds", "measure"),
     "tests": ("suites", "engine_tests"),
     "trials": ("suites", "trials"),

@@ -24,7 +24,13 @@ from deploy import variables
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 CIFAR10 = "pankrzysiu/cifar10-python"  # the archive as published; the job checks its MD5 wherever it comes from
-NEEDED = {"hyperopt": "hyperopt", "pydantic_settings": "pydantic-settings", "boto3": "boto3", "tqdm": "tqdm"}
+NEEDED = {
+    "hyperopt": "hyperopt",
+    "pydantic_settings": "pydantic-settings",
+    "boto3": "boto3",
+    "safetensors": "safetensors",
+    "tqdm": "tqdm",
+}
 PACKED = (".py", ".html", ".md", ".css")  # what the package is made of
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same code makes the same script
 

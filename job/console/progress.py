@@ -13,9 +13,15 @@ from tqdm import tqdm
 
 from job.console.forecast import Done, Images, Work, clock, expected_epochs, remaining
 from job.console.logs import event
-from job.results import Epoch, Trial
+from job.results import Epoch, Trial, rate
 
 LINE_EVERY_SECONDS = 10.0  # for downloads and decoding, where there is no terminal
+
+
+class Move(Protocol):
+    """Moves a bar on; may raise to stop the work."""
+
+    def __call__(self, count: int, total: int | None = None) -> object: ...
 
 
 class Follower(Protocol):
@@ -45,27 +51,31 @@ class Progress:
         self._bar: tqdm[Any] | None = None
 
     @contextmanager
-    def bar(self, title: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
-        """Progress of one piece of work that is not training. Gives a function that takes what has been done since."""
+    def bar(self, title: str, total: int | None, unit: str) -> Iterator[Move]:
+        """Progress of one piece of work that is not training. Gives a function that takes what has been done since, and
+        the total once it is known.
+        """
         if self.mode == "bar":
             with tqdm(total=total, desc=title, unit=unit, unit_scale=True, **screen()) as bar:
 
-                def move(count: int) -> None:
+                def move(count: int, total: int | None = None) -> None:
                     self.check()
+                    bar.total = total or bar.total
                     bar.update(count)
 
                 yield move
             return
-        done, said = 0, time.monotonic()
+        done, said, of = 0, time.monotonic(), total
 
-        def update(count: int) -> None:
-            nonlocal done, said
+        def update(count: int, total: int | None = None) -> None:
+            nonlocal done, said, of
             self.check()
             done += count
+            of = total or of
             if self.mode == "line" and time.monotonic() - said >= LINE_EVERY_SECONDS:
                 said = time.monotonic()
-                share = f" ({100 * done / total:.0f} %)" if total else ""
-                event("progress", f"{title}: {done:,} {unit}{share}", title=title, done=done, total=total)
+                share = f" ({100 * done / of:.0f} %)" if of else ""
+                event("progress", f"{title}: {done:,} {unit}{share}", title=title, done=done, total=of)
 
         yield update
 
@@ -99,7 +109,7 @@ class Progress:
             "tune",
             epoch,
             self.work.trial,
-            f"tune trial={trial + 1}/{self.work.trials} learning_rate={learning_rate:.6f}",
+            f"tune trial={trial + 1}/{self.work.trials} learning_rate={rate(learning_rate)}",
             "validation",
             trial=trial + 1,
             learning_rate=learning_rate,

@@ -1,4 +1,8 @@
-"""A data set as uint8 tensors that stay on the device: loaded once, no per-image work in an epoch."""
+"""A data set as uint8 tensors that stay on the device: loaded once, no per-image work in an epoch.
+
+In reading order: this file (what a data set is, and parts of it), `dataset` (the one that the settings name),
+`arrays`, `synthetic`, `cifar10` with `download`, `folder`; `inputs` are images to predict on.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,12 @@ from torch import Tensor
 
 from job.data import cifar10, folder, synthetic
 from job.data.arrays import Arrays
-from job.data.download import Bar, Opener
+from job.data.attentive import Opener
+from job.data.download import Bar
 from job.errors import Fault
 from job.seeds import seed_for
 
+FEW_A_CLASS = 10  # validation images; the loss over fewer is told as what it is
 NAMES = ("cifar10", "folder", "synthetic")
 
 
@@ -168,8 +174,8 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.i
     return np.sort(np.concatenate(rows))
 
 
-def tuning_rows(count: int, percent: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row numbers of a random `percent` of `count` training images, split 80/20 into training and validation rows.
+def tuning_counts(count: int, percent: float) -> tuple[int, int]:
+    """How many of `percent` of `count` training images the search trains on, four fifths, and validates on.
 
     Raises Fault where that leaves no image to train on or none to validate on.
     """
@@ -180,5 +186,42 @@ def tuning_rows(count: int, percent: float, seed: int) -> tuple[NDArray[np.int64
             f"TUNE_PERCENT={percent:g} of {count} training images is {drawn}: too few to train and to validate on.",
             "Raise TUNE_PERCENT or DATA_LIMIT.",
         )
-    rows = np.random.default_rng(seed_for(seed, "tuning subset")).permutation(count)[:drawn]
-    return rows[:training], rows[training:]
+    return training, drawn - training
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Row numbers, among the training images, of what the search trains and validates on. `missed` are the labels of
+    which a plain random draw left no image to train on: then it was drawn by class instead.
+    """
+
+    rows: NDArray[np.int64]
+    validation_rows: NDArray[np.int64]
+    missed: tuple[int, ...] = ()
+
+
+def tuning_rows(labels: NDArray[np.int64], percent: float, seed: int) -> Tuning:
+    """A random `percent` of the training images with these labels, split 80/20. Stratified where a class would be
+    missing from what is trained on and need not be. Raises Fault as `tuning_counts` does.
+    """
+    training, validation = tuning_counts(len(labels), percent)
+    drawn, classes = training + validation, np.unique(labels)
+    rows = np.random.default_rng(seed_for(seed, "tuning subset")).permutation(len(labels))[:drawn]
+    missed = np.setdiff1d(classes, labels[rows[:training]])
+    if not len(missed) or training < len(classes):
+        return Tuning(rows[:training], rows[training:])
+    rows = stratified(labels, drawn, seed_for(seed, "tuning subset", "by class"))
+    chosen = stratified(labels[rows], training, seed_for(seed, "tuning subset", "by class", "training"))
+    return Tuning(rows[chosen], np.delete(rows, chosen), tuple(missed.tolist()))
+
+
+def tuning_doubt(training: int, validation: int, classes: int) -> str:
+    """Why a search over so few images tells little; empty where they are enough."""
+    if training < classes:
+        return f"the search trains on {training:,} images, fewer than there are classes ({classes:,})"
+    if validation < FEW_A_CLASS * classes:
+        return (
+            f"the search validates on {validation:,} images of {classes:,} classes: so few that chance has a large "
+            "part in which learning rate wins"
+        )
+    return ""

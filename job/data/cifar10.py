@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from job.console.logs import event
 from job.data.arrays import Arrays
-from job.data.download import Bar, Opener, fetch
+from job.data.attentive import Opener
+from job.data.download import Bar, fetch
+from job.data.part import data_file
 from job.errors import Fault
 
 ARCHIVE = "cifar-10-python.tar.gz"
@@ -63,7 +65,7 @@ def load(
             arrays = read(place, archive_md5, file_md5)
             if arrays is not None:
                 return arrays
-    fetch(urls or MIRRORS, directory / ARCHIVE, md5=archive_md5, bar=bar, open_s3=open_s3)
+    fetch(urls or MIRRORS, data_file(directory / ARCHIVE, archive_md5), bar=bar, open_s3=open_s3)
     arrays = from_archive(directory, archive_md5, file_md5)
     if arrays is None:
         raise Fault(f"{directory / ARCHIVE} changed while it was read.", "Start again; nothing else may write there.")

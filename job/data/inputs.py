@@ -11,7 +11,7 @@ from pathlib import Path
 
 from job import storage
 from job.console.logs import event
-from job.data.download import public, read_whole
+from job.data.addresses import public, read_whole
 from job.data.folder import SUFFIXES
 from job.errors import Fault, os_faults
 

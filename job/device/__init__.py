@@ -1,4 +1,9 @@
-"""Everything about speed: which device, which precision, how tensors lie in memory, how Adam runs."""
+"""Everything about speed: which device, which precision, how tensors lie in memory, how Adam runs.
+
+In reading order: this file (`Compute`, and how it is chosen), `hardware`, `precision`, `memory`, `cgroup` (what a
+container may use), `graphs` (steps recorded once on a GPU), `kernels` with `attention`, `convolution` and `dropout`
+(quick on a CPU).
+"""
 
 from __future__ import annotations
 

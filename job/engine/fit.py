@@ -11,7 +11,7 @@ from torch import nn
 
 from job.engine import Course, Learner, epochs, resume
 from job.errors import Fault
-from job.results import Epoch, Paused, Recipe
+from job.results import Epoch, Paused, Recipe, rate
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def fit(
         history.append(Epoch(number, trained, tested, time.monotonic() - started))
         if not (math.isfinite(trained.loss) and math.isfinite(tested.loss)):
             raise Fault(
-                f"the final training diverged in epoch {number} (learning rate {recipe.learning_rate:g}).",
+                f"the final training diverged in epoch {number} (learning rate {rate(recipe.learning_rate)}).",
                 "Lower LEARNING_RATE, or LR_MAX where the search chose it.",
             )
         on_epoch(history)

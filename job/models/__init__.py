@@ -1,9 +1,10 @@
 """One file a model. Each has `PARAMETERS`, the count of trainable parameters with ten classes, and
 `build(num_classes) -> nn.Module`: float images `[batch, 3, 32, 32]` in, logits `[batch, num_classes]` out.
 
-A model that starts from stored weights also has `load_weights(source)`; what that returns is handed to
-`build(num_classes, weights)`; without it `build` gives the same network, for trained weights to be loaded. For the
-preflight it names their `ADDRESS` and says where they are `kept()` on this machine.
+A model that starts from stored weights also has `expected() -> dict[str, Tensor]`, names and shapes (on the meta
+device) of what it takes from a file; `REPLACED`, beginnings of the names that it does not take; and `ADDRESS`, where
+the file is published, the beginning of its SHA-256 in its name. `build(num_classes, weights)` gets them under these
+names; without them `build` gives the same network, for trained weights to be loaded. `data.pretrained` reads the files.
 Nothing is registered anywhere: the file's name is the model's name.
 """
 
@@ -22,8 +23,8 @@ def names() -> tuple[str, ...]:
 
 
 def starts_from_weights(name: str) -> bool:
-    """Whether the model called `name` has `load_weights`, by a look at its file: settings are read before torch is."""
-    return re.search(r"^def load_weights\(", (Path(__path__[0]) / f"{name}.py").read_text("utf-8"), re.M) is not None
+    """Whether the model called `name` has `expected`, by a look at its file: settings are read before torch is."""
+    return re.search(r"^def expected\(", (Path(__path__[0]) / f"{name}.py").read_text("utf-8"), re.M) is not None
 
 
 def find(name: str) -> ModuleType:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
 
 from job import models, report
 from job.console.logs import event
-from job.data import Dataset
+from job.data import Dataset, Tuning, tuning_doubt
+from job.data.pretrained import Pretrained
 from job.device import Compute
 from job.modes.beginning import Run
-from job.results import Recipe, Trial
+from job.results import Recipe, Trial, rate
 from job.runs.checkpoint import FINAL, START, Standing
 from job.settings import Settings
 
@@ -22,7 +23,7 @@ def line(label: str, text: str) -> str:
 
 def begins(run: Run) -> None:
     """Who runs, on what, where to, and what of it an earlier attempt has done already."""
-    tell_subject(run.settings, run.data)
+    tell_subject(run.settings, run.data, run.weights)
     tell_machine(run.compute, run.owned.store.uri)
     standing, attempt = run.standing, run.owned.status.attempt
     if standing != START:
@@ -35,7 +36,7 @@ def begins(run: Run) -> None:
         )
 
 
-def tell_subject(settings: Settings, data: Dataset) -> None:
+def tell_subject(settings: Settings, data: Dataset, weights: Pretrained | None) -> None:
     parameters = models.find(settings.model).PARAMETERS
     lines = [
         line("run", settings.run_name),
@@ -46,7 +47,12 @@ def tell_subject(settings: Settings, data: Dataset) -> None:
             f"{len(data.classes)} classes",
         ),
     ]
-    event("run", "\n".join(lines), run=settings.run_name, model=settings.model, data=data.describe())
+    if weights is not None:
+        lines.append(line("weights", weights.describe()))
+    record = weights.record() if weights else None
+    event("run", "\n".join(lines), run=settings.run_name, model=settings.model, data=data.describe(), weights=record)
+    if weights is not None and weights.doubt:
+        event("weights", weights.doubt, level="WARNING")
 
 
 def tell_machine(compute: Compute, output: str) -> None:
@@ -76,9 +82,9 @@ def went_so_far(standing: Standing) -> str:
     return f"going on after {len(standing.trials)} finished trials, {standing.epochs_of_part} epochs into {part}"
 
 
-def search_begins(run: Run, train: int, validation: int) -> None:
-    """What is searched, and on how many images."""
-    settings = run.settings
+def search_begins(run: Run, drawn: Tuning) -> None:
+    """What is searched, and on which images. Warns where they are so few that the search tells little."""
+    settings, train, validation = run.settings, len(drawn.rows), len(drawn.validation_rows)
     random_trials = min(settings.tune_startup_trials, settings.max_evals)
     event(
         "tune",
@@ -89,13 +95,33 @@ def search_begins(run: Run, train: int, validation: int) -> None:
         trials=settings.max_evals,
         random_trials=random_trials,
     )
+    tell_split(drawn, run.data.classes)
+
+
+def tell_split(drawn: Tuning, classes: Sequence[str]) -> None:
+    doubt = tuning_doubt(len(drawn.rows), len(drawn.validation_rows), len(classes))
+    if doubt:
+        event("split", f"{doubt}. Raise TUNE_PERCENT or DATA_LIMIT.", level="WARNING")
+    if drawn.missed:
+        names = ", ".join(classes[label] for label in drawn.missed)
+        event(
+            "split",
+            f"a random draw left the search nothing of {names} to train on: its images are drawn by class instead",
+            level="WARNING",
+        )
+
+
+def search_ends(doubt: str) -> None:
+    """Says what makes a finished search doubtful, if anything does."""
+    if doubt:
+        event("tune", doubt, level="WARNING")
 
 
 def trial_ends(trial: Trial, of: int) -> None:
     outcome = trial.failure or f"validation_loss={trial.validation_loss:.4f} best_epoch={trial.best_epoch}"
     event(
         "trial",
-        f"tune trial={trial.number + 1}/{of} learning_rate={trial.learning_rate:.6f} {outcome} "
+        f"tune trial={trial.number + 1}/{of} learning_rate={rate(trial.learning_rate)} {outcome} "
         f"epochs={len(trial.epochs)} seconds={trial.seconds:.1f}",
         **{name: value for name, value in report.trial_json(trial).items() if name != "epochs"},
     )
@@ -105,7 +131,7 @@ def training_begins(run: Run, recipe: Recipe) -> None:
     left = run.progress.seconds_left()
     event(
         "train",
-        f"train: {recipe.epochs} epochs on {len(run.data.train):,} images, learning_rate={recipe.learning_rate:.6f} "
+        f"train: {recipe.epochs} epochs on {len(run.data.train):,} images, learning_rate={rate(recipe.learning_rate)} "
         + ("(given)" if recipe.trial is None else f"(from trial {recipe.trial + 1})")
         + f", about {report.duration(left)}" * (left > 0),
         epochs=recipe.epochs,

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
 from job import device, engine, preflight, tracking
 from job.console.forecast import Images, Work
 from job.console.progress import Progress
-from job.data import Dataset, tuning_rows
-from job.data.dataset import load_data
+from job.data import Dataset, tuning_counts
+from job.data.dataset import load_data, load_weights
+from job.data.pretrained import Pretrained
 from job.device import Compute
 from job.engine import build
 from job.interrupt import Stop
@@ -25,7 +27,7 @@ from job.search import runners
 from job.search.runners import Plan
 from job.settings import Settings
 from job.storage import ArtifactStore
-from job.tracking import Tracker
+from job.tracking import Tracker, Wanted
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Owned:
 class Run:
     """What the stages of a run share.
 
-    `data` lies on the device of `compute`, `build` makes a fresh model, `plan` says who runs the trials. `standing` is
+    `data` lies on the device of `compute`, `weights` are what a model starts from that does not start from random ones,
+    `build` makes a fresh model, `plan` says who runs the trials. `standing` is
     where an earlier attempt left the run; `keeper` stores how far this one comes, under `identity`.
     """
 
@@ -61,6 +64,7 @@ class Run:
     owned: Owned
     progress: Progress
     data: Dataset
+    weights: Pretrained | None
     compute: Compute
     build: Callable[[], nn.Module]
     plan: Plan
@@ -81,12 +85,13 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
     preflight.before_run(settings, compute)
     owned.status.tell("data")
     data = load_data(settings, progress)
-    builder = build.builder(settings.model, len(data.classes), settings.pretrained_weights)
+    weights = load_weights(settings, progress)
+    builder = build.builder(settings.model, len(data.classes), weights.state if weights else None)
     compute = engine.settle(compute, builder, min(settings.batch_size, len(data.train)))
     with runners.planned(settings, compute, progress.check) as plan:
         plan = runners.with_batches(plan, settings, builder, compute, kept)
         plan = runners.in_rounds(plan, settings, saved.identity.settings if saved else None)
-        identity = identified(settings, data, compute, plan)
+        identity = identified(settings, data, weights, compute.arithmetic() | plan.arithmetic(), plan.round)
         if saved is not None:
             checkpoint.check(saved, identity, owned.store.uri)
             identity = replace(identity, code=saved.identity.code or identity.code)  # the code that the run began with
@@ -96,7 +101,7 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
             progress.check = both(owned.check, keeper.check)
             running = len(standing.history) if standing.part != FINAL else 0
             progress.begin(work_of(settings, data, plan.workers), standing.trials, running)
-            yield Run(settings, owned, progress, data, compute, builder, plan, identity, standing, keeper)
+            yield Run(settings, owned, progress, data, weights, compute, builder, plan, identity, standing, keeper)
 
 
 def both(first: Callable[[], object], second: Callable[[], object]) -> Callable[[], None]:
@@ -107,22 +112,24 @@ def both(first: Callable[[], object], second: Callable[[], object]) -> Callable[
     return check
 
 
-def identified(settings: Settings, data: Dataset, compute: Compute, plan: Plan) -> Identity:
+def identified(
+    settings: Settings, data: Dataset, weights: Pretrained | None, arithmetic: dict[str, Any], round_: int
+) -> Identity:
     """What must be the same for a saved state to be continued."""
-    rounds = {"WORKERS": str(plan.round)} if settings.adapts and plan.round > 1 else {}
-    arithmetic = compute.arithmetic() | plan.arithmetic()
-    return Identity(settings.shaping() | rounds, data.sha256, arithmetic, code.of(settings.model))
+    rounds = {"WORKERS": str(round_)} if settings.adapts and round_ > 1 else {}
+    pretrained = weights.sha256 if weights else None
+    return Identity(settings.shaping() | rounds, data.sha256, arithmetic, code.of(settings.model), pretrained)
 
 
 def work_of(settings: Settings, data: Dataset, workers: int) -> Work:
     """How much there is to do, for whoever foretells when it is done. There is no search where the rate is given."""
     searched = settings.learning_rate is None
-    rows = tuning_rows(len(data.train), settings.tune_percent, settings.seed) if searched else ((), ())
+    counts = tuning_counts(len(data.train), settings.tune_percent) if searched else (0, 0)
     return Work(
         trials=settings.max_evals if searched else 0,
         trial_epochs=settings.tune_max_epochs,
         patience=settings.patience,
-        trial=Images(len(rows[0]), len(rows[1])),
+        trial=Images(*counts),
         final=Images(len(data.train), len(data.test)),
         final_epochs=settings.epochs,
         workers=workers,
@@ -131,11 +138,5 @@ def work_of(settings: Settings, data: Dataset, workers: int) -> Work:
 
 def trackers(settings: Settings, store: ArtifactStore) -> AbstractContextManager[Sequence[Tracker]]:
     """Who else wants to know how this run goes."""
-    return tracking.opened(
-        settings.run_name,
-        tensorboard_dir=settings.tensorboard_dir,
-        mlflow_uri=settings.mlflow_tracking_uri,
-        mlflow_experiment=settings.mlflow_experiment_name,
-        parameters=settings.shaping(),
-        tags={"output": store.uri},
-    )
+    wanted = Wanted(settings.tensorboard_dir, settings.mlflow_tracking_uri, settings.mlflow_experiment_name)
+    return tracking.opened(settings.run_name, wanted, settings.shaping(), {"output": store.uri})

@@ -101,8 +101,12 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     if any(finding.name == "store" and finding.result == "fail" for finding in look.found):
         look.skip("run", "the store does not serve")
     else:
-        look.see("run", f"OUTPUT RUN_ID FRESH SEED {shaping}", lambda: store.standing(settings))
-    look.see("weights", "MODEL PRETRAINED_WEIGHTS", lambda: weights.look(settings))
+        look.see(
+            "run",
+            f"OUTPUT RUN_ID FRESH SEED PRETRAINED_WEIGHTS {shaping}",
+            lambda: store.standing(settings, stop.check),
+        )
+    look.see("weights", "MODEL PRETRAINED_WEIGHTS", lambda: weights.look(settings, stop.check))
     if compute is None or counts is None:
         look.skip("time", "it needs the device and the data set's size")
     else:

@@ -48,7 +48,7 @@ def recorded(
 ) -> report.RunReport:
     """All that the reports tell."""
     answers, evaluation = tested
-    workers = {"workers": asdict(run.plan)}
+    made_from = {"workers": asdict(run.plan), "pretrained": run.weights.record() if run.weights else None}
     wrong = [mistake.row for mistake in evaluation.mistakes]
     return report.RunReport(
         run_name=run.settings.run_name,
@@ -63,7 +63,7 @@ def recorded(
         settings=run.settings.values(),
         sources=run.settings.sources(),
         data=run.data.describe(),
-        provenance=provenance.collect(run.compute) | workers | provenance.code(run.identity.code, run.settings.model),
+        provenance=provenance.collect(run.compute) | made_from | provenance.code(run.identity.code, run.settings.model),
         answers=answers,
         evaluation=evaluation,
         thumbnails=run.data.test.images[wrong].cpu().numpy(),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from job import data, device, engine, report, storage
 from job.console.progress import Progress
-from job.data.dataset import load_data
+from job.data.dataset import load_data, other_weights
 from job.engine import Course, build, classifier, snapshot
 from job.engine.fit import Fitted, fit
 from job.interrupt import Stop
@@ -84,7 +84,9 @@ def work(settings: Settings, owned: Owned, progress: Progress, followers: Sequen
     results = report.as_json(record)
     about = classifier.describe(settings.model, run.data, run.compute.precision, results["test"])
     files = report.files(record) | {"weights.pt": build.weights_file(fitted.model), "model.json": about}
-    publish.publish(owned.store, files, publish.about(settings, run.data.sha256, run.identity.code), owned.check)
+    pretrained = run.weights.record() if run.weights else None
+    vouched = publish.about(settings, run.data.sha256, run.identity.code, pretrained)
+    publish.publish(owned.store, files, vouched, owned.check)
     ending.settle(settings, owned.store, owned.status, followers, (results, files))
     banner.ends(record, owned.store.uri, [*files, manifest.NAME])
 
@@ -95,9 +97,9 @@ def tune(run: Run) -> list[Trial]:
     if settings.learning_rate is not None:
         return []
     run.owned.status.tell("tune")
-    rows, validation_rows = data.tuning_rows(len(images), settings.tune_percent, settings.seed)
-    banner.search_begins(run, len(rows), len(validation_rows))
-    setup = Setup(settings, run.build, images.take(rows), images.take(validation_rows), run.compute)
+    drawn = data.tuning_rows(images.labels.cpu().numpy(), settings.tune_percent, settings.seed)
+    banner.search_begins(run, drawn)
+    setup = Setup(settings, run.build, images.take(drawn.rows), images.take(drawn.validation_rows), run.compute)
     book = Book(run.standing, run.keeper, run.progress, grouped=run.plan.kind == "batched")
 
     def on_trial(trial: Trial) -> None:
@@ -105,7 +107,9 @@ def tune(run: Run) -> list[Trial]:
         banner.trial_ends(trial, settings.max_evals)
 
     with runners.open_runner(run.plan, setup, book.callbacks(), run.standing) as runner:
-        return tuning.search(settings, runner, run.plan.round, on_trial, run.standing)
+        trials = tuning.search(settings, runner, run.plan.round, on_trial, run.standing)
+    banner.search_ends(tuning.hopeless(trials, len(run.data.classes)))
+    return trials
 
 
 def choose_recipe(settings: Settings, trials: Sequence[Trial]) -> Recipe:
@@ -144,4 +148,5 @@ def evaluate(run: Run, fitted: Fitted) -> tuple[Answers, Evaluation]:
 
 def is_finished(settings: Settings, store: ArtifactStore, progress: Progress) -> bool:
     """Whether this very run is finished already. Only looks, which needs no lock."""
-    return publish.finished_already(store, settings, lambda: load_data(settings, progress).sha256)
+    weights = other_weights(settings, progress)
+    return publish.finished_already(store, settings, lambda: load_data(settings, progress).sha256, weights)

@@ -11,6 +11,7 @@ import torch
 from job import device, engine
 from job.console.logs import event
 from job.console.progress import Progress
+from job.data.dataset import other_weights
 from job.device import Compute
 from job.engine import build, classifier
 from job.errors import Fault
@@ -76,6 +77,7 @@ def whole(settings: Settings, stop: Stop) -> Finished:
 def gather(found: Finished, settings: Settings, progress: Progress, stop: Stop) -> Facts:
     """Everything that the rows are made from; computes loss, accuracy and answers from the weights."""
     results, about = finished.results(found), finished.model(found)
+    check_weights(found, results, settings, progress)
     was = results["provenance"]
     precision = {} if settings.sources()["PRECISION"] == "default" else {"precision": settings.precision}
     compute = device.choose(settings.device, settings.precision, was["arithmetic"] | precision)
@@ -114,6 +116,16 @@ def kept_answers(found: Finished, classes: Sequence[str]) -> Answers | None:
     """Those that the run kept, where it did. Raises ValueError where the file holds something else."""
     kept = found.manifest is not None and FILE in found.manifest["files"]
     return from_csv(finished.read(found, FILE), classes) if kept else None
+
+
+def check_weights(found: Finished, results: dict[str, Any], settings: Settings, progress: Progress) -> None:
+    """Raises Fault where PRETRAINED_WEIGHTS, if it is set, names other weights than the run started from."""
+    recorded = results["provenance"].get("pretrained")
+    if settings.sources()["PRETRAINED_WEIGHTS"] == "environment":
+        of_run = settings.model_copy(update={"model": results["model"]["name"]})
+        told = other_weights(of_run, progress)(recorded)
+        if told:
+            raise Fault(f"{found.store.uri}: {told}.", "Leave PRETRAINED_WEIGHTS out, or name those of the run.")
 
 
 def tolerance(compute: Compute, was: dict[str, Any]) -> Tolerance:

@@ -13,7 +13,7 @@ from job.modes.verify_results import rebuilt
 from job.modes.verify_rows import EXACT, Facts, Row, judged
 from job.report import answers
 from job.report.reading import differing
-from job.report.words import rate
+from job.results import rate
 from job.runs import finished, lock, manifest, status
 
 OWN = (manifest.NAME, status.NAME, lock.NAME)  # what stands beside a run's files and in no manifest

@@ -21,7 +21,11 @@ RATES = "learning rates tried"
 def rows(facts: Facts, settings: Settings) -> Iterator[Row]:
     yield from results(facts)
     yield judged("model.json", list(differing(facts.about, model_facts(facts))), "all that results and data set tell")
-    yield judged("manifest.json", list(differing(said_of_run(facts), manifest_facts(facts))), "run, settings, data set")
+    yield judged(
+        "manifest.json",
+        list(differing(said_of_run(facts), manifest_facts(facts))),
+        "run, settings, data set, pretrained weights",
+    )
     yield suggested(facts, settings)
 
 
@@ -79,11 +83,13 @@ def said_of_run(facts: Facts) -> dict[str, Any]:
         "run": facts.results["run"],
         "settings": {name: entry["value"] for name, entry in facts.results["settings"].items()},
         "data_sha256": facts.results["data"]["sha256"],
+        "pretrained": facts.results["provenance"].get("pretrained"),
     }
 
 
 def manifest_facts(facts: Facts) -> dict[str, Any]:
-    return {name: facts.manifest[name] for name in ("run", "settings", "data_sha256")}
+    told = {name: facts.manifest[name] for name in ("run", "settings", "data_sha256")}
+    return told | {"pretrained": facts.manifest.get("pretrained")}
 
 
 def suggested(facts: Facts, settings: Settings) -> Row:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from job import data, storage
 from job.data import cifar10, download, folder, synthetic
+from job.data.addresses import public
+from job.data.part import data_file
 from job.errors import Fault, os_faults
 from job.preflight import disk
 from job.preflight.findings import Finding, failed, ok, size, warn
@@ -21,6 +23,7 @@ from job.settings import Settings
 
 SECONDS_OF_IMAGES = 10.0  # that images of a folder are decoded for, at most
 FAULTS_TOLD = 5
+MORE_IMAGES = "Raise TUNE_PERCENT or DATA_LIMIT, or give LEARNING_RATE and EPOCHS."
 CACHE_BYTES = 3 * folder.SIDE * folder.SIDE  # of one decoded image
 
 
@@ -43,14 +46,14 @@ def look(settings: Settings, kaggle_input: Path, check: Callable[[], object]) ->
         findings = [ok("data", "synthetic: drawn by the job")]
     elif settings.dataset == "cifar10":
         counts = Counts(cifar10.TRAIN_COUNT, cifar10.TEST_COUNT, cifar10.CLASSES)
-        findings = look_for_cifar10(settings, kaggle_input)
+        findings = look_for_cifar10(settings, kaggle_input, check)
     else:
         counts, findings = look_at_folder(settings, check)
     train, test = data.reduced_counts(counts.train, counts.test, counts.classes, settings.data_limit)
     return Counts(train, test, counts.classes), findings
 
 
-def look_for_cifar10(settings: Settings, kaggle_input: Path) -> list[Finding]:
+def look_for_cifar10(settings: Settings, kaggle_input: Path, check: Callable[[], object]) -> list[Finding]:
     """A copy whose checksums hold, or a mirror that answers and room for what it sends."""
     searched = None if "data_dir" in settings.model_fields_set else kaggle_input
     found, damaged = cifar10.look(settings.data_dir, searched)
@@ -58,18 +61,19 @@ def look_for_cifar10(settings: Settings, kaggle_input: Path) -> list[Finding]:
     findings = [warn("data", f"{line}; it would not be used", remedy) for line in damaged]
     if found is not None:
         return [*findings, ok("data", f"cifar10: {found}, checksums right")]
-    answer = download.probe(settings.data_url or cifar10.MIRRORS, open_s3=storage.open_object)
+    wanted = data_file(settings.data_dir / cifar10.ARCHIVE, cifar10.ARCHIVE_MD5)
+    answer = download.probe(settings.data_url or cifar10.MIRRORS, open_s3=storage.open_object, check=check)
     if answer.url is None:
-        fault = download.not_fetched(settings.data_dir / cifar10.ARCHIVE, answer.said, answer.for_good)
+        fault = wanted.not_fetched(answer.said, answer.for_good)
         return [*findings, failed("data", fault)]
     for url, said in answer.said.items():
-        findings.append(warn("data", f"{download.public(url)}: {said}", "The next mirror is taken."))
-    mirror, length = download.public(answer.url), size(cifar10.ARCHIVE_BYTES)
+        findings.append(warn("data", f"{public(url)}: {said}", "The next mirror is taken."))
+    mirror, length = public(answer.url), size(cifar10.ARCHIVE_BYTES)
     findings.append(ok("data", f"cifar10: {mirror} answers; {length} would be downloaded"))
     findings.append(disk.room("DATA_DIR", settings.data_dir, cifar10.ARCHIVE_BYTES))
     if not os.access(disk.nearest(settings.data_dir), os.W_OK):
         denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        findings.append(failed("data", download.unwritable(settings.data_dir, denied)))
+        findings.append(failed("data", wanted.unwritable(denied)))
     return findings
 
 
@@ -127,5 +131,7 @@ def search(settings: Settings, counts: Counts) -> list[Finding]:
     given = f"{counts.train:,} training and {counts.test:,} test images in {counts.classes} classes"
     if settings.learning_rate is not None:
         return [ok("split", f"{given}; no search, LEARNING_RATE and EPOCHS are given")]
-    rows, validation_rows = data.tuning_rows(counts.train, settings.tune_percent, settings.seed)
-    return [ok("split", f"{given}; the search trains on {len(rows):,} and validates on {len(validation_rows):,}")]
+    training, validation = data.tuning_counts(counts.train, settings.tune_percent)
+    told = f"{given}; the search trains on {training:,} and validates on {validation:,}"
+    doubt = data.tuning_doubt(training, validation, counts.classes)
+    return [warn("split", f"{told}: {doubt}", MORE_IMAGES) if doubt else ok("split", told)]

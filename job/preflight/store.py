@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from job import storage
+from job.console.progress import Progress
+from job.data.dataset import other_weights
+from job.data.pretrained import ADDRESS
 from job.errors import TemporaryFault
 from job.preflight.findings import Finding, ok, warn
 from job.runs import manifest, publish, status
@@ -50,15 +54,19 @@ def folders_to_be_made(settings: Settings) -> list[Path]:
     return [place for place in (run, *run.parents) if not os.access(place, os.F_OK)]
 
 
-def standing(settings: Settings) -> list[Finding]:
+def standing(settings: Settings, check: Callable[[], object]) -> list[Finding]:
     """Where the run of this name stands. Raises Fault where another one is finished in its place."""
     store = storage.open_store(settings.output, settings.run_name, brief=True)
     if settings.fresh:
         return [ok("run", f"{settings.run_name}: starts over (FRESH=1)")]
     found = manifest.read(store)
     if found is not None:
-        publish.finished_already(store, settings, lambda: str(found["data_sha256"]))
-        return [warn("run", f"{settings.run_name} is finished: a run would do nothing", "FRESH=1 runs it again.")]
+        at_address = ADDRESS.match(settings.pretrained_weights or "") is not None
+        weights = (lambda _: "") if at_address else other_weights(settings, Progress("off", check))
+        publish.finished_already(store, settings, lambda: str(found["data_sha256"]), weights)
+        downloads = "; whether its weights still lie at that address takes a download" * at_address
+        told = f"{settings.run_name} is finished: a run would do nothing{downloads}"
+        return [warn("run", told, "FRESH=1 runs it again.")]
     return [ok("run", f"{settings.run_name}: {unfinished(store)}")]
 
 

@@ -118,12 +118,12 @@ def predict(settings: Settings, counts: Counts, speed: Speed, workers: int) -> P
         assert settings.epochs is not None
         given = epochs(settings.epochs, counts.train, counts.test) + speed.build
         return Prediction(0.0, given, 0.0, given, f"{settings.epochs} epochs given")
-    rows, validation_rows = data.tuning_rows(counts.train, settings.tune_percent, settings.seed)
+    rows, validation_rows = data.tuning_counts(counts.train, settings.tune_percent)
     usual = expected_epochs(settings.tune_max_epochs, settings.patience)
     final = min(EXPECTED_BEST_EPOCH, settings.tune_max_epochs)
 
     def tuning(each: float) -> float:
-        trials = settings.max_evals * (epochs(each, len(rows), len(validation_rows)) + speed.build)
+        trials = settings.max_evals * (epochs(each, rows, validation_rows) + speed.build)
         return trials / min(workers, settings.max_evals)
 
     def training(each: float) -> float:

@@ -2,42 +2,57 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import torch
+import os
+from collections.abc import Callable
 
 from job import models, storage
-from job.data import download
-from job.engine import build
-from job.errors import Fault, TemporaryFault
+from job.data import download, pretrained
+from job.data.addresses import public
+from job.errors import Fault
 from job.preflight import disk
-from job.preflight.findings import Finding, failed, ok
+from job.preflight.findings import Finding, failed, ok, warn
 from job.settings import Settings
 
-BYTES = 46_900_000  # of torchvision's ResNet-18
 
+def look(settings: Settings, check: Callable[[], object]) -> list[Finding]:
+    """Reads a file as a run would; asks an address whether it answers. Raises Fault for a file that does not serve.
 
-def look(settings: Settings) -> list[Finding]:
-    """Reads and checks a file; asks an address whether it answers. Raises Fault for a file that does not serve."""
+    `check` is called while an answer is waited for and may raise.
+    """
     module = models.find(settings.model)
-    if not hasattr(module, "load_weights"):
+    if not models.starts_from_weights(settings.model):
         return [ok("weights", f"{settings.model} starts from random weights")]
     source = settings.pretrained_weights
-    kept = module.kept() if source is None else None
-    if kept is not None or (source is not None and "://" not in source):
-        build.builder(settings.model, 10, source)
-        return [ok("weights", f"{kept or source}: read, and it fits the model")]
-    url = source or module.ADDRESS
-    answer = download.probe([url], open_s3=storage.open_object)
+    findings = []
+    if source is None:
+        kept = pretrained.kept(module)
+        try:
+            if os.path.lexists(kept):
+                return [found(pretrained.opened(module, kept, str(kept), str(kept)))]
+        except Fault as fault:
+            findings.append(warn("weights", f"{fault.what} It would be fetched anew.", fault.remedy))
+    elif not pretrained.ADDRESS.match(source):
+        file = pretrained.local(source)
+        return [found(pretrained.opened(module, file, str(file), str(file)))]
+    return [*findings, *look_at_address(settings, source or module.ADDRESS, check)]
+
+
+def found(weights: pretrained.Pretrained) -> Finding:
+    if weights.doubt:
+        return warn("weights", f"{weights.describe()}; it fits the model", f"{weights.doubt}.")
+    return ok("weights", f"{weights.describe()}; it fits the model")
+
+
+def look_at_address(settings: Settings, url: str, check: Callable[[], object]) -> list[Finding]:
+    """Whether the download begins, and whether there is room for it where torchvision's own is kept."""
+    module = models.find(settings.model)
+    kept = pretrained.kept(module)
+    wanted = pretrained.wanted(module, kept)
+    answer = download.probe([url], open_s3=storage.open_object, check=check)
     if answer.url is None:
-        name = "PRETRAINED_WEIGHTS" if source else "torchvision's address"
-        fault = (Fault if answer.for_good else TemporaryFault)(
-            f"the ImageNet weights could not be fetched from {name}: {answer.said[url]}.",
-            "Check the network, or put the file there yourself and name it in PRETRAINED_WEIGHTS.",
-        )
-        return [failed("weights", fault)]
-    cache = Path(torch.hub.get_dir())
-    return [
-        ok("weights", f"{download.public(url)} answers; they would be downloaded"),
-        disk.room("TORCH_HOME", cache, BYTES),
-    ]
+        return [failed("weights", wanted.not_fetched(answer.said, answer.for_good))]
+    finding = ok("weights", f"{public(url)} answers; they would be downloaded")
+    if settings.pretrained_weights is not None:
+        return [finding]
+    bytes_needed = sum(tensor.nbytes for tensor in module.expected().values())
+    return [finding, disk.room("TORCH_HOME", kept.parent, bytes_needed)]

@@ -65,6 +65,7 @@ def made_with(report: RunReport) -> tuple[tuple[str, str], ...]:
         ("Commit", report.provenance.get("git_commit")),
         ("Data", sentence(report.data, "name", "origin")),
         ("Data SHA-256", report.data.get("sha256")),
+        ("Weights that it started from, SHA-256", (report.provenance.get("pretrained") or {}).get("sha256")),
     )
     return tuple((name, str(value)) for name, value in rows if value)
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from job.report import words
 from job.report.plots.drawing import svg
+from job.results import rate
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -55,7 +56,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {name: getattr(words, name) for name in words.FILTERS} | {"cell": cell}
+    made.filters |= {name: getattr(words, name) for name in words.FILTERS} | {"cell": cell, "rate": rate}
     return made
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from job.report.records import RunReport
-from job.report.words import duration, rate
+from job.report.words import duration
+from job.results import rate
 
 RULE = "=" * 50
 

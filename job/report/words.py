@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FILTERS = ("count", "dollars", "duration", "loss", "percent", "plural", "rate", "share", "signed")
+FILTERS = ("count", "dollars", "duration", "loss", "percent", "plural", "share", "signed")
 
 
 def duration(seconds: float) -> str:
@@ -24,11 +24,6 @@ def share(value: float, digits: int = 1) -> str:
 def percent(value: float, digits: int = 1) -> str:
     """A share of 0 to 1: `12.3 %`."""
     return f"{share(value, digits)} %"
-
-
-def rate(learning_rate: float) -> str:
-    """Six decimals, as in the notebook; a rate so small that they would hide it has three digits: `4e-07`."""
-    return f"{learning_rate:.6f}" if learning_rate >= 1e-5 else f"{learning_rate:.3g}"
 
 
 def loss(value: float) -> str:

@@ -34,14 +34,16 @@ START_OVER = "Set FRESH=1 to start over, or another RUN_ID to keep both."
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for a state to be continued: settings that shape the result, data, arithmetic, and code
-    (see `job.runs.code`; empty for states of before it was noted).
+    """What must be the same for a state to be continued: settings that shape the result, data, arithmetic, code (see
+    `job.runs.code`; empty for states of before it was noted), and the weights that the model started from, None where
+    those are random.
     """
 
     settings: dict[str, Any]
     data_sha256: str
     arithmetic: dict[str, Any]
     code: dict[str, str] = field(default_factory=dict)
+    pretrained_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,9 @@ def check(saved: Saved, now: Identity, place: str) -> None:
     ]
     if was.data_sha256 != now.data_sha256:
         differences.append(f"the data set has changed (SHA-256 {was.data_sha256[:8]} and now {now.data_sha256[:8]})")
+    if was.pretrained_sha256 != now.pretrained_sha256:
+        old_hash, new_hash = ((sha256 or "not told")[:8] for sha256 in (was.pretrained_sha256, now.pretrained_sha256))
+        differences.append(f"the pretrained weights have changed (SHA-256 {old_hash} and now {new_hash})")
     differences += code.differences(was.code, str(now.settings["MODEL"]), finished=False)
     if differences:
         raise Fault(f"{place} holds an unfinished run that differs: {'; '.join(differences)}.", START_OVER)

@@ -33,12 +33,17 @@ def publish(
     manifest.write(store, {**about, "files": listed}, None)
 
 
-def about(settings: Settings, data_sha256: str, code: Mapping[str, str]) -> dict[str, Any]:
-    """What a manifest says of the run beside its files; `code` is that which it began with."""
+def about(
+    settings: Settings, data_sha256: str, code: Mapping[str, str], pretrained: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """What a manifest says of the run beside its files: what it was made from. `code` is that which it began with,
+    `pretrained` the weights (see `Pretrained.record`), None where it started from random ones.
+    """
     return {
         "run": settings.run_name,
         "settings": settings.shaping(),
         "data_sha256": data_sha256,
+        "pretrained": pretrained,
         "code": dict(code),
     }
 
@@ -82,10 +87,16 @@ def put_checked(store: ArtifactStore, name: str, content: bytes) -> None:
     raise TemporaryFault(f"{store.uri}/{name} does not come back as it was stored.", "Check the store or disk.")
 
 
-def finished_already(store: ArtifactStore, settings: Settings, data_sha256: Callable[[], str]) -> bool:
+def finished_already(
+    store: ArtifactStore,
+    settings: Settings,
+    data_sha256: Callable[[], str],
+    other_weights: Callable[[Mapping[str, Any] | None], str],
+) -> bool:
     """Whether this very run is there already. Only looks.
 
     `data_sha256` gives the hash of the data set as it is now: a person's own images can change under the same settings.
+    `other_weights` tells how the pretrained weights as they are now differ from those that the manifest names.
     Raises Fault where the finished run in that place is another one, or its manifest is damaged.
     """
     said = manifest.read(store)
@@ -101,6 +112,8 @@ def finished_already(store: ArtifactStore, settings: Settings, data_sha256: Call
     differences += code_differences(said.get("code"), settings.model, finished=True)
     if not differences and settings.dataset == "folder" and data_sha256() != said["data_sha256"]:
         differences = ["the images below DATA_DIR have changed"]
+    if not differences:
+        differences = [told] if (told := other_weights(said.get("pretrained"))) else []
     if differences:
         raise Fault(
             f"{store.uri} holds a finished run that differs: {'; '.join(differences)}.",

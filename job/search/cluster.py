@@ -61,24 +61,7 @@ def connected(address: str, check: Callable[[], object]) -> Iterator[None]:
     import ray
 
     outcome: list[Exception | None] = []
-
-    def connect() -> None:
-        package = str(Path(__file__).parent.parent)  # the cluster's workers run the very code that this job runs
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Ray announces changes of its next versions
-                ray.init(
-                    address=address,
-                    runtime_env={"py_modules": [package]},
-                    log_to_driver=False,
-                    logging_level="ERROR",
-                    configure_logging=True,
-                )
-            outcome.append(None)
-        except Exception as error:  # of many kinds: told to the thread that waits
-            outcome.append(error)
-
-    threading.Thread(target=connect, name="ray", daemon=True).start()
+    threading.Thread(target=connect, args=(address, outcome), name="ray", daemon=True).start()
     deadline = time.monotonic() + CONNECT_SECONDS
     while not outcome:
         check()
@@ -93,6 +76,26 @@ def connected(address: str, check: Callable[[], object]) -> Iterator[None]:
         ending = threading.Thread(target=ray.shutdown, daemon=True)  # a lost cluster must not hold up the end
         ending.start()
         ending.join(5.0)
+
+
+def connect(address: str, outcome: list[Exception | None]) -> None:
+    """Appends None once connected, or what kept it from that, of many kinds: for the thread that waits."""
+    import ray
+
+    package = str(Path(__file__).parent.parent)  # the cluster's workers run the very code that this job runs
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray announces changes of its next versions
+            ray.init(
+                address=address,
+                runtime_env={"py_modules": [package]},
+                log_to_driver=False,
+                logging_level="ERROR",
+                configure_logging=True,
+            )
+        outcome.append(None)
+    except Exception as error:
+        outcome.append(error)
 
 
 def knock(address: str) -> None:

@@ -48,7 +48,7 @@ PLACES = {
     "input": Takes(("path", "http", "file", "s3")),
     "data_dir": Takes(("path",), NOT_A_DISK, path="directory"),
     "data_url": Takes(("http", "file", "s3"), many=True),
-    "pretrained_weights": Takes(("path", "http", "file"), "fetch the file beforehand and give its path"),
+    "pretrained_weights": Takes(("path", "http", "file", "s3")),
     "output": Takes(("path", "s3"), NOT_A_STORE, path="directory", writes=True),
     "tensorboard_dir": Takes(("path",), LOCAL, path="directory"),
     "github_step_summary": Takes(("path",)),

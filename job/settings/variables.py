@@ -117,10 +117,7 @@ class Variables(BaseSettings):
     batch_size: int = variable("Training", 128, "images a step", shapes=True, ge=1, le=65_536)
     seed: int = variable("Training", 3407, "seeds everything that is random", shapes=True, ge=0, lt=2**63)
     pretrained_weights: str | None = variable(
-        "Training",
-        None,
-        "file or URL of the ImageNet ResNet-18 weights; without it torchvision's own",
-        shapes=True,
+        "Training", None, "file or URL of the ImageNet ResNet-18 weights; without it torchvision's own"
     )
 
     device: str = variable("Machine", "auto", "`auto`, `cuda`, `cuda:N`, `cpu`")

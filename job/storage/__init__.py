@@ -1,4 +1,8 @@
-"""Where a run's files go: one small interface, with a local directory or an S3-compatible bucket behind it."""
+"""Where a run's files go: one small interface, with a local directory or an S3-compatible bucket behind it.
+
+In reading order: this file (the interface), `names`, `files` and `local` (a directory), `s3_client`, `s3_faults`, `s3`
+and `s3_object` (a bucket).
+"""
 
 from __future__ import annotations
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from job.console.progress import Progress
-from job.data.download import Limits, Stream, fetch, public
-from job.errors import Fault, TemporaryFault
+from job.data.addresses import public
+from job.data.attentive import Stream
+from job.data.download import Limits, fetch
+from job.data.part import data_file
+from job.errors import Fault, Interrupted, TemporaryFault
+from job.interrupt import Stop
 from tests.helpers.mirror import mirror
 
 CONTENT = random.Random(0).randbytes(100_000)
@@ -27,7 +33,7 @@ def no_s3(url: str) -> AbstractContextManager[Stream]:
 
 
 def get(urls: list[str], target: Path, limits: Limits = QUICK) -> None:
-    fetch(urls, target, md5=MD5, bar=Progress("off").bar, open_s3=no_s3, limits=limits)
+    fetch(urls, data_file(target, MD5), bar=Progress("off").bar, open_s3=no_s3, limits=limits)
 
 
 @pytest.fixture
@@ -61,10 +67,63 @@ def test_the_second_round_takes_what_is_slow_but_alive(tmp_path: Path, server: t
     assert requests == ["/slow", "/missing", "/slow"], "what is not there is not asked for again"
 
 
+def test_what_was_cut_off_is_gone_on_with(tmp_path: Path, server: tuple[str, list[str]]) -> None:
+    address, requests = server
+    get([f"{address}/parts"], tmp_path / "file", replace(QUICK, slowest=(1e3, 1e3, 1e3)))
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert requests == ["/parts", "/parts bytes=50000-", "/parts bytes=75000-"]
+
+
+def test_another_mirror_goes_on_where_the_hash_is_known(tmp_path: Path, server: tuple[str, list[str]]) -> None:
+    address, requests = server
+    get([f"{address}/cut", f"{address}/parts", f"{address}/parts/2"], tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert requests[:2] == ["/cut", "/parts bytes=50000-"]
+
+
+def test_a_part_of_another_file_is_not_gone_on_with(tmp_path: Path, server: tuple[str, list[str]]) -> None:
+    """Without a hash only the server can tell, by its ETag; what it renewed comes whole."""
+    address, requests = server
+    unknown = replace(data_file(tmp_path / "file", ""), algorithm="sha256")
+    fetch([f"{address}/renewed"], unknown, bar=Progress("off").bar, open_s3=no_s3, limits=QUICK)
+    assert (tmp_path / "file").read_bytes() == CONTENT[::-1]
+    assert requests == ["/renewed", "/renewed bytes=50000-"]
+    (tmp_path / "file").unlink()
+    requests.clear()
+    fetch([f"{address}/cut", f"{address}/rest"], unknown, bar=Progress("off").bar, open_s3=no_s3, limits=QUICK)
+    assert requests == ["/cut", "/rest"], "no server is asked to go on with another one's part"
+
+
+def test_a_wrong_beginning_costs_one_more_request(tmp_path: Path, server: tuple[str, list[str]]) -> None:
+    """The first mirror sent half of another file; only the hash of the whole tells."""
+    address, requests = server
+    with mirror(CONTENT[::-1]) as (other, _):
+        get([f"{other}/cut", f"{address}/rest"], tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert requests == ["/rest bytes=50000-", "/rest"]
+
+
+@pytest.mark.parametrize("manner", ["silent", "hang", "slow"])
+def test_a_stop_is_heard_whatever_the_server_does(tmp_path: Path, server: tuple[str, list[str]], manner: str) -> None:
+    stop = Stop()
+    timer = threading.Timer(0.5, lambda: setattr(stop, "signum", 15))
+    timer.start()
+    started = time.monotonic()
+    patient = Limits(slowest=(1,), timeout=30)
+    wanted = data_file(tmp_path / "file", MD5)
+    with pytest.raises(Interrupted):
+        fetch([f"{server[0]}/{manner}"], wanted, bar=Progress("off", stop.check).bar, open_s3=no_s3, limits=patient)
+    assert time.monotonic() - started < 10, "a stopped job has ten seconds in all"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("manner", "kind", "told"),
     [
         ("missing", Fault, "HTTP status 404"),
+        ("forbidden", Fault, "HTTP status 403"),
+        ("page", Fault, "sent a web page"),
+        ("silent", TemporaryFault, "no answer in time"),
         ("wrong", Fault, f"sent other bytes .*expected {MD5}"),
         ("busy", TemporaryFault, "HTTP status 503"),
         ("cut", TemporaryFault, "cut off after 50000 of 100000 bytes"),
@@ -115,7 +174,7 @@ def test_an_s3_address_goes_to_the_store(tmp_path: Path) -> None:
         assert url == "s3://bucket/file"
         yield Body()
 
-    fetch(["s3://bucket/file"], tmp_path / "file", md5=MD5, bar=Progress("off").bar, open_s3=open_s3)
+    fetch(["s3://bucket/file"], data_file(tmp_path / "file", MD5), bar=Progress("off").bar, open_s3=open_s3)
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 

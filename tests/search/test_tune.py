@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from job import device, engine, models
-from job.data import Split, tuning_rows
+from job.data import Split, tuning_counts, tuning_doubt, tuning_rows
 from job.errors import Fault
 from job.results import Epoch, Score, Trial, best_epoch, out_of_patience, winner
 from job.runs.checkpoint import Standing
@@ -20,6 +20,7 @@ from job.search import trial as trials_of
 from job.search import tune
 from job.search.inline import Inline
 from job.search.trial import Callbacks, Order, Setup
+from job.seeds import seed_for
 from job.settings import Settings
 
 
@@ -213,14 +214,54 @@ def test_a_real_divergence_is_recorded() -> None:
     ("count", "percent", "sizes"), [(50_000, 20, (8000, 2000)), (200, 50, (80, 20)), (100, 3, (2, 1))]
 )
 def test_the_tuning_subset(count: int, percent: float, sizes: tuple[int, int]) -> None:
-    train, validation = tuning_rows(count, percent, 3407)
-    assert (len(train), len(validation)) == sizes
-    assert len({*train, *validation}) == sum(sizes), "no image is in both"
-    assert np.array_equal(train, tuning_rows(count, percent, 3407)[0])
+    labels = np.zeros(count, dtype=np.int64)
+    drawn = tuning_rows(labels, percent, 3407)
+    assert (len(drawn.rows), len(drawn.validation_rows)) == sizes == tuning_counts(count, percent)
+    assert len({*drawn.rows, *drawn.validation_rows}) == sum(sizes), "no image is in both"
+    assert np.array_equal(drawn.rows, tuning_rows(labels, percent, 3407).rows)
     if count > 100:
-        assert not np.array_equal(train, tuning_rows(count, percent, 1)[0])
+        assert not np.array_equal(drawn.rows, tuning_rows(labels, percent, 1).rows)
+
+
+def test_the_origins_subset_is_a_plain_random_draw() -> None:
+    """The split on CIFAR-10's 50,000 images depends on their number and the seed alone, as it always did."""
+    labels = np.arange(50_000) % 10
+    drawn = tuning_rows(labels, 20, 3407)
+    plain = np.random.default_rng(seed_for(3407, "tuning subset")).permutation(50_000)[:10_000]
+    assert np.array_equal(np.concatenate([drawn.rows, drawn.validation_rows]), plain)
+    assert drawn.missed == ()
+
+
+def test_no_class_is_missing_from_what_the_search_trains_on() -> None:
+    """200 images in 10 classes at 20 %: of 1,000 random draws hundreds leave out a class to train on."""
+    labels = np.arange(200) % 10
+    by_class = 0
+    for seed in range(300):
+        drawn = tuning_rows(labels, 20, seed)
+        assert (len(drawn.rows), len(drawn.validation_rows)) == (32, 8)
+        assert len({*drawn.rows, *drawn.validation_rows}) == 40
+        assert set(labels[drawn.rows]) == set(range(10)), seed
+        by_class += bool(drawn.missed)
+    assert 30 < by_class < 150, "only where the random draw misses one"
+    few = tuning_rows(labels, 5, 0)
+    assert (len(few.rows), few.missed) == (8, ()), "eight images cannot be of ten classes"
+
+
+def test_a_search_that_tells_little_is_told() -> None:
+    assert "8 images of 10 classes" in tuning_doubt(32, 8, 10)
+    assert "fewer than there are classes" in tuning_doubt(8, 200, 10)
+    assert tuning_doubt(8000, 2000, 10) == ""
+
+
+def test_a_search_that_is_worse_than_guessing_is_told() -> None:
+    def trials(loss: float) -> list[Trial]:
+        return [Trial(0, 4e-7, (Epoch(1, Score(1.0, 10.0), Score(loss, 10.0), 1.0),))]
+
+    told = tune.hopeless(trials(2e9), 10)
+    assert "2e+09 at the learning rate 4e-07, is far above that of guessing (ln 10 = 2.303)" in told
+    assert tune.hopeless(trials(2.4), 10) == ""
 
 
 def test_a_tuning_subset_that_is_too_small() -> None:
     with pytest.raises(Fault, match="TUNE_PERCENT=1 of 100"):
-        tuning_rows(100, 1, 0)
+        tuning_rows(np.zeros(100, dtype=np.int64), 1, 0)

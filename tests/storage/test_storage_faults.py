@@ -20,6 +20,7 @@ from job.console.logs import LOGGER
 from job.console.progress import Progress
 from job.data.download import Limits as DownloadLimits
 from job.data.download import fetch
+from job.data.part import data_file
 from job.errors import Fault, TemporaryFault
 from job.storage import open_object, open_store, s3
 from job.storage.s3 import S3Store
@@ -484,8 +485,7 @@ def test_a_download_goes_on_to_the_next_mirror(
     def get(*urls: str) -> None:
         fetch(
             urls,
-            tmp_path / "file",
-            md5=hashlib.md5(SMALL).hexdigest(),
+            data_file(tmp_path / "file", hashlib.md5(SMALL).hexdigest()),
             bar=Progress("off").bar,
             open_s3=open_object,
             limits=DownloadLimits(timeout=1),

@@ -186,9 +186,7 @@ def test_a_tracker_that_fails_on_the_way_does_not_stop_the_run(tmp_path: Path, m
     epoch = Epoch(1, Score(1.0, 10.0), Score(2.0, 20.0), 0.1)
     place = tmp_path / "tb"
     place.mkdir()
-    with tracking.opened(
-        "run", tensorboard_dir=place, mlflow_uri=None, mlflow_experiment="", parameters={}, tags={}
-    ) as trackers:
+    with tracking.opened("run", tracking.Wanted(place), {}, {}) as trackers:
         (tmp_path / "tb" / "run" / "trial-1").write_text("in the way")
         for _ in range(2):
             trackers[0].trial_epoch(0, 0.1, epoch)

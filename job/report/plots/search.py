@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from job.report.plots.drawing import FAILED, TEST, TRAIN, WINNER, small_figure
 from job.report.records import RunReport
-from job.results import Trial, winner
+from job.results import Trial, rate, winner
 
 ADAM_DEFAULT = 0.001  # torch.optim.Adam's own learning rate
 
@@ -38,7 +38,7 @@ def tuning_plot(report: RunReport) -> Figure:
         marker="*",
         color=WINNER,
         zorder=4,
-        label=f"winner: {best.learning_rate:.6f}, epoch {best.best_epoch}, loss {best.validation_loss:.4f}",
+        label=f"winner: {rate(best.learning_rate)}, epoch {best.best_epoch}, loss {best.validation_loss:.4f}",
     )
     axes.set_xscale("log")
     axes.set(

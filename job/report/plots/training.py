@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from job.report.plots.drawing import TEST, TRAIN, small_figure
 from job.report.records import RunReport
+from job.results import rate
 
 LABELS = {"loss": "cross-entropy loss", "accuracy": "accuracy (%)"}
 MARKED = 30  # from so many epochs on a line has no dots
@@ -17,7 +18,7 @@ def training_curves(report: RunReport) -> Figure:
     """Loss and accuracy after each epoch, side by side, as `training_curves.png`."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     figure.suptitle(
-        f"{report.model} on {report.data['name']}: final training, learning rate {report.recipe.learning_rate:.6f}"
+        f"{report.model} on {report.data['name']}: final training, learning rate {rate(report.recipe.learning_rate)}"
     )
     loss, accuracy = figure.subplots(1, 2)
     for axes, key in ((loss, "loss"), (accuracy, "accuracy")):

@@ -1,0 +1,142 @@
+"""The file that a download makes: what it must be, and the part of it that is here already."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from job.data.addresses import Answer, public
+from job.data.sniff import HEAD, mistaken_for
+from job.errors import Fault, TemporaryFault, os_fault
+
+STALE_PART_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One file. `digest`, hex of `algorithm`, may be the hash's beginning alone, or empty where it is not known.
+
+    A message calls the file `name` and the variable that says where it goes `variable`; `remedy` is what to do where
+    nobody gives it.
+    """
+
+    target: Path
+    algorithm: str
+    digest: str
+    name: str
+    variable: str
+    remedy: str
+
+    def unwritable(self, error: OSError) -> Fault:
+        """The fault for a failed write beside the target."""
+        return os_fault(error, f"{self.variable}: {self.target.parent} cannot be written", self.variable)
+
+    def not_fetched(self, said: Mapping[str, str], for_good: bool) -> Fault:
+        """The fault to tell where no mirror gave the file; `said` is what each had to say."""
+        tried = "; ".join(f"{public(url)}: {reason}" for url, reason in said.items())
+        return (Fault if for_good else TemporaryFault)(f"{self.name} could not be fetched. {tried}.", self.remedy)
+
+
+def data_file(target: Path, md5: str) -> Wanted:
+    """A file of a data set, below DATA_DIR."""
+    return Wanted(
+        target,
+        "md5",
+        md5,
+        name=target.name,
+        variable="DATA_DIR",
+        remedy=f"Put the file into DATA_DIR ({target.parent}) yourself, or name a mirror that you reach in DATA_URL.",
+    )
+
+
+@dataclass
+class Part:
+    """A temporary file beside the target, which takes its place at the end. `validator` names the content of which the
+    bytes from `url` are, as the server calls it.
+    """
+
+    wanted: Wanted
+    path: Path
+    file: BinaryIO
+    size: int = 0
+    url: str = ""
+    validator: str = field(default="", repr=False)
+
+    def write(self, chunk: bytes) -> None:
+        try:
+            self.file.write(chunk)
+            self.file.flush()
+        except OSError as error:
+            raise self.wanted.unwritable(error) from error
+        self.size += len(chunk)
+
+    def begins(self, url: str, source: object) -> None:
+        """Takes note of who sends the rest; starts over where it sends the whole."""
+        offset, validator = (source.offset, source.validator) if isinstance(source, Answer) else (0, "")
+        if offset != self.size:
+            self.restart()
+            if offset:
+                raise ConnectionError("sent another part than was asked for")
+        self.url, self.validator = url, validator
+
+    def restart(self) -> None:
+        if self.size:
+            self.file.seek(0)
+            self.file.truncate()
+            self.size = 0
+
+    def goes_on(self, url: str) -> bool:
+        """Whether the rest may come from `url`: a hash tells in the end, or the server what it goes on with."""
+        known = bool(self.wanted.digest) or (url == self.url and bool(self.validator))
+        return self.size > 0 and known and url.startswith("http")
+
+    def fault(self) -> str:
+        """What is wrong with it, in words; empty where nothing is known to be."""
+        with self.path.open("rb") as file:
+            mistaken = mistaken_for(file.read(HEAD))
+        if mistaken is not None:
+            return f"sent {mistaken[0]}"
+        algorithm, digest = self.wanted.algorithm, self.wanted.digest
+        found = hash_of(self.path, algorithm)[: len(digest)]
+        return "" if found == digest else f"sent other bytes ({algorithm.upper()} {found}, expected {digest})"
+
+
+@contextmanager
+def part_of(wanted: Wanted) -> Iterator[Part]:
+    """The temporary file, empty; removed on leaving unless it was moved away."""
+    target = wanted.target
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    except OSError as error:
+        raise wanted.unwritable(error) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield Part(wanted, Path(name), file)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def remove_stale_parts(target: Path) -> None:
+    """Removes what killed downloads left; a part that is still growing belongs to another job."""
+    for part in target.parent.glob(f".{target.name}.*.part"):
+        try:
+            if time.time() - part.stat().st_mtime > STALE_PART_SECONDS:
+                part.unlink()
+        except OSError:
+            continue  # gone already, or not ours
+
+
+def hash_of(file: Path, algorithm: str) -> str:
+    """The hash (hex) of a file's content."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with file.open("rb") as opened:
+        while chunk := opened.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
