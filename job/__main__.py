@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
 from importlib import import_module
+from typing import Any
 
+from job.console import streams
 from job.interrupt import Stop, ignore_signals, stop_on_signals
 
 MODES = {  # MODE → the module whose `run` does it
@@ -26,9 +29,7 @@ def main(arguments: list[str]) -> int:
         from job.console import logs
         from job.errors import Interrupted, as_fault
 
-        if arguments in (["--help"], ["-h"]):
-            say(settings.help_text())
-            return 0
+        settings.settle()
         logs.start(settings.log_format())
         try:
             return started(arguments, stop)
@@ -50,8 +51,12 @@ def main(arguments: list[str]) -> int:
 def started(arguments: list[str], stop: Stop) -> int:
     """Does what the arguments and MODE say."""
     from job import settings
+    from job.console.logs import event
     from job.errors import Fault
 
+    if arguments in (["--help"], ["-h"]):
+        say(settings.help_text())
+        return 0
     print_env = arguments == ["--print-env"]
     if arguments and not print_env:
         raise Fault(f"unknown argument: {' '.join(arguments)}.", "Everything is set by variables: python -m job --help")
@@ -59,15 +64,32 @@ def started(arguments: list[str], stop: Stop) -> int:
     if print_env:
         say(settings.env_file(wanted).rstrip("\n"))
         return 0
+    if wanted.mode != "check":  # which shows them in a line of its own
+        for note in settings.notes(wanted):
+            event("settings", note, level="WARNING")
     stop.check()
     from job.console import progress
 
+    mode = loaded(MODES[wanted.mode])
     shown = progress.Progress(progress.mode(wanted.progress, wanted.log_format), stop.check)
     try:
-        import_module(MODES[wanted.mode]).run(wanted, shown, stop)  # loads torch, now that the settings proved right
+        mode.run(wanted, shown, stop)
     finally:
         shown.close()
     return 0
+
+
+def loaded(module: str) -> Any:
+    """The mode's module, and torch with it: only now that the settings proved right."""
+    from job import settings
+
+    try:
+        return import_module(module)
+    except Exception as error:
+        fault = settings.blamed(error)
+        if fault is None:
+            raise
+        raise fault from None
 
 
 def interrupted_by(signum: int) -> int:
@@ -99,11 +121,13 @@ def write_termination_log(line: str) -> None:
 
 
 def say(text: str) -> None:
-    """Prints `text`; a reader who has seen enough (`| head`) may leave."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Prints `text`; a reader who has seen enough (`| head`) may leave. Raises TemporaryFault where it is cut off."""
+    from job.errors import TemporaryFault
+
+    print(text, flush=True)
+    lost = getattr(sys.stdout, "failed", None)
+    if lost is not None and lost.errno != errno.EPIPE:
+        raise TemporaryFault(f"standard output cannot be written ({lost.strerror}).", "Make room, or write elsewhere.")
 
 
 def leave(code: int) -> None:
@@ -118,4 +142,5 @@ def leave(code: int) -> None:
 
 
 if __name__ == "__main__":
+    streams.hold()
     leave(main(sys.argv[1:]))

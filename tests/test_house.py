@@ -31,6 +31,7 @@ ROOT_WORDS = {"errors", "interrupt", "results", "seeds"}
 ONLY_IMPORTERS = {
     "hyperopt": "search",
     "matplotlib": "report",
+    "jinja2": "report",
     "boto3": "storage",
     "pydantic": "settings",
     "ray": "search",

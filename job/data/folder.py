@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from job.console.logs import event, printable
+from job.console.logs import concerning, event, printable
 from job.data.arrays import Arrays
 from job.data.download import Bar
 from job.errors import Fault, os_faults
@@ -142,7 +142,7 @@ def read_image(file: Path) -> NDArray[np.uint8]:
     Raises Fault, naming the file, where it cannot be read.
     """
     try:
-        with os_faults(f"DATA_DIR: cannot read {printable(str(file))}", "DATA_DIR"):
+        with os_faults(f"DATA_DIR: cannot read {printable(str(file))}", "DATA_DIR"), concerning(file):
             return decoded(file)
     except ValueError as error:
         raise Fault(

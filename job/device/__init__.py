@@ -123,7 +123,7 @@ class Compute:
         return self.device.type == "cuda"
 
     def describe(self) -> str:
-        return f"{self.device} ({self.hardware}, {self.precision})"
+        return f"{self.device.type} on {self.hardware}, {self.precision}"
 
 
 def choose(device: str, precision: str, kept: Mapping[str, Any] | None = None) -> Compute:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,6 +78,11 @@ def load(about: dict[str, Any], weights: bytes) -> Classifier:
         state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
         model = models.find(name).build(classes)
         model.load_state_dict(state)
+    except pickle.UnpicklingError as error:  # whose text advises to load it all the same, which would run its code
+        raise Fault(
+            "weights.pt holds other things than weights, or is damaged: it was not loaded.",
+            "Take weights.pt and model.json from the run itself; a file that needs more than weights may run code.",
+        ) from error
     except Exception as error:  # torch.load raises whatever its unpickler meets
         raise Fault(
             f"weights.pt does not fit job/models/{name}.py: {str(error).splitlines()[0]}",

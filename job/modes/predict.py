@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from job import device, storage
-from job.console.logs import event, printable
+from job.console.logs import concerning, event, printable
 from job.console.progress import Progress
 from job.data import inputs
 from job.data.folder import decoded
@@ -117,7 +117,8 @@ def classified(
 def read(source: Source, side: int) -> NDArray[np.uint8] | Exception:
     """The image, uint8 `[side, side, 3]`, or why there is none."""
     try:
-        return decoded(io.BytesIO(source.read()), side)
+        with concerning(source.name):
+            return decoded(io.BytesIO(source.read()), side)
     except (Fault, ValueError) as error:
         return error
     except OSError as error:
@@ -157,7 +158,7 @@ def tell(answer: Answer, classes: Sequence[str]) -> None:
 def as_csv(answers: Sequence[Answer], classes: Sequence[str]) -> str:
     """`predictions.csv`: one line an image; `failure` says why one has no class."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)  # older Pythons leave a name's CR bare
     writer.writerow(
         ["image", "class", "probability", "failure", *(f"probability_{printable(name)}" for name in classes)]
     )

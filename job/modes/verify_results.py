@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -20,24 +21,29 @@ RATES = "learning rates tried"
 
 def rows(facts: Facts, settings: Settings) -> Iterator[Row]:
     yield from results(facts)
+    yield from others(facts)
+    yield suggested(facts, settings)
+
+
+def others(facts: Facts) -> Iterator[Row]:
+    """The other two JSON files."""
     yield judged("model.json", list(differing(facts.about, model_facts(facts))), "all that results and data set tell")
     yield judged(
         "manifest.json",
         list(differing(said_of_run(facts), manifest_facts(facts))),
         "run, settings, data set, pretrained weights",
     )
-    yield suggested(facts, settings)
 
 
 def rebuilt(facts: Facts) -> RunReport:
     """The report as it must be: from the kept answers, or the weights' where none were kept."""
-    images = facts.data.test.images.numpy()
-    return report_from(facts.results, facts.kept or facts.answers, facts.structure, facts.parameters, images)
+    results, images = facts.results | {"data": data_facts(facts)}, facts.data.test.images.numpy()
+    return report_from(results, facts.kept or facts.answers, facts.structure, facts.parameters, images)
 
 
 def results(facts: Facts) -> Iterator[Row]:
     """Everything in it that can be worked out: evaluation, winner, recipe, sums, model, data set."""
-    now = as_json(rebuilt(facts)) | {"data": facts.results["data"] | data_facts(facts)}
+    now = as_json(rebuilt(facts))
     told = "winner, recipe, sums, model, data set"
     if facts.kept is None and facts.wanted != EXACT:
         now.pop("evaluation")
@@ -49,13 +55,16 @@ def results(facts: Facts) -> Iterator[Row]:
         lacking = [line for line in found if line.endswith(" is missing")]
         found = [line for line in found if line not in lacking]
         if lacking:
-            yield Row("newer keys", "not compared", f"{', '.join(lacking[:3])} in results.json of another version")
+            keys = sorted({re.sub(r"\[\d+\]| is missing$", "", line) for line in lacking})
+            yield Row("newer keys", "not compared", f"another version of the job wrote no {', '.join(keys)}")
     yield judged("results.json", found, told)
 
 
 def data_facts(facts: Facts) -> dict[str, Any]:
+    """What the results must say of it; where its files lay then may be elsewhere now."""
     return {
         "name": facts.data.name,
+        "origin": facts.results["data"]["origin"],
         "classes": list(facts.data.classes),
         "train_images": len(facts.data.train),
         "test_images": len(facts.data.test),

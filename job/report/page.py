@@ -132,7 +132,7 @@ def confusion(report: RunReport) -> Confusion:
     )
     caption = "Rows are true classes, columns answers. Blue: right, orange: wrong; the stronger, the larger a share."
     return Confusion(
-        drawing(answers.confusion_matrix(evaluation), "confusion", alternative, caption, square=True),
+        drawing(answers.confusion_matrix(evaluation, for_page=True), "confusion", alternative, caption, square=True),
         tuple(
             Confused(scores[true].name, scores[predicted].name, images, images / scores[true].support)
             for images, true, predicted in worst
@@ -157,7 +157,7 @@ def classes(report: RunReport) -> Classes:
 
 @dataclass(frozen=True)
 class Shown:
-    """A mistake with its image as an address within the page."""
+    """A mistake: the image's file, or its number, and the image itself as an address within the page."""
 
     name: str
     true: str
@@ -175,7 +175,13 @@ class Mistakes:
 def mistakes(report: RunReport) -> Mistakes:
     names = [score.name for score in report.evaluation.per_class]
     shown = (
-        Shown(it.name, names[it.true], names[it.predicted], it.confidence, picture(pixels))
+        Shown(
+            f"image {it.name}" if it.name.isdecimal() else it.name,
+            names[it.true],
+            names[it.predicted],
+            it.confidence,
+            picture(pixels),
+        )
         for it, pixels in zip(report.evaluation.mistakes, report.thumbnails, strict=True)
     )
     return Mistakes(report.evaluation.images - report.evaluation.correct, tuple(shown))

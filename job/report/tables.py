@@ -117,8 +117,9 @@ def for_sheets(name: str) -> str:
 
 
 def as_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns or list(rows[0]), lineterminator="\n")
+    """A heading and a line each. What is no number is quoted: older Pythons leave a carriage return in a name bare."""
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, columns or list(rows[0]), lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()

@@ -43,7 +43,7 @@ ARRIVED_DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody", "
 BUSY = {"OperationAborted", "ConditionalRequestConflict", "SlowDown", "RequestTimeout", "InternalError", "Throttling"}
 CONDITION_NOT_MET = {"PreconditionFailed", "NoSuchKey", "412"}
 CONDITION_UNKNOWN = {"NotImplemented", "InvalidArgument", "InvalidRequest", "501"}
-EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired", "InvalidToken"}
+EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
 NO_ROOM = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"}
 OTHER_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 UNKNOWN_KEY = {"InvalidAccessKeyId", "UnrecognizedClientException", "InvalidClientTokenId"}
@@ -154,6 +154,11 @@ def refused(error: boto_errors.ClientError, place: Place, operation: str, name: 
         return Fault(f"{doing}: the access key is unknown to {place.server} {said}.", "Check AWS_ACCESS_KEY_ID.")
     if code in EXPIRED:
         return Fault(f"{doing}: the credentials have expired {said}.", "Renew them (AWS_SESSION_TOKEN, role, login).")
+    if code == "InvalidToken":
+        return Fault(
+            f"{doing}: the session token is not one of the access key's {said}.",
+            "Set AWS_SESSION_TOKEN to the one that came with the keys, or unset it where keys of a user have none.",
+        )
     if code in OTHER_REGION:
         return Fault(f"{doing}: the bucket is in another region {said}.", "Name it in AWS_REGION.")
     if code in NO_ROOM:

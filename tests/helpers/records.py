@@ -30,7 +30,8 @@ def run_report(count: int = 400, classes: tuple[str, ...] = CLASSES, seed: int =
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, len(classes), count)
     logits = (rng.normal(size=(count, len(classes))) * 1.3 + 2.2 * np.eye(len(classes))[labels]).astype(np.float32)
-    answers = answers_of(logits, labels, [str(number) for number in range(count)])
+    names = [f"test/{classes[label]}/DSC_{number:05}.jpg" for number, label in enumerate(labels)]
+    answers = answers_of(logits, labels, names)
     evaluation = metrics.evaluate(answers, classes)
     diverged = Trial(3, 0.0171, (epoch(1, 2.5), epoch(2, math.nan)), "the loss diverged in epoch 2")
     rates = (0.00006, 0.00021, 0.0024, None, 0.0008, 0.00043, 0.0061, 0.0105)
