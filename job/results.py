@@ -32,12 +32,15 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Trial:
-    """One learning rate tried. `number` counts from 0; `failure` is empty for a trial that went well."""
+    """One learning rate tried. `number` counts from 0; `failure` is empty for a trial that went well, and `note` where
+    it was computed as the others were.
+    """
 
     number: int
     learning_rate: float
     epochs: tuple[Epoch, ...]
     failure: str = ""
+    note: str = ""
 
     @property
     def validation_loss(self) -> float:

@@ -16,10 +16,13 @@ from job.results import Epoch, Paused, Recipe, rate
 
 @dataclass(frozen=True)
 class Fitted:
-    """The trained model and its history; each epoch's held-out score is on the test set, which chooses nothing."""
+    """The trained model and its history; each epoch's held-out score is on the test set, which chooses nothing.
+    `note` is empty where it was computed as the run is (see `Learner`).
+    """
 
     model: nn.Module
     history: tuple[Epoch, ...]
+    note: str = ""
 
 
 def fit(
@@ -44,4 +47,4 @@ def fit(
             )
         on_epoch(history)
         started = time.monotonic()
-    return Fitted(learner.model, tuple(history))
+    return Fitted(learner.model, tuple(history), learner.note)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,8 +19,8 @@ from job.seeds import seed_for
 class Learner:
     """What learns: a model with its optimizer. `part` names its place in the run, e.g. `("trial", 3)`, and seeds it.
 
-    `recorded` are its steps as CUDA graphs, once there are any; they hold for these very tensors. `fallback` says why
-    they could not be recorded where that failed: then `compute` is no longer the run's, its steps are eager.
+    `recorded` are its steps as CUDA graphs, once there are any; they hold for these very tensors. `note` says why they
+    are eager where the run's are not (see `fall_back`).
     """
 
     model: nn.Module
@@ -30,7 +30,7 @@ class Learner:
     seed: int
     part: tuple[str | int, ...]
     recorded: Recorded | None = None
-    fallback: str = ""
+    note: str = ""
 
 
 def new_model(build: Callable[[], nn.Module], seed: int, part: tuple[str | int, ...]) -> nn.Module:
@@ -47,12 +47,24 @@ def new_learner(
     return Learner(model, compute.adam(model, learning_rate), compute.scaler(), compute, seed, part)
 
 
+def fall_back(learner: Learner, why: str) -> None:
+    """Eager steps from here on, also where somebody goes on from a snapshot. A recording that failed may have left the
+    scaler in the middle of a step.
+    """
+    learner.note = f"eager steps: {why}"
+    learner.compute = replace(learner.compute, step="eager")
+    scale = learner.scaler.state_dict()
+    learner.scaler = learner.compute.scaler()
+    learner.scaler.load_state_dict(scale)
+
+
 def snapshot(learner: Learner) -> dict[str, Any]:
     """A copy on the CPU of everything that the next epoch depends on; strides are kept."""
     return {
         "model": on_cpu(learner.model.state_dict()),
         "optimizer": on_cpu(learner.optimizer.state_dict()),
         "scaler": on_cpu(learner.scaler.state_dict()),
+        **({"note": learner.note} if learner.note else {}),
     }
 
 
@@ -62,6 +74,9 @@ def restore(learner: Learner, state: dict[str, Any]) -> None:
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.scaler.load_state_dict(state["scaler"])
     learner.recorded = None  # its tensors are others now
+    if "note" in state:
+        learner.note = state["note"]
+        learner.compute = replace(learner.compute, step="eager")
 
 
 def resume(learner: Learner, paused: Paused | None) -> list[Epoch]:

@@ -34,6 +34,8 @@ def begins(run: Run) -> None:
             trials_finished=len(standing.trials),
             epochs_of_part=standing.epochs_of_part,
         )
+    for change in run.identity.changes:
+        event("device", f"{change}: from there on its bits are others than on one machine alone", level="WARNING")
 
 
 def tell_subject(settings: Settings, data: Dataset, weights: Pretrained | None) -> None:

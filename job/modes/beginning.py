@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -87,14 +87,14 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
     data = load_data(settings, progress)
     weights = load_weights(settings, progress)
     builder = build.builder(settings.model, len(data.classes), weights.state if weights else None)
-    compute = engine.settle(compute, builder, min(settings.batch_size, len(data.train)))
+    compute = engine.settle(compute, builder, settings.batch_size, epoch_sizes(settings, data))
     with runners.planned(settings, compute, progress.check) as plan:
         plan = runners.with_batches(plan, settings, builder, compute, kept)
         plan = runners.in_rounds(plan, settings, saved.identity.settings if saved else None)
         identity = identified(settings, data, weights, compute.arithmetic() | plan.arithmetic(), plan.round)
         if saved is not None:
-            checkpoint.check(saved, identity, owned.store.uri)
-            identity = replace(identity, code=saved.identity.code or identity.code)  # the code that the run began with
+            identity = checkpoint.goes_on(saved, identity, owned.store.uri)
+        owned.status.computes_on(compute.hardware, identity.changes)
         standing, sequence = (saved.standing, saved.sequence) if saved else (START, 0)
         data = data.to(compute.device)
         with Keeper(owned.brief, identity, sequence, owned.status.stands, owned.stop) as keeper:
@@ -102,6 +102,13 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
             running = len(standing.history) if standing.part != FINAL else 0
             progress.begin(work_of(settings, data, plan.workers), standing.trials, running)
             yield Run(settings, owned, progress, data, weights, compute, builder, plan, identity, standing, keeper)
+
+
+def epoch_sizes(settings: Settings, data: Dataset) -> tuple[int, ...]:
+    """How many images the epochs of the run have: those of a trial, and of the final training."""
+    if settings.learning_rate is not None:
+        return (len(data.train),)
+    return tuning_counts(len(data.train), settings.tune_percent)[0], len(data.train)
 
 
 def both(first: Callable[[], object], second: Callable[[], object]) -> Callable[[], None]:

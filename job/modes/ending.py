@@ -48,7 +48,13 @@ def recorded(
 ) -> report.RunReport:
     """All that the reports tell."""
     answers, evaluation = tested
-    made_from = {"workers": asdict(run.plan), "pretrained": run.weights.record() if run.weights else None}
+    made_with = {
+        **provenance.collect(run.compute),
+        **provenance.changes(run.identity.changes, trials, fitted.note),
+        **provenance.code(run.identity.code, run.settings.model),
+        "workers": asdict(run.plan),
+        "pretrained": run.weights.record() if run.weights else None,
+    }
     wrong = [mistake.row for mistake in evaluation.mistakes]
     return report.RunReport(
         run_name=run.settings.run_name,
@@ -63,7 +69,7 @@ def recorded(
         settings=run.settings.values(),
         sources=run.settings.sources(),
         data=run.data.describe(),
-        provenance=provenance.collect(run.compute) | made_from | provenance.code(run.identity.code, run.settings.model),
+        provenance=made_with,
         answers=answers,
         evaluation=evaluation,
         thumbnails=run.data.test.images[wrong].cpu().numpy(),

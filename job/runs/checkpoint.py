@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
+from job import device
 from job.console.logs import event
 from job.errors import Fault
 from job.results import Epoch, Score, Trial
@@ -36,7 +37,8 @@ START_OVER = "Set FRESH=1 to start over, or another RUN_ID to keep both."
 class Identity:
     """What must be the same for a state to be continued: settings that shape the result, data, arithmetic, code (see
     `job.runs.code`; empty for states of before it was noted), and the weights that the model started from, None where
-    those are random.
+    those are random. Of the arithmetic, what is in `device.MAY_CHANGE` need not: `changes` tells for people what did
+    and when.
     """
 
     settings: dict[str, Any]
@@ -44,6 +46,7 @@ class Identity:
     arithmetic: dict[str, Any]
     code: dict[str, str] = field(default_factory=dict)
     pretrained_sha256: str | None = None
+    changes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,22 @@ def load(store: ArtifactStore) -> Saved | None:
     return max(whole, key=lambda saved: saved.sequence, default=None)
 
 
+def goes_on(saved: Saved, now: Identity, place: str) -> Identity:
+    """`now` with what `saved` knows of the run: the code that it began with, and what has changed since.
+
+    Raises Fault, naming every difference that may not be, where `saved` belongs to another run.
+    """
+    check(saved, now, place)
+    was, standing = saved.identity, saved.standing
+    when = f"after {len(standing.trials)} trials and {standing.epochs_of_part} epochs of the next part"
+    changes = [
+        f"{when}: {text} was {was.arithmetic[name]} and is {now.arithmetic[name]}"
+        for name, text in device.MAY_CHANGE.items()
+        if name in was.arithmetic and was.arithmetic[name] != now.arithmetic[name]
+    ]
+    return replace(now, code=was.code or now.code, changes=[*was.changes, *changes])
+
+
 def check(saved: Saved, now: Identity, place: str) -> None:
     """Raises Fault, naming every difference, where `saved` belongs to another run than the one that is to go on."""
     was = saved.identity
@@ -139,7 +158,7 @@ def check(saved: Saved, now: Identity, place: str) -> None:
         f"{name} was {old.get(name)} and is {new.get(name)}"
         for old, new in ((was.settings, now.settings), (was.arithmetic, now.arithmetic))
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
+        if old.get(name) != new.get(name) and not (old is was.arithmetic and name in device.MAY_CHANGE)
     ]
     if was.data_sha256 != now.data_sha256:
         differences.append(f"the data set has changed (SHA-256 {was.data_sha256[:8]} and now {now.data_sha256[:8]})")

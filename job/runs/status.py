@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,11 @@ class Status:
         """Tells phase (`data`, `tune`, `train`, `report`, `finished`, `stopped`, `failed`) and numbers of progress."""
         with self._changed:
             self._update({"phase": phase, "progress": self._content["progress"] | progress})
+
+    def computes_on(self, hardware: str, changes: Sequence[str]) -> None:
+        """Tells what the run computes on, and when that was something else (see `Identity.changes`)."""
+        with self._changed:
+            self._update({"hardware": hardware, "changes": list(changes)})
 
     def failed(self, what: str, remedy: str, exit_code: int) -> None:
         """Tells what ended this attempt."""

@@ -203,10 +203,14 @@ def on_a_worker(images: Sequence[Any], common: bytes, ordered: bytes) -> bytes:
     """One trial, in a process of Ray's. Everything but the images travels as bytes of this job's own classes."""
     setup: Setup
     setup, arithmetic = pickle.loads(common)
-    compute = device.choose_as(setup.compute, setup.compute.device.type, arithmetic)
+    run = setup.compute
+    compute = device.choose_as(run, run.device.type, arithmetic)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the object store's memory is read-only, and nothing here writes into it
         parts = [torch.from_numpy(part).to(compute.device) for part in images]
     setup = replace(setup, compute=compute, train=Split(parts[0], parts[1]), validation=Split(parts[2], parts[3]))
     silent = Callbacks(on_batch=lambda count: None, on_epoch=lambda number, rate, history, learner: None)
-    return pickle.dumps(run_trial(setup, pickle.loads(ordered), silent))
+    trial = run_trial(setup, pickle.loads(ordered), silent)
+    if compute.hardware != run.hardware:
+        trial = replace(trial, note="; ".join(filter(None, (f"on {compute.hardware}", trial.note))))
+    return pickle.dumps(trial)

@@ -19,10 +19,11 @@ from job.console.logs import event
 from job.device import Compute
 from job.results import Trial
 from job.runs.checkpoint import START, Standing
-from job.search import batched, cluster, stacked
+from job.search import batched, cluster
 from job.search.batched import Batched, Begun
 from job.search.inline import Inline
 from job.search.processes import processes
+from job.search.stacked import proof
 from job.search.trial import Callbacks, Order, Setup
 from job.settings import Settings
 
@@ -96,7 +97,7 @@ def with_batches(
     if kept is not None:
         together = int(kept.get(TOGETHER, 1))
     elif batched.pays(build, compute):
-        fault = stacked.fault_of(build, compute)
+        fault = proof.fault_of(build, compute)
         if fault:
             event("tune", f"trials run one after the other: as one batched model they fail: {fault}", level="WARNING")
             return plan

@@ -64,22 +64,22 @@ def run_trial(setup: Setup, order: Order, callbacks: Callbacks) -> Trial:
     """
     history: list[Epoch] = []
     try:
-        train_one(setup, order, callbacks, history)
+        note = train_one(setup, order, callbacks, history)
     except (RuntimeError, MemoryError) as error:
         if not device.is_out_of_memory(error):
             raise
         return Trial(order.number, order.learning_rate, tuple(history), device.OUT_OF_MEMORY)
-    return ended(order, history)
+    return ended(order, history, note)
 
 
-def ended(order: Order, history: Sequence[Epoch]) -> Trial:
+def ended(order: Order, history: Sequence[Epoch], note: str = "") -> Trial:
     """The record of a trial that ended by itself."""
     failure = f"the loss diverged in epoch {len(history)}" if has_diverged(history[-1]) else ""
-    return Trial(order.number, order.learning_rate, tuple(history), failure)
+    return Trial(order.number, order.learning_rate, tuple(history), failure, note)
 
 
-def train_one(setup: Setup, order: Order, callbacks: Callbacks, history: list[Epoch]) -> None:
-    """Trains the order's learner; every epoch goes to `history`, so that it outlives a failure."""
+def train_one(setup: Setup, order: Order, callbacks: Callbacks, history: list[Epoch]) -> str:
+    """Trains the order's learner; every epoch goes to `history`, so that it outlives a failure. Returns its note."""
     settings = setup.settings
     learner = new_learner(setup.build, order.learning_rate, setup.compute, settings.seed, ("trial", order.number))
     history += resume(learner, order.paused)
@@ -92,6 +92,7 @@ def train_one(setup: Setup, order: Order, callbacks: Callbacks, history: list[Ep
         if is_over(history, settings.patience):
             break
         started = time.monotonic()
+    return learner.note
 
 
 def is_over(history: Sequence[Epoch], patience: int) -> bool:

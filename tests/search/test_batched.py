@@ -21,9 +21,12 @@ from job.device import Compute
 from job.errors import Fault
 from job.results import Trial, winner
 from job.runs.checkpoint import Identity, Saved, Standing, check, decode, encode
-from job.search import batched, runners, stacked, tune
+from job.search import batched, runners, tune
 from job.search.batched import Batched, Begun
 from job.search.runners import Plan
+from job.search.stacked import epochs, proof
+from job.search.stacked.architecture import architecture, bytes_each
+from job.search.stacked.step import Stack
 from job.search.trial import Callbacks, Order, Setup, run_trial
 from tests.conftest import TINY, bare_environment
 from tests.helpers.chaos import comparable, directory_files
@@ -139,15 +142,15 @@ def test_each_trial_is_booked_its_share_of_the_time() -> None:
 def test_a_group_that_is_too_large_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory for three at most: 5, then 2 at a time; every trial is run whole."""
     sizes: list[int] = []
-    real = stacked.epoch
+    real = epochs.epoch
 
-    def epoch(stack: stacked.Stack, *splits: Any, **rest: Any) -> Any:
+    def epoch(stack: Stack, *splits: Any, **rest: Any) -> Any:
         sizes.append(len(stack.parts))
         if len(stack.parts) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(stack, *splits, **rest)
 
-    monkeypatch.setattr(stacked, "epoch", epoch)
+    monkeypatch.setattr(epochs, "epoch", epoch)
     common = setup()
     assert without_clock(at_once(common, 5)) == without_clock(at_once(common, 2))
     assert sizes[:7] == [5, 2, 2, 2, 2, 1, 1]
@@ -160,7 +163,7 @@ def test_memory_that_is_not_enough_for_one_fails_each_trial() -> None:
 
 def test_as_many_as_the_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     compute, build = device.choose("cpu", "fp32"), partial(models.find("mlp").build, 10)
-    each = stacked.bytes_each(stacked.architecture(build, compute), 128)
+    each = bytes_each(architecture(build, compute), 128)
     assert each > 6 * 4 * models.find("mlp").PARAMETERS
     for free, expected in ((0, 1), (10 * each, 6), (1000 * each, 600)):
         monkeypatch.setattr(device, "free_memory", lambda where, free=free: free)
@@ -209,7 +212,7 @@ def test_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     assert together(learning_rate=1e-3, epochs=1) == 1
     assert together({"trials_together": 4}) == 4, "as the run began"
     assert together({}) == 1, "as the run began"
-    monkeypatch.setattr(stacked, "fault_of", lambda build, compute: "a graph that cannot be captured")
+    monkeypatch.setattr(proof, "fault_of", lambda build, compute: "a graph that cannot be captured")
     assert together() == 1
 
 

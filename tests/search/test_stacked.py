@@ -15,13 +15,16 @@ from job import device, engine, models
 from job.data import Split
 from job.device import Compute
 from job.results import Score
-from job.search import stacked
-from job.search.stacked import Draws, Stack
+from job.search.stacked import epochs, proof, step
+from job.search.stacked.architecture import architecture, runs_stacked
+from job.search.stacked.draws import Draws, drawn
+from job.search.stacked.state import Part, State, fresh, joined, restored, snapshot
+from job.search.stacked.step import Stack, forward
 from tests.engine.test_engine import ignore, images
 
 SEED = 7
 RATES = (1e-3, 3e-4, 1e-4)
-PARTS: tuple[stacked.Part, ...] = (("trial", 0), ("trial", 3), ("trial", 4))
+PARTS: tuple[Part, ...] = (("trial", 0), ("trial", 3), ("trial", 4))
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +82,14 @@ WITH_DROPOUT: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def new_stack(build: Callable[[], nn.Module], compute: Compute, parts: Sequence[stacked.Part] = PARTS) -> Stack:
-    kind = stacked.architecture(build, compute)
-    state = stacked.joined([stacked.fresh(build, kind, compute, SEED, part) for part in parts])
+def new_stack(build: Callable[[], nn.Module], compute: Compute, parts: Sequence[Part] = PARTS) -> Stack:
+    kind = architecture(build, compute)
+    state = joined([fresh(build, kind, compute, SEED, part) for part in parts])
     return Stack(kind, compute, SEED, parts, RATES[-len(parts) :], state)
 
 
 def run(stack: Stack, train: Split, heldout: Split, numbers: Sequence[int], batch: int) -> list[tuple[Score, Score]]:
-    return stacked.epoch(stack, train, heldout, numbers=numbers, batch_size=batch, on_batch=ignore)
+    return epochs.epoch(stack, train, heldout, numbers=numbers, batch_size=batch, on_batch=ignore)
 
 
 def losses(scores: Sequence[tuple[Score, Score]]) -> list[float]:
@@ -103,23 +106,23 @@ def test_gradients_are_those_of_each_model_alone(monkeypatch: pytest.MonkeyPatch
     alike = [BUILDERS[name]().double() for _ in range(2)]
     batch, labels = torch.randn(2, 6, 3, 32, 32, dtype=torch.float64), torch.arange(12).view(2, 6) % 10
     compute = Compute(torch.device("cpu"), "fp32", "", "")
-    kind = stacked.architecture(BUILDERS[name], compute)
+    kind = architecture(BUILDERS[name], compute)
     weights = {
         key: torch.stack([dict(model.named_parameters())[key].detach() for model in alike]).requires_grad_()
         for key in kind.shapes
     }
     buffers = {key: torch.stack([dict(m.named_buffers())[key] for m in alike]) for key, _ in alike[0].named_buffers()}
     nothing = torch.empty(0)
-    stack = Stack(kind, compute, SEED, PARTS[:2], RATES[:2], stacked.State(nothing, nothing, nothing, nothing, buffers))
+    stack = Stack(kind, compute, SEED, PARTS[:2], RATES[:2], State(nothing, nothing, nothing, nothing, buffers))
 
     monkeypatch.setattr(Tensor, "float", lambda tensor: tensor)  # nothing falls back to float32
     kind.model.train()
-    logits = stacked.forward(stack, weights, torch.empty(2, 0, dtype=torch.int16), batch, shared=False)
+    logits = forward(stack, weights, torch.empty(2, 0, dtype=torch.int16), batch, shared=False)
     each = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(2, 6).mean(1)
     gradients = torch.autograd.grad(each.sum(), list(weights.values()))
     kind.model.eval()
     with torch.no_grad():
-        evaluated = stacked.forward(stack, weights, None, batch[0], shared=True)
+        evaluated = forward(stack, weights, None, batch[0], shared=True)
 
     for row, model in enumerate(alike):
         loss = functional.cross_entropy(model.train()(batch[row]), labels[row])
@@ -171,7 +174,7 @@ def test_adam_is_torchs_over_twenty_steps() -> None:
     """Each row at its own rate, one of them five steps ahead, against torch.optim.Adam's fused kernel."""
     torch.manual_seed(0)
     start, gradients = torch.randn(3, 50), torch.randn(20, 3, 50) * 10.0 ** torch.arange(-4, 1).repeat(10)
-    state = stacked.State(start.clone(), torch.zeros(3, 50), torch.zeros(3, 50), torch.zeros(3), {})
+    state = State(start.clone(), torch.zeros(3, 50), torch.zeros(3, 50), torch.zeros(3), {})
     update, rates = torch.zeros(3, 50), torch.tensor(RATES)[:, None]
     rows = [start[row].clone().requires_grad_() for row in range(3)]
     optimizers = [torch.optim.Adam([row], lr=rate, fused=True) for row, rate in zip(rows, RATES, strict=True)]
@@ -179,10 +182,10 @@ def test_adam_is_torchs_over_twenty_steps() -> None:
         rows[1].grad = gradient[1]
         optimizers[1].step()
         one = state.rows([1])
-        stacked.adam_step(one, update[1:2], gradient[1:2], rates[1:2])
-        state = stacked.joined([state.rows([0]), one, state.rows([2])])
+        step.adam_step(one, update[1:2], gradient[1:2], rates[1:2])
+        state = joined([state.rows([0]), one, state.rows([2])])
     for gradient in gradients:
-        stacked.adam_step(state, update, gradient, rates)
+        step.adam_step(state, update, gradient, rates)
         for row, optimizer, mine in zip(rows, optimizers, gradient, strict=True):
             row.grad = mine.clone()
             optimizer.step()
@@ -221,7 +224,7 @@ def test_a_learner_that_diverges_leaves_the_others_alone(cpu: Compute) -> None:
 
 def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
     generator = torch.Generator().manual_seed(3)
-    bits = stacked.drawn([generator], 1_000_000, torch.device("cpu"))[0]
+    bits = drawn([generator], 1_000_000, torch.device("cpu"))[0]
     with Draws() as draws:
         draws.bits = bits
         dropped = functional.dropout(torch.ones(250_000), 0.1), functional.dropout(torch.ones(250_000), 0.5)
@@ -266,9 +269,9 @@ def test_dropout_depends_on_the_learner_and_the_epoch_alone(cpu: Compute, name: 
 def test_dropout_trains_as_the_sequential_one_does(cpu: Compute, name: str) -> None:
     """Mean training loss of the second epoch over six seeds: within three standard errors of the sequential mean."""
     build, train, heldout = WITH_DROPOUT[name], images(64), images(10)
-    parts: list[stacked.Part] = [("trial", number) for number in range(6)]
-    kind = stacked.architecture(build, cpu)
-    state = stacked.joined([stacked.fresh(build, kind, cpu, SEED, part) for part in parts])
+    parts: list[Part] = [("trial", number) for number in range(6)]
+    kind = architecture(build, cpu)
+    state = joined([fresh(build, kind, cpu, SEED, part) for part in parts])
     stack = Stack(kind, cpu, SEED, parts, [1e-3] * 6, state)
     run(stack, train, heldout, [1] * 6, 32)
     mine = torch.tensor([trained.loss for trained, _ in run(stack, train, heldout, [2] * 6, 32)])
@@ -289,16 +292,16 @@ def test_a_stack_goes_on_bit_by_bit(cpu: Compute) -> None:
     build, train, heldout = partial(models.find("cnn").build, 10), images(48), images(20)
     stack = new_stack(build, cpu)
     run(stack, train, heldout, [1, 1, 1], 32)
-    copied = stacked.snapshot(stack.state)
+    copied = snapshot(stack.state)
     straight = run(stack, train, heldout, [2, 2, 2], 32)
-    again = Stack(stack.kind, cpu, SEED, PARTS, RATES, stacked.restored(copied, cpu))
+    again = Stack(stack.kind, cpu, SEED, PARTS, RATES, restored(copied, cpu))
     assert run(again, train, heldout, [2, 2, 2], 32) == straight
 
 
 def test_what_does_not_run_stacked(cpu: Compute) -> None:
-    assert all(stacked.runs_stacked(models.find(name).build(10), cpu) for name in ("mlp", "cnn", "vit", "resnet18"))
-    assert not stacked.runs_stacked(nn.Sequential(nn.Linear(3, 3), nn.LSTM(3, 3)), cpu)
-    assert not stacked.runs_stacked(models.find("mlp").build(10), replace(cpu, precision="fp16"))
+    assert all(runs_stacked(models.find(name).build(10), cpu) for name in ("mlp", "cnn", "vit", "resnet18"))
+    assert not runs_stacked(nn.Sequential(nn.Linear(3, 3), nn.LSTM(3, 3)), cpu)
+    assert not runs_stacked(models.find("mlp").build(10), replace(cpu, precision="fp16"))
 
 
 class Noisy(nn.Module):
@@ -318,25 +321,25 @@ def test_randomness_that_learners_would_share_is_refused(cpu: Compute) -> None:
 
 def test_the_proof_finds_what_is_wrong(cpu: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
     for build in (partial(models.find("mlp").build, 3), partial(models.find("cnn").build, 10)):
-        assert stacked.fault_of(build, cpu) == ""
-    assert "andom" in stacked.fault_of(Noisy, cpu)
-    real = stacked.adam_step
+        assert proof.fault_of(build, cpu) == ""
+    assert "andom" in proof.fault_of(Noisy, cpu)
+    real = step.adam_step
     for wrong in (
         lambda state, update, gradients, rates: real(state, update, -gradients, 100 * rates),
         lambda state, update, gradients, rates: state.weights.fill_(float("nan")),
     ):
-        monkeypatch.setattr(stacked, "adam_step", wrong)
-        assert "alone" in stacked.fault_of(partial(models.find("mlp").build, 10), cpu)
+        monkeypatch.setattr(step, "adam_step", wrong)
+        assert "alone" in proof.fault_of(partial(models.find("mlp").build, 10), cpu)
 
 
 def test_the_counts_behind_the_memory_estimate(cpu: Compute) -> None:
-    cnn = stacked.architecture(partial(models.find("cnn").build, 10), cpu)
+    cnn = architecture(partial(models.find("cnn").build, 10), cpu)
     assert (cnn.parameters, cnn.draws) == (models.find("cnn").PARAMETERS, 512)
-    vit = stacked.architecture(partial(models.find("vit").build, 10), cpu)
+    vit = architecture(partial(models.find("vit").build, 10), cpu)
     tokens, width = 65, 192
     layer = 8 * tokens**2 + 2 * tokens * width + tokens * 384  # attention, after it, in and after the feed-forward
     assert vit.draws == 4 * layer + tokens * width
-    mlp = stacked.architecture(partial(models.find("mlp").build, 10), cpu)
+    mlp = architecture(partial(models.find("mlp").build, 10), cpu)
     assert mlp.activations == 4 * (3072 + 2 * 512 + 2 * 256), "each layer's input, and each ReLU's output"
     assert cnn.activations > 4 * 3 * (32 * 32**2 + 64 * 16**2 + 128 * 8**2), "conv, batch norm and ReLU of each block"
 
@@ -355,7 +358,7 @@ def test_on_a_gpu_nothing_is_wrong_with_a_stack(name: str, precision: str) -> No
     """As written, as replayed, and each learner alone; vmap has its own rules on a GPU, batch norm's among them."""
     if precision not in device.native_precisions(torch.device("cuda", 0)):
         pytest.skip(f"SKIPPED, NOT TESTED: this GPU has no {precision}")
-    assert stacked.fault_of(partial(models.find(name).build, 10), device.choose("cuda", precision)) == ""
+    assert proof.fault_of(partial(models.find(name).build, 10), device.choose("cuda", precision)) == ""
 
 
 @needs_gpu
@@ -370,7 +373,7 @@ def test_on_a_gpu_replayed_stacks_give_the_bits_of_written_ones(name: str) -> No
         stack.full_step = stack.full_step if replayed else None
         for number in (1, 2):
             run(stack, train, heldout, [number] * 3, 16)
-        states.append(stacked.snapshot(stack.state))
+        states.append(snapshot(stack.state))
     assert torch.equal(states[0]["weights"], states[1]["weights"])
     assert all(torch.equal(states[0]["buffers"][key], buffer) for key, buffer in states[1]["buffers"].items())
     assert bool(states[0]["weights"].isfinite().all())
