@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from job.report.templating import render
+from job.report.words import ran_on
 
 
 def markdown(results: Mapping[str, Any], uri: str) -> str:
     """Heading, figures as a table, and where the files are. `results` is what results.json holds."""
-    ran_on = results["provenance"]
     return render(
         "report.md",
         evaluation=results.get("evaluation"),  # older runs have none
         **{name: results[name] for name in ("run", "test", "recipe", "model", "data", "tuning", "training")},
-        device=f"{ran_on['device']} ({ran_on['hardware']}, {ran_on['precision']})",
+        device=ran_on(results["provenance"]),
         uri=uri,
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from job.report.answers import Answers
 from job.report.metrics import evaluate
 from job.report.records import RunReport
+from job.report.words import ran_on
 from job.results import Epoch, Recipe, Score, Trial, winner
 
 NEAR = 1e-9  # sums of the same numbers in another order
@@ -37,7 +38,7 @@ def report_from(
         recipe=recipe_from(trials, settings),
         trials=trials,
         history=tuple(epoch_from(each, "test") for each in results["training"]["epochs"]),
-        device=f"{was['device']} ({was['hardware']}, {was['precision']})",
+        device=ran_on(was),
         settings={name: entry["value"] for name, entry in settings.items()},
         sources={name: entry["source"] for name, entry in settings.items()},
         data=results["data"],

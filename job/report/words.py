@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 FILTERS = ("count", "dollars", "duration", "loss", "percent", "plural", "share", "signed")
 
 
@@ -43,3 +46,9 @@ def plural(number: int, word: str) -> str:
 def signed(points: float) -> str:
     """Two decimals with a sign, a true minus among them."""
     return f"{points:+.2f}".replace("-", "−")
+
+
+def ran_on(provenance: Mapping[str, Any]) -> str:
+    """The device in words, as `Compute.describe` told it then."""
+    kind = str(provenance["device"]).partition(":")[0]
+    return f"{kind} on {provenance['hardware']}, {provenance['precision']}"

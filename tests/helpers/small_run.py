@@ -43,7 +43,7 @@ def place(output: str) -> ArtifactStore:
         return LocalStore(Path(output) / "run")
     from job.storage import s3  # boto3 takes its time
 
-    return s3.open_store(output, "run", s3.Limits(connect=2, read=2, pause=0.1, patience=60, settle=0.3))
+    return s3.open_store(output, "run", s3.Limits(connect=5, read=5, pause=0.1, patience=60, settle=0.3))
 
 
 def freeze(kind: type, step: int) -> None:

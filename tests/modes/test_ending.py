@@ -60,6 +60,7 @@ def test_the_next_start_makes_up_for_what_was_missing(finished: Path) -> None:
 def test_who_only_looks_removes_nothing(finished: Path) -> None:
     """The owner is alive, perhaps at a run with FRESH=1: its state and its status stay."""
     store, over = LocalStore(finished), threading.Event()
+    store.put(lock.NAME, content(ALIVE))
 
     def beat() -> None:
         number = 0

@@ -290,7 +290,7 @@ def test_markdown_keeps_its_table_whatever_names_hold(finished: RunReport) -> No
     lines = report.markdown(report.as_json(told), "s3://bucket/a|b&c").splitlines()
     assert lines[0] == "### Run `mlp-12345678`"
     assert "| data | a\\|b &lt;i&gt;, 2,000 training images |" in lines
-    assert "| device | one two (h, fp32) |" in lines
+    assert "| device | one two on h, fp32 |" in lines
     assert "| files | <code>s3://bucket/a\\|b&amp;c</code> |" in lines
     assert "| search | 3 trials in 7m 8s |" in lines
     assert all(line.count("|") - line.count("\\|") == 3 for line in lines[2:])
