@@ -35,7 +35,7 @@ LINT := .venv-ci/bin
 .DEFAULT_GOAL := list
 .PHONY: list install demo run run-all preflight summary build docker-run k8s kaggle help-variables test test-slow check format
 .PHONY: lint-deploy build-ray test-container install-ray test-ray install-extras test-extras install-onnx test-onnx
-.PHONY: bench bench-scale test-gpu chaos lock clean
+.PHONY: screenshot bench bench-scale test-gpu chaos lock clean
 
 list: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -121,6 +121,9 @@ install-onnx: $(READY) ## add ONNX to .venv, which MODE=export needs
 
 test-onnx: .venv-onnx/.ready ## export every model to ONNX and compare with torch; in a venv of its own
 	OMP_NUM_THREADS=1 .venv-onnx/bin/python -m pytest -q tests/modes/test_export.py
+
+screenshot: $(DEV) ## docs/report.png from a run's page: REPORT=outputs/RUN/report.html; needs Chromium
+	$(RUN) -m tests.helpers.screenshot $(REPORT) docs/report.png
 
 bench-scale: $(READY) ## 1,000 simulated trials over 64 workers: overhead, memory, and when a cluster pays
 	$(RUN) -m bench.scale

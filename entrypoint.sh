@@ -11,11 +11,16 @@ say() {
   if [ "${LOG_FORMAT:-}" = json ]; then
     printf '{"time": "%s", "level": "%s", "event": "%s", "message": "%s"}\n' "$(date -u +%Y-%m-%dT%H:%M:%S.000+00:00)" \
       "$1" "$2" "$(printf %s "$3" | tr -s '\000-\037' ' ' | sed 's/[\\"]/\\&/g')"
-  elif [ "$1" = error ]; then
-    printf 'error: %s\n' "$3"
+  elif [ "$1" != info ]; then
+    printf '%s: %s\n' "$1" "$3"
   else
     printf '%s\n' "$3"
   fi
+}
+
+# shown ADDRESS: without user and password, a signed query, and what would begin a new line
+shown() {
+  printf %s "$1" | tr -s '\000-\037\177' ' ' | sed 's#\([:/]\)[^/ ]*@#\1***@#; s/?.*/?***/'
 }
 
 # The CPUs that the cgroup's quota allows (v2, then v1), whole ones, at least 1; nothing where there is no quota.
@@ -33,7 +38,7 @@ quota() {
 # use_output DIRECTORY: the platform's place, unless the user named another one than the image's /outputs
 use_output() {
   [ "${OUTPUT:-/outputs}" = /outputs ] && export OUTPUT="$1"
-  found="$found, OUTPUT=$OUTPUT"
+  found="$found, OUTPUT=$(shown "$OUTPUT")"
 }
 
 # pick_model VARIABLE INDEX: the model of this index (from 0) in MODELS, a list with commas or blanks
@@ -52,6 +57,13 @@ pick_model() {
 }
 
 threads="threads: as torch chooses"
+case ${OMP_NUM_THREADS:-} in
+"") ;;
+*[!0-9,]* | 0* | ,*) # OpenMP would say so and take every core of the host
+  say warning threads "OMP_NUM_THREADS=$OMP_NUM_THREADS is no whole number from 1 on: left out"
+  unset OMP_NUM_THREADS
+  ;;
+esac
 if [ -n "${OMP_NUM_THREADS:-}" ]; then
   threads="threads: $OMP_NUM_THREADS (OMP_NUM_THREADS)"
 elif cpus=$(quota) && [ -n "$cpus" ] && [ "$cpus" -lt "$(nproc)" ]; then
@@ -59,7 +71,12 @@ elif cpus=$(quota) && [ -n "$cpus" ] && [ "$cpus" -lt "$(nproc)" ]; then
   threads="threads: $cpus (CPU quota)"
 fi
 
-set -- -m job "$@"
+# As `python -m job`, which would take a job.py or random.py out of the working folder; PYTHONSAFEPATH keeps that folder
+# from the job's own processes, from Python 3.11 on.
+export PYTHONSAFEPATH=1
+start='import sys; sys.path[:] = [place for place in sys.path if place]
+import runpy; runpy.run_module("job", run_name="__main__", alter_sys=True)'
+set -- -c "$start" "$@"
 if [ -n "${SM_MODEL_DIR:-}${TRAINING_JOB_ARN:-}" ]; then
   found="SageMaker"
   export SM_MODEL_DIR="${SM_MODEL_DIR:-$root/opt/ml/model}" SM_OUTPUT_DATA_DIR="${SM_OUTPUT_DATA_DIR:-$root/opt/ml/output/data}"
@@ -84,7 +101,7 @@ elif [ -n "${JOB_COMPLETION_INDEX:-}" ]; then
 elif [ -n "${KUBERNETES_SERVICE_HOST:-}" ]; then
   found="Kubernetes"
 else
-  found="none, OUTPUT=${OUTPUT:-./outputs}"
+  found="none, OUTPUT=$(shown "${OUTPUT:-./outputs}")"
 fi
 if [ "${TORCH_HOME:-}" = /data/torch ] && [ ! -w /data ]; then export TORCH_HOME=/tmp/torch; fi
 

@@ -17,8 +17,9 @@ from unittest.mock import patch
 from job import engine
 from job.console.progress import Progress
 from job.interrupt import Stop
-from job.modes import run
-from job.runs.checkpoint import Keeper
+from job.modes import beginning, run
+from job.runs.keeper import Keeper
+from job.search import book
 from job.settings import Settings
 
 processor_seconds = [0.0]  # that states have taken since it was last cleared
@@ -80,7 +81,11 @@ def timed(model: str, images: int, keeper: type[Keeper]) -> float:
             model=model, dataset="synthetic", data_limit=images, tune_percent=50, max_evals=3, tune_max_epochs=4,
             device="cpu", output=str(Path(place) / "out"),
         )  # fmt: skip
-        with patch.object(run, "snapshot", counted_copy), patch.object(run, "Keeper", keeper):
+        with (
+            patch.object(run, "snapshot", counted_copy),
+            patch.object(book, "snapshot", counted_copy),
+            patch.object(beginning, "Keeper", keeper),
+        ):
             started = time.monotonic()
             run.run(settings, Progress("off"), Stop())
             return time.monotonic() - started

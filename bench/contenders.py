@@ -140,12 +140,13 @@ def lightning(precision: str) -> Callable[[str, Split, Split, Compute], Epoch]:
 
 
 def job(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
-    """One epoch with its evaluation, as the pipeline runs it."""
+    """One epoch with its evaluation, as a run has them."""
     learner = learner_of(name, compute)
 
+    course = engine.Course(train, test, BATCH)
+
     def epoch() -> None:
-        numbers = range(1, 2)
-        for _ in engine.epochs(learner, train, test, batch_size=BATCH, numbers=numbers, on_batch=lambda _: None):
+        for _ in engine.epochs(learner, course, range(1, 2)):
             pass
 
     return epoch

@@ -31,9 +31,11 @@ import torch
 from job import device, models
 from job.data import Split
 from job.results import Epoch, Score, Trial
-from job.runs.checkpoint import Identity, Keeper, Standing
+from job.runs.checkpoint import Identity, Standing
+from job.runs.keeper import Keeper
 from job.search import tune
-from job.search.processes import Processes, Worker, processes, shared_file
+from job.search.processes import Processes, Worker, processes
+from job.search.shared import shared_file
 from job.search.trial import Callbacks, Order, Setup, run_trial
 from job.settings import Settings
 from job.storage.local import LocalStore

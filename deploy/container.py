@@ -15,6 +15,7 @@ from pathlib import Path
 
 from deploy import variables
 
+CREDENTIALS = ("AWS_", "MLFLOW_TRACKING_")
 PLACES = ("_FILE", "_BUNDLE")  # AWS variables that name a file of this machine: no use inside a container
 
 
@@ -82,16 +83,17 @@ def command(
     settings: Mapping[str, str],
     further: Sequence[str] = (),
     terminal: bool = False,
-) -> list[str]:
-    """The whole command line. What comes in `further` stands last and so has the last word.
+) -> tuple[list[str], dict[str, str]]:
+    """The whole command line, and the environment to start it in: there alone stand the values of the variables, which
+    may hold passwords. What comes in `further` stands last and so has the last word.
 
     `terminal` hands the terminal over, for the progress bar and Ctrl-C.
     """
     if gpus == "auto":
         gpus = "all" if gpus_here() else "none"
     volumes, inside = mounts(settings, Path.home())
-    credentials = [name for name in sorted(os.environ) if name.startswith("AWS_") and not name.endswith(PLACES)]
-    return [
+    credentials = [name for name in sorted(os.environ) if name.startswith(CREDENTIALS) and not name.endswith(PLACES)]
+    line = [
         *(engine, "run", "--rm"),
         *(("-it",) if terminal else ()),
         *gpu_arguments(engine, gpus),
@@ -99,11 +101,11 @@ def command(
         *(("--userns", "keep-id") if engine == "podman" and os.getuid() else ()),
         *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *volumes,
-        *(f"--env={name}" for name in credentials),  # the name alone: the value stays out of the command line
-        *(f"--env={name}={value}" for name, value in inside.items()),
+        *(f"--env={name}" for name in dict.fromkeys([*credentials, *inside])),  # by name: every user sees arguments
         *further,
         image,
     ]
+    return line, {**os.environ, **inside}
 
 
 def main() -> None:
@@ -116,10 +118,10 @@ def main() -> None:
     settings = variables.given()
     variables.check_model(settings.get("MODEL", "cnn"))
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    line = command(wanted.engine, wanted.image, wanted.gpus, settings, wanted.further, terminal)
+    line, environment = command(wanted.engine, wanted.image, wanted.gpus, settings, wanted.further, terminal)
     print(shlex.join(line), file=sys.stderr, flush=True)
     try:
-        os.execvp(line[0], line)
+        os.execvpe(line[0], line, environment)
     except FileNotFoundError:
         raise variables.WrongSetting(f"{line[0]} is not installed; set ENGINE=docker or ENGINE=podman.") from None
 

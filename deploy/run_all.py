@@ -51,7 +51,8 @@ class Runner:
             return [sys.executable, "-m", "job"], environment
         settings = variables.given(environment)
         terminal = not quiet and sys.stdin.isatty() and sys.stdout.isatty()
-        return container.command(self.engine, self.image, gpu or "auto", settings, (), terminal), environment
+        line, inside = container.command(self.engine, self.image, gpu or "auto", settings, (), terminal)
+        return line, environment | {name: inside[name] for name in inside if inside[name] != os.environ.get(name)}
 
     def run(self, model: str, gpu: str | None, beside_others: bool) -> Outcome:
         line, environment = self.command(model, gpu, beside_others)
@@ -76,7 +77,8 @@ class Runner:
         environment = {**os.environ, "MODE": "summary"}
         line = [sys.executable, "-m", "job"]
         if self.kind == "docker":
-            line = container.command(self.engine, self.image, "none", variables.given(environment))
+            line, inside = container.command(self.engine, self.image, "none", variables.given(environment))
+            environment = inside | {"MODE": "summary"}
         code = subprocess.run(line, env=environment).returncode
         if code:
             print(f"  the summary failed (exit {code})", flush=True)

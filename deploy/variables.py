@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+SECRET_IN_URL = re.compile(r"://[^/\s,]*@|://[^\s,]*\?")  # user and password; a signed query
+PATHS = ("DATA_DIR", "PRETRAINED_WEIGHTS", "INPUT", "GITHUB_STEP_SUMMARY", "TENSORBOARD_DIR")  # of this machine
 JOB = Path(__file__).parent.parent / "job"
 
 
@@ -34,6 +37,16 @@ def names() -> tuple[str, ...]:
 def given(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The job's variables that are set and not empty; `make NAME=value` puts them there."""
     return {name: environment[name] for name in names() if environment.get(name)}
+
+
+def elsewhere(given: Mapping[str, str], where: str, instead: str) -> dict[str, str]:
+    """What of the variables has a meaning on another machine: no paths of this one. Ends the program for a password or
+    signature, which does not belong into a file called `where`; `instead` says where it does.
+    """
+    secret = [name for name, value in given.items() if SECRET_IN_URL.search(value)]
+    if secret:
+        raise WrongSetting(f"{', '.join(secret)}: a password or signature would stand in {where}. {instead}")
+    return {name: value for name, value in given.items() if name not in PATHS or "://" in value}
 
 
 def models() -> tuple[str, ...]:

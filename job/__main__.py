@@ -1,16 +1,16 @@
-"""The entry point: settings → logging → signals → mode → exit code."""
+"""The entry point: signals → settings → logging → mode → exit code."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import threading
 from importlib import import_module
+from typing import Any
 
-from job import settings
-from job.console import logs
-from job.errors import Fault, Interrupted
-from job.interrupt import ignore_signals, stop_on_signals
-from job.runs import status
+from job.console import streams
+from job.interrupt import Stop, ignore_signals, stop_on_signals
 
 MODES = {  # MODE → the module whose `run` does it
     "run": "job.modes.run",
@@ -24,53 +24,123 @@ MODES = {  # MODE → the module whose `run` does it
 
 def main(arguments: list[str]) -> int:
     """Runs the job and returns the exit code that tells what to do next (see `job.errors`)."""
+    with stop_on_signals(late=out_of_time) as stop:
+        from job import settings
+        from job.console import logs
+        from job.errors import Interrupted, as_fault
+
+        settings.settle()
+        logs.start(settings.log_format())
+        try:
+            return started(arguments, stop)
+        except Interrupted as interrupted:
+            return interrupted_by(interrupted.signum)
+        except Exception as error:
+            fault = as_fault(error)
+            if fault is None:
+                raise
+            what, remedy, code = fault.what, fault.remedy, stop.exit_code(fault.exit_code)
+            if stop.signum is None:
+                write_termination_log(str(fault))
+                logs.event("fault", str(fault), level="ERROR", what=what, remedy=remedy, exit_code=code)
+                return code
+            logs.event("fault", str(fault), level="WARNING", what=what, remedy=remedy)
+            return interrupted_by(stop.signum)
+
+
+def started(arguments: list[str], stop: Stop) -> int:
+    """Does what the arguments and MODE say."""
+    from job import settings
+    from job.console.logs import event
+    from job.errors import Fault
+
     if arguments in (["--help"], ["-h"]):
         say(settings.help_text())
         return 0
-    logs.start(settings.log_format())
-    try:
-        print_env = arguments == ["--print-env"]
-        if arguments and not print_env:
-            raise Fault(
-                f"unknown argument: {' '.join(arguments)}.", "Everything is set by variables: python -m job --help"
-            )
-        wanted = settings.load(strict=print_env)
-        if print_env:
-            say(settings.env_file(wanted).rstrip("\n"))
-            return 0
-        with stop_on_signals() as stop:
-            from job.console import progress  # torch is loaded only now, after the settings proved right
+    print_env = arguments == ["--print-env"]
+    if arguments and not print_env:
+        raise Fault(f"unknown argument: {' '.join(arguments)}.", "Everything is set by variables: python -m job --help")
+    wanted = settings.load(strict=print_env)
+    if print_env:
+        say(settings.env_file(wanted).rstrip("\n"))
+        return 0
+    if wanted.mode != "check":  # which shows them in a line of its own
+        for note in settings.notes(wanted):
+            event("settings", note, level="WARNING")
+    stop.check()
+    from job.console import progress
 
-            stop.check()
-            shown = progress.Progress(progress.mode(wanted.progress, wanted.log_format))
-            try:
-                import_module(MODES[wanted.mode]).run(wanted, shown, stop)
-            finally:
-                shown.close()
-    except Fault as fault:
-        status.write_termination_log(str(fault))
-        logs.event("fault", str(fault), level="ERROR", what=fault.what, remedy=fault.remedy, exit_code=fault.exit_code)
-        return fault.exit_code
-    except Interrupted as interrupted:
-        status.write_termination_log(str(interrupted))
-        logs.event("interrupted", str(interrupted), level="WARNING", exit_code=interrupted.exit_code)
-        return interrupted.exit_code
+    mode = loaded(MODES[wanted.mode])
+    shown = progress.Progress(progress.mode(wanted.progress, wanted.log_format), stop.check)
+    try:
+        mode.run(wanted, shown, stop)
+    finally:
+        shown.close()
     return 0
 
 
-def say(text: str) -> None:
-    """Prints `text`; a reader who has seen enough (`| head`) may leave."""
+def loaded(module: str) -> Any:
+    """The mode's module, and torch with it: only now that the settings proved right."""
+    from job import settings
+
     try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return import_module(module)
+    except Exception as error:
+        fault = settings.blamed(error)
+        if fault is None:
+            raise
+        raise fault from None
 
 
-if __name__ == "__main__":
-    code = main(sys.argv[1:])
+def interrupted_by(signum: int) -> int:
+    from job.console import logs
+    from job.errors import Interrupted
+
+    told = Interrupted(signum)
+    write_termination_log(str(told))
+    logs.event("interrupted", str(told), level="WARNING", exit_code=told.exit_code)
+    return told.exit_code
+
+
+def out_of_time(signum: int) -> None:
+    """Says why the process ends in the middle of something."""
+    from job.console import logs
+
+    logs.event(
+        "interrupted",
+        f"stopped by signal {signum}; not all could be written in the time after it, perhaps as a store or disk hangs",
+        level="WARNING",
+        exit_code=128 + signum,
+    )
+
+
+def write_termination_log(line: str) -> None:
+    from job.runs import status
+
+    status.write_termination_log(line)
+
+
+def say(text: str) -> None:
+    """Prints `text`; a reader who has seen enough (`| head`) may leave. Raises TemporaryFault where it is cut off."""
+    from job.errors import TemporaryFault
+
+    print(text, flush=True)
+    lost = getattr(sys.stdout, "failed", None)
+    if lost is not None and lost.errno != errno.EPIPE:
+        raise TemporaryFault(f"standard output cannot be written ({lost.strerror}).", "Make room, or write elsewhere.")
+
+
+def leave(code: int) -> None:
+    """Ends the process. Threads that hang in a store are not waited for, nor are Ray's, whose end aborts it."""
     ignore_signals()
-    if "ray" in sys.modules:  # its threads, still closing their connections, abort a process that ends the usual way
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if "ray" in sys.modules or others:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    streams.hold()
+    leave(main(sys.argv[1:]))

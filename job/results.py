@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,15 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Trial:
-    """One learning rate tried. `number` counts from 0; `failure` is empty for a trial that went well."""
+    """One learning rate tried. `number` counts from 0; `failure` is empty for a trial that went well, and `note` where
+    it was computed as the others were.
+    """
 
     number: int
     learning_rate: float
     epochs: tuple[Epoch, ...]
     failure: str = ""
+    note: str = ""
 
     @property
     def validation_loss(self) -> float:
@@ -60,6 +64,16 @@ class Recipe:
     learning_rate: float
     epochs: int
     trial: int | None
+
+
+@dataclass(frozen=True)
+class Paused:
+    """A trial or the final training as an earlier attempt left it: its epochs so far, and the learner's state after
+    the last of them (see `engine.snapshot`).
+    """
+
+    history: tuple[Epoch, ...]
+    learner: dict[str, Any]
 
 
 def best_epoch(losses: Sequence[float]) -> int:

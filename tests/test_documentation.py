@@ -14,6 +14,8 @@ from job import settings
 from tests.conftest import ROOT, Job, bare_environment
 from tests.helpers.messages import messages
 
+OWN = ("job/", "tests/", "bench/", "deploy/", "docs/")
+
 
 def documented() -> dict[str, str]:
     """Variable → default as the settings have it."""
@@ -87,3 +89,19 @@ def test_the_commands_run(script: str, tmp_path: Path) -> None:
 def test_every_variable_is_explained_in_use() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text()
     assert [name for name in documented() if f"`{name}" not in text] == []
+
+
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("deploy/**/*.md")})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_names_is_there(page: Path) -> None:
+    """Files and folders of this project in backticks, and where links lead; what a page adds itself is left out."""
+    text = page.read_text()
+    named = set(re.findall(r"`((?:[\w.-]+/)+(?:[\w-]+\.(?:py|md))?)`", text))
+    named = {name for name in named if (ROOT / "job" / name.split("/")[0]).is_dir() or name.startswith(OWN)}
+    added = set(re.findall(r"as `(\S+)`:$", text, flags=re.M))
+    missing = [name for name in named - added if not any((place / name).exists() for place in (ROOT, ROOT / "job"))]
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
+    missing += [link for link in links if not (page.parent / link).exists()]
+    assert not missing

@@ -37,7 +37,11 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same code makes the same script
 
 def write(folder: Path, given: Mapping[str, str], environment: Mapping[str, str]) -> str:
     """Writes both files and returns the kernel's id."""
-    settings = dict(given)
+    settings = variables.elsewhere(
+        given,
+        "train.py",
+        "Put it into Kaggle's secrets (Add-ons), or leave it out and fetch the data as a Kaggle dataset.",
+    )
     model = variables.check_model(settings.setdefault("MODEL", "cnn"))
     if not settings.get("OUTPUT", "s3://").startswith("s3://"):
         del settings["OUTPUT"]  # a directory of this machine; on Kaggle it is /kaggle/working

@@ -15,12 +15,23 @@ from pathlib import Path
 from deploy import variables
 
 HERE = Path(__file__).parent
+SECRET = "image-classification-s3"
+MOUNTS, VOLUMES = "          volumeMounts:\n", "      volumes:\n"
+OUTPUT_VOLUME = """\
+        - name: output # make the claim first: results, and states to go on from, outlive the pod there
+          persistentVolumeClaim:
+            claimName: image-classification-output
+"""
 EDIT = re.compile(r"( *)# ---- EDIT ----\n(.*?) *# ---- EDIT END ----\n", re.DOTALL)
 
 
 def render(image: str, given: Mapping[str, str], models: tuple[str, ...]) -> str:
     """The manifest with `image` and the variables in `given` in the place that is marked for editing."""
-    settings = dict(given)
+    settings = variables.elsewhere(
+        given,
+        "the manifest",
+        f"Put it into the secret that the job reads: kubectl create secret generic {SECRET} --from-env-file=FILE",
+    )
     everything = settings.get("MODEL") == "all"
     if everything:
         del settings["MODEL"]
@@ -38,6 +49,11 @@ def render(image: str, given: Mapping[str, str], models: tuple[str, ...]) -> str
     text = text.replace(job("all-models" if everything else "cnn"), job(name), 1)
     if everything:
         text = re.sub(r"(completions|parallelism|maxFailedIndexes): \d+", rf"\g<1>: {len(models)}", text)
+    if settings["OUTPUT"].startswith("/"):
+        text = text.replace(
+            MOUNTS, f"{MOUNTS}            - name: output\n              mountPath: {settings['OUTPUT']}\n", 1
+        )
+        text = text.replace(VOLUMES, VOLUMES + OUTPUT_VOLUME, 1)
     return EDIT.sub(lambda found: edited(found, image, settings), text, count=1)
 
 

@@ -7,69 +7,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from job.console.forecast import Done, Images, Work, clock, expected_epochs, remaining
 from job.console.logs import event
 from job.results import Epoch, Trial, rate
 
-EVALUATION_COST = 1 / 3  # of an image's forward pass alone, against forward, backward and update
-EXPECTED_BEST_EPOCH = 10  # before anything is known; the origin's and the README's runs had theirs at 3 to 13
 LINE_EVERY_SECONDS = 10.0  # for downloads and decoding, where there is no terminal
-
-
-@dataclass(frozen=True)
-class Work:
-    """The size of a run's parts, in images; an evaluated image counts as a third of a trained one.
-
-    `patience` is how many epochs a trial goes on after its best one, `workers` how many trials run at the same time.
-    """
-
-    trials: int
-    trial_epochs: int
-    patience: int
-    trial_images: float
-    final_images: float
-    final_epochs: int | None
-    workers: int = 1
-
-    @staticmethod
-    def images(train: int, heldout: int) -> float:
-        """The cost of one epoch."""
-        return train + heldout * EVALUATION_COST
-
-
-def expected_epochs(most: int, patience: int) -> int:
-    """How long a trial is expected to take while none is finished."""
-    return min(most, EXPECTED_BEST_EPOCH + patience)
-
-
-def remaining(
-    work: Work,
-    finished: Sequence[int],
-    running: int,
-    final_epochs: int | None,
-    final_done: int,
-    workers: int = 1,
-    others: int = 0,
-) -> tuple[float, float]:
-    """The images still to go in the search and in the final training; with `workers`, as many as go by in the time that
-    they take.
-
-    `finished` holds the epochs each finished trial took, `running` those of the trial under way, `others` those of all
-    that are under way beside it. What is not known yet is assumed: a trial takes as long as the finished ones did on
-    average (see `expected_epochs` before there are any), and the final training as many epochs as a trial's best, which
-    its patience follows.
-    """
-    usual = sum(finished) / len(finished) if finished else expected_epochs(work.trial_epochs, work.patience)
-    waiting = work.trials - len(finished)
-    tuning = (
-        max(0.0, max(usual, running + 1) - running) + max(0.0, (waiting - 1) * usual - others) if waiting > 0 else 0.0
-    )
-    expected = final_epochs or work.final_epochs or max(1.0, usual - work.patience)
-    return tuning * work.trial_images / workers, max(0.0, expected - final_done) * work.final_images
 
 
 class Move(Protocol):
@@ -99,13 +45,9 @@ class Progress:
         self.check = check
         self.followers: Sequence[Follower] = ()
         self.work: Work | None = None
-        self.finished: list[int] = []
-        self.running = 0
-        self.under_way: dict[int, int] = {}  # epochs of every trial that has begun and not ended, by number
-        self.final_epochs: int | None = None
-        self.final_done = 0
-        self.images = 0.0
-        self.seconds = 0.0
+        self.done = Done()
+        self._measured = 0.0  # cost (see `Images`) of the epochs that `_seconds` were measured for
+        self._seconds = 0.0
         self._bar: tqdm[Any] | None = None
 
     @contextmanager
@@ -140,8 +82,7 @@ class Progress:
     def begin(self, work: Work, finished: Sequence[Trial] = (), running: int = 0) -> None:
         """Starts counting the time that is left; what an earlier attempt did (`running`: epochs) is not done again."""
         self.work = work
-        self.finished = [len(trial.epochs) for trial in finished]
-        self.running = running
+        self.done = Done([len(trial.epochs) for trial in finished], running)
 
     def batch(self, images: int) -> None:
         """Moves the bar by one batch."""
@@ -151,25 +92,23 @@ class Progress:
         if self._bar is None:
             total = round(self._images_left())
             self._bar = tqdm(total=total, unit="img", unit_scale=True, **screen(), file=sys.stderr)
-        if self.final_epochs is None:
-            title = f"tune {len(self.finished) + 1}/{self.work.trials} epoch {self.running + 1}"
+        if self.done.final_epochs is None:
+            title = f"tune {len(self.done.finished) + 1}/{self.work.trials} epoch {self.done.running + 1}"
         else:
-            title = f"train epoch {self.final_done + 1}/{self.final_epochs}"
+            title = f"train epoch {self.done.final + 1}/{self.done.final_epochs}"
         self._bar.set_description(title, refresh=False)
         self._bar.update(images)
 
-    def trial_epoch(
-        self, trial: int, learning_rate: float, epoch: Epoch, train_count: int, validation_count: int
-    ) -> None:
+    def trial_epoch(self, trial: int, learning_rate: float, epoch: Epoch) -> None:
         assert self.work is not None
-        self.running = self.under_way[trial] = epoch.number
-        self._measure(epoch, train_count, validation_count)
+        self.done.running = self.done.under_way[trial] = epoch.number
+        self._measure(epoch, self.work.trial)
         for follower in self.followers:
             follower.trial_epoch(trial, learning_rate, epoch)
         self._say(
             "tune",
             epoch,
-            train_count,
+            self.work.trial,
             f"tune trial={trial + 1}/{self.work.trials} learning_rate={rate(learning_rate)}",
             "validation",
             trial=trial + 1,
@@ -177,24 +116,24 @@ class Progress:
         )
 
     def trial_done(self, trial: Trial) -> None:
-        self.finished.append(len(trial.epochs))
-        self.under_way.pop(trial.number, None)
-        self.running = 0
+        self.done.finished.append(len(trial.epochs))
+        self.done.under_way.pop(trial.number, None)
+        self.done.running = 0
         for follower in self.followers:
             follower.trial_done(trial)
 
     def training_begins(self, epochs: int, done: int) -> None:
         assert self.work is not None
-        self.final_done = done
-        self.finished += [0] * (self.work.trials - len(self.finished))
-        self.final_epochs = epochs
+        self.done.final, self.done.final_epochs = done, epochs
+        self.done.finished += [0] * (self.work.trials - len(self.done.finished))
 
-    def final_epoch(self, epoch: Epoch, train_count: int, test_count: int) -> None:
-        self.final_done = epoch.number
-        self._measure(epoch, train_count, test_count)
+    def final_epoch(self, epoch: Epoch) -> None:
+        assert self.work is not None
+        self.done.final = epoch.number
+        self._measure(epoch, self.work.final)
         for follower in self.followers:
             follower.final_epoch(epoch)
-        self._say("train", epoch, train_count, "train", "test", of=self.final_epochs)
+        self._say("train", epoch, self.work.final, "train", "test", of=self.done.final_epochs)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -202,44 +141,46 @@ class Progress:
             self._bar = None
 
     def seconds_left(self) -> float:
-        """An estimate for the whole job, from the speed so far."""
-        workers = self.work.workers if self.work else 1
-        return self._images_left(workers) * self.seconds / self.images if self.images else 0.0
+        """An estimate for the whole job, from the speed so far; 0 while none is known."""
+        return sum(self._parts_left())
 
-    def _images_left(self, workers: int = 1) -> float:
-        return sum(self._parts_left(workers))
+    def _parts_left(self) -> tuple[float, float]:
+        """Seconds of search and final training that are left."""
+        if self.work is None or not self._measured:
+            return 0.0, 0.0
+        tuning, training = remaining(self.work, self.done, self.work.workers)
+        return tuning * self._seconds / self._measured, training * self._seconds / self._measured
 
-    def _parts_left(self, workers: int) -> tuple[float, float]:
+    def _images_left(self) -> float:
         assert self.work is not None
-        others = max(0, sum(self.under_way.values()) - self.running)
-        return remaining(self.work, self.finished, self.running, self.final_epochs, self.final_done, workers, others)
+        return sum(remaining(self.work, self.done))
 
-    def _measure(self, epoch: Epoch, train_count: int, heldout_count: int) -> None:
-        first = self.images == 0
-        self.images += Work.images(train_count, heldout_count)
-        self.seconds += epoch.seconds
+    def _measure(self, epoch: Epoch, images: Images) -> None:
+        first = self._measured == 0
+        self._measured += images.cost
+        self._seconds += epoch.seconds
         if first:
             self._say_expected()
 
     def _say_expected(self) -> None:
         """How long both phases will take, as soon as one epoch has been measured."""
         assert self.work is not None
-        tuning, training = (images * self.seconds / self.images for images in self._parts_left(self.work.workers))
-        if self.final_epochs is None:
+        tuning, training = self._parts_left()
+        if self.done.final_epochs is None:
             usual = expected_epochs(self.work.trial_epochs, self.work.patience)
             text = f"search about {clock(tuning)} (if trials take {usual} epochs), then training {clock(training)}"
         else:
             text = f"training about {clock(training)}"
         event("expected", f"expected: {text}", search_seconds=round(tuning), training_seconds=round(training))
 
-    def _say(self, phase: str, epoch: Epoch, train_count: int, head: str, heldout: str, **fields: Any) -> None:
+    def _say(self, phase: str, epoch: Epoch, images: Images, head: str, heldout: str, **fields: Any) -> None:
         values: dict[str, Any] = {
             "epoch": epoch.number,
             "train_loss": epoch.train.loss,
             "train_accuracy": epoch.train.accuracy,
             f"{heldout}_loss": epoch.heldout.loss,
             f"{heldout}_accuracy": epoch.heldout.accuracy,
-            "images_per_second": train_count / epoch.seconds if epoch.seconds > 0 else 0.0,
+            "images_per_second": images.train / epoch.seconds if epoch.seconds > 0 else 0.0,
         }
         left = self.seconds_left()
         if self._bar is not None:
@@ -270,10 +211,3 @@ def shown(value: float) -> str:
     if isinstance(value, int):
         return str(value)
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.4g}"
-
-
-def clock(seconds: float) -> str:
-    """`Mm Ss`, with hours in front where there are any; without spaces it would read as one value in a log line."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

@@ -1,10 +1,15 @@
-"""A data set as uint8 tensors that stay on the device: loaded once, no per-image work in an epoch."""
+"""A data set as uint8 tensors that stay on the device: loaded once, no per-image work in an epoch.
+
+In reading order: this file (what a data set is, and parts of it), `dataset` (the one that the settings name),
+`arrays`, `synthetic`, `cifar10` with `download`, `folder`; `inputs` are images to predict on.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,6 +60,17 @@ class Dataset:
     test: Split
     sha256: str
     test_names: tuple[str, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """What the results say of it, as JSON."""
+        return {
+            "name": self.name,
+            "origin": self.origin,
+            "classes": list(self.classes),
+            "train_images": len(self.train),
+            "test_images": len(self.test),
+            "sha256": self.sha256,
+        }
 
     def to(self, device: torch.device) -> Dataset:
         return replace(self, train=self.train.to(device), test=self.test.to(device))

@@ -15,6 +15,7 @@ from job.data.attentive import CHUNK
 from job.errors import Fault, TemporaryFault
 
 TIMEOUT = 30.0  # seconds for a connection that says nothing at all
+NO_ADDRESS = "not a usable address (a user and password in it are not supported)"
 LARGEST_WHOLE = 1 << 28  # bytes of an image; no camera makes larger ones
 
 
@@ -47,12 +48,17 @@ def open_url(url: str, timeout: float = TIMEOUT, offset: int = 0, validator: str
     """Opens an http, https or file address, from byte `offset` on where the server can do that.
 
     With a `validator` it does so only if it still has the same content (RFC 9110, sections 13.1.5 and 14.2).
-    Raises Gone for what the server says is not there or not allowed, OSError for other trouble.
+    Raises Gone for what the server says is not there or not allowed, and for what is no address; OSError for other
+    trouble.
     """
+    if "@" in urllib.parse.urlsplit(url).netloc:  # urllib takes a user and password for a part of the host's name
+        raise Gone(NO_ADDRESS)
     asked = {"Range": f"bytes={offset}-"} if offset else {}
     asked |= {"If-Range": validator} if offset and validator else {}
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=asked), timeout=timeout)
+    except (http.client.InvalidURL, ValueError):
+        raise Gone(NO_ADDRESS) from None
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416 and offset:
@@ -110,8 +116,6 @@ def public(url: str) -> str:
 
 def describe(error: Exception) -> str:
     """What the network said, in a few words; never the address, which may hold a password."""
-    if isinstance(error, http.client.InvalidURL | ValueError):
-        return "not a usable address (a user and password in it are not supported)"
     reason = getattr(error, "reason", None) or error
     text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
     return "no answer in time" if isinstance(reason, TimeoutError) and "timed out" in str(text) else str(text)

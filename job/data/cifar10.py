@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.console.logs import event
+from job.data import misplaced
 from job.data.arrays import Arrays
 from job.data.attentive import Opener
 from job.data.download import Bar, fetch
@@ -31,6 +32,7 @@ FOLDER = "cifar-10-batches-py"
 TRAIN_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_FILES = ("test_batch",)
 META = "batches.meta"
+FILES = (*TRAIN_FILES, *TEST_FILES, META)
 # As torchvision checks them: torchvision/datasets/cifar.py
 FILE_MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -65,7 +67,16 @@ def load(
             arrays = read(place, archive_md5, file_md5)
             if arrays is not None:
                 return arrays
-    fetch(urls or MIRRORS, data_file(directory / ARCHIVE, archive_md5), bar=bar, open_s3=open_s3)
+    misplaced.check(directory, ARCHIVE, FOLDER, FILES)
+    incomplete = misplaced.lacking(directory, FOLDER, FILES)
+    if incomplete:
+        event("data", f"{incomplete}: fetching the whole", level="WARNING")
+    try:
+        fetch(urls or MIRRORS, data_file(directory / ARCHIVE, archive_md5), bar=bar, open_s3=open_s3)
+    except Fault as fault:
+        if incomplete:
+            raise type(fault)(f"{incomplete}, and {fault.what}", fault.remedy) from None
+        raise
     arrays = from_archive(directory, archive_md5, file_md5)
     if arrays is None:
         raise Fault(f"{directory / ARCHIVE} changed while it was read.", "Start again; nothing else may write there.")
@@ -81,7 +92,7 @@ def look(
     """The copy that `load` would take, and a line for every one before it that it would not; nothing is unpickled."""
     damaged: list[str] = []
     for place in [directory, *copies_below(kaggle_input)]:
-        files = [place / FOLDER / name for name in (*TRAIN_FILES, *TEST_FILES, META)]
+        files = [place / FOLDER / name for name in FILES]
         if all(file.is_file() for file in files):
             changed = [file.name for file in files if md5_of(file.read_bytes()) != file_md5[file.name]]
             if not changed:
@@ -112,11 +123,10 @@ def copies_below(root: Path | None) -> list[Path]:
 def from_folder(place: Path, archive_md5: str, file_md5: Mapping[str, str]) -> Arrays | None:
     """The unpacked files, where all are there and unchanged."""
     folder = place / FOLDER
-    names = (*TRAIN_FILES, *TEST_FILES, META)
-    if not all((folder / name).is_file() for name in names):
+    if not all((folder / name).is_file() for name in FILES):
         return None
-    files = {name: (folder / name).read_bytes() for name in names}
-    changed = [name for name in names if md5_of(files[name]) != file_md5[name]]
+    files = {name: (folder / name).read_bytes() for name in FILES}
+    changed = [name for name in FILES if md5_of(files[name]) != file_md5[name]]
     if changed:
         event("data", f"{folder}: not used, wrong MD5 of {', '.join(changed)}", level="WARNING")
         return None
@@ -134,7 +144,7 @@ def from_archive(place: Path, archive_md5: str, file_md5: Mapping[str, str]) -> 
         return None
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
         members = {Path(member.name).name: member for member in tar.getmembers() if member.isfile()}
-        files = {name: tar.extractfile(members[name]).read() for name in (*TRAIN_FILES, *TEST_FILES, META)}  # type: ignore[union-attr]
+        files = {name: tar.extractfile(members[name]).read() for name in FILES}  # type: ignore[union-attr]
     return unpickled(str(archive), files.__getitem__)
 
 

@@ -97,7 +97,7 @@ def probe(urls: Sequence[str], *, open_s3: Opener, check: Callable[[], object], 
         except (Gone, FileNotFoundError, PermissionError) as error:
             gone.add(url)
             said[url] = str(error)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             said[url] = describe(error)
     return Probe(None, said, for_good=gone.issuperset(urls))
 

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from job.console.logs import event
+from job.console.logs import concerning, event, printable
 from job.data.arrays import Arrays
 from job.data.download import Bar
-from job.errors import Fault
+from job.errors import Fault, os_faults
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 SIDE = 32
@@ -51,7 +51,8 @@ def load(root: Path, *, bar: Bar) -> Arrays:
 
     Raises Fault, naming the file or folder, for an unreadable image or a tree of another layout.
     """
-    tree = scan(root)
+    with os_faults(f"DATA_DIR: cannot read {root}", "DATA_DIR"):
+        tree = scan(root)
     places = cache_places(tree)
     for place in places:
         arrays = read_cache(place, tree)
@@ -76,7 +77,9 @@ def scan(root: Path) -> Tree:
     classes = tuple(folder.name for folder in parts["train"])
     unknown = sorted({folder.name for folder in parts["test"]} - set(classes))
     if unknown:
-        raise Fault(f"DATA_DIR: {root / 'test'} has classes that train/ lacks: {', '.join(unknown)}.", LAYOUT)
+        raise Fault(
+            f"DATA_DIR: {root / 'test'} has classes that train/ lacks: {', '.join(map(printable, unknown))}.", LAYOUT
+        )
     if len(classes) < 2:
         raise Fault(f"DATA_DIR: {root / 'train'} has {len(classes)} class folder(s); a classifier needs two.", LAYOUT)
     digest = hashlib.sha256(f"{CACHE_FORMAT}".encode())
@@ -93,7 +96,7 @@ def scan(root: Path) -> Tree:
                 digest.update(line.encode("utf-8", "surrogateescape"))
                 listed[part].append((file, label))
             if part == "train" and len(listed[part]) == before:
-                raise Fault(f"DATA_DIR: {folder} holds no JPEG or PNG file.", LAYOUT)
+                raise Fault(f"DATA_DIR: {printable(str(folder))} holds no JPEG or PNG file.", LAYOUT)
         if not listed[part]:
             raise Fault(f"DATA_DIR: {root / part} holds no JPEG or PNG file.", LAYOUT)
     if ignored:
@@ -140,13 +143,18 @@ def read_image(file: Path) -> NDArray[np.uint8]:
     Raises Fault, naming the file, where it cannot be read.
     """
     try:
-        return decoded(file)
+        with os_faults(f"DATA_DIR: cannot read {printable(str(file))}", "DATA_DIR"), concerning(file):
+            return decoded(file)
     except ValueError as error:
-        raise Fault(f"DATA_DIR: {file} cannot be read: {error}.", "Mend or remove this file.") from error
+        raise Fault(
+            f"DATA_DIR: {printable(str(file))} cannot be read: {error}.", "Mend or remove this file."
+        ) from error
 
 
 def decoded(source: Path | io.BytesIO, side: int = SIDE) -> NDArray[np.uint8]:
-    """uint8 `[side, side, 3]`, as `read_image` says. Raises ValueError with the reason where it is not an image."""
+    """uint8 `[side, side, 3]`, as `read_image` says. Raises ValueError with the reason where it is not an image, and
+    OSError where the file could not be read: that says nothing about the image.
+    """
     try:
         with Image.open(source) as image:
             image = ImageOps.exif_transpose(image)
@@ -156,7 +164,11 @@ def decoded(source: Path | io.BytesIO, side: int = SIDE) -> NDArray[np.uint8]:
             if image.size != (side, side):
                 image = image.resize((side, side), Image.Resampling.BILINEAR)
             return np.asarray(image)
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError and more
+        if isinstance(error, OSError) and error.errno:  # the system's, not Pillow's
+            raise
         raise ValueError("not a readable image" if isinstance(error, UnidentifiedImageError) else str(error)) from error
 
 

@@ -13,7 +13,7 @@ from job import storage
 from job.console.logs import event
 from job.data.addresses import public, read_whole
 from job.data.folder import SUFFIXES
-from job.errors import Fault
+from job.errors import Fault, os_faults
 
 REMEDY = "Name an image, a folder with JPEG or PNG files, or an address in INPUT."
 
@@ -36,6 +36,11 @@ def found(place: str) -> list[Source]:
         return [Source(public(place), partial(read_whole, place))]
     if scheme == "s3":
         return in_bucket(place)
+    with os_faults(f"INPUT: cannot read {place}", "INPUT"):
+        return on_disk(place, scheme)
+
+
+def on_disk(place: str, scheme: str) -> list[Source]:
     path = Path(urllib.request.url2pathname(urllib.parse.urlsplit(place).path) if scheme == "file" else place)
     if path.is_dir():
         files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import tempfile
@@ -15,7 +14,7 @@ from typing import BinaryIO
 
 from job.data.addresses import Answer, public
 from job.data.sniff import HEAD, mistaken_for
-from job.errors import Fault, TemporaryFault
+from job.errors import Fault, TemporaryFault, os_fault
 
 STALE_PART_SECONDS = 3600
 
@@ -25,7 +24,7 @@ class Wanted:
     """One file. `digest`, hex of `algorithm`, may be the hash's beginning alone, or empty where it is not known.
 
     A message calls the file `name` and the variable that says where it goes `variable`; `remedy` is what to do where
-    nobody gives it, `elsewhere` where it cannot be written.
+    nobody gives it.
     """
 
     target: Path
@@ -34,12 +33,10 @@ class Wanted:
     name: str
     variable: str
     remedy: str
-    elsewhere: str
 
     def unwritable(self, error: OSError) -> Fault:
-        """The fault for a failed write beside the target; a full disk may be mended by a retry elsewhere."""
-        fault = TemporaryFault if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else Fault
-        return fault(f"{self.variable}: {self.target.parent} cannot be written ({error.strerror}).", self.elsewhere)
+        """The fault for a failed write beside the target."""
+        return os_fault(error, f"{self.variable}: {self.target.parent} cannot be written", self.variable)
 
     def not_fetched(self, said: Mapping[str, str], for_good: bool) -> Fault:
         """The fault to tell where no mirror gave the file; `said` is what each had to say."""
@@ -56,7 +53,6 @@ def data_file(target: Path, md5: str) -> Wanted:
         name=target.name,
         variable="DATA_DIR",
         remedy=f"Put the file into DATA_DIR ({target.parent}) yourself, or name a mirror that you reach in DATA_URL.",
-        elsewhere="Name a writable directory with enough room in DATA_DIR, or put the data set there beforehand.",
     )
 
 

@@ -177,7 +177,6 @@ def wanted(module: ModuleType, file: Path) -> Wanted:
         name="the file with the ImageNet weights",
         variable="TORCH_HOME",
         remedy=REMEDY,
-        elsewhere=f"Name a writable directory in TORCH_HOME. Or: {ELSEWHERE}",
     )
 
 

@@ -1,4 +1,9 @@
-"""Everything about speed: which device, which precision, how tensors lie in memory, how Adam runs."""
+"""Everything about speed: which device, which precision, how tensors lie in memory, how Adam runs.
+
+In reading order: this file (`Compute`, and how it is chosen), `hardware`, `precision`, `memory`, `cgroup` (what a
+container may use), `graphs` (steps recorded once on a GPU), `kernels` with `attention`, `convolution` and `dropout`
+(quick on a CPU).
+"""
 
 from __future__ import annotations
 
@@ -118,7 +123,7 @@ class Compute:
         return self.device.type == "cuda"
 
     def describe(self) -> str:
-        return f"{self.device} ({self.hardware}, {self.precision})"
+        return f"{self.device.type} on {self.hardware}, {self.precision}"
 
 
 def choose(device: str, precision: str, kept: Mapping[str, Any] | None = None) -> Compute:

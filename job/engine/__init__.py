@@ -1,8 +1,13 @@
-"""The mathematics: one step, one evaluation, and epochs as a stream of records. No input or output, no clock."""
+"""The mathematics: one step, one evaluation, and epochs as a stream of records. No input or output, no clock.
+
+In reading order: `learner` (a model with its optimizer), `step`, this file (epochs), `fit` (the final training),
+`build` (fresh models), `classifier` (a trained one as others use it), `replay` and `proof` (steps as CUDA graphs).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +17,11 @@ from job.data import Split
 from job.device import Compute, full
 from job.device.graphs import batch_sizes
 from job.engine.learner import Learner as Learner
-from job.engine.learner import Paused as Paused
 from job.engine.learner import new_learner as new_learner
 from job.engine.learner import new_model as new_model
 from job.engine.learner import on_cpu as on_cpu
 from job.engine.learner import restore as restore
+from job.engine.learner import resume as resume
 from job.engine.learner import snapshot as snapshot
 from job.engine.proof import settle as settle
 from job.engine.replay import recorded_steps, replay_epoch
@@ -98,19 +103,21 @@ def score(compute: Compute, loss_sum: Tensor, correct: Tensor, count: int) -> Sc
     return Score(loss=loss / count, accuracy=100 * right / count)
 
 
-def epochs(
-    learner: Learner,
-    train: Split,
-    heldout: Split,
-    *,
-    batch_size: int,
-    numbers: range,
-    on_batch: OnBatch,
-) -> Iterator[tuple[int, Score, Score]]:
-    """Trains through the epochs `numbers` (1-based) and evaluates on `heldout` after each.
+@dataclass(frozen=True)
+class Course:
+    """What a learner goes through in every epoch: images to train on, batch by batch, and others to be judged by."""
 
-    Yields the epoch's number, the score while training and the score on `heldout`. The caller decides when to stop.
+    train: Split
+    heldout: Split
+    batch_size: int
+    on_batch: OnBatch = lambda images: None
+
+
+def epochs(learner: Learner, course: Course, numbers: range) -> Iterator[tuple[int, Score, Score]]:
+    """Trains through the epochs `numbers` (1-based) and evaluates on the held-out images after each.
+
+    Yields the epoch's number, the score while training and the held-out score. The caller decides when to stop.
     """
     for number in numbers:
-        trained = train_epoch(learner, train, number, batch_size, on_batch)
-        yield number, trained, evaluate(learner.model, heldout, learner.compute, on_batch)
+        trained = train_epoch(learner, course.train, number, course.batch_size, course.on_batch)
+        yield number, trained, evaluate(learner.model, course.heldout, learner.compute, course.on_batch)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
+import pickle
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from job import models
+from job.data import Dataset
+from job.engine.step import MEAN, STD
 from job.errors import Fault
 
 
@@ -34,6 +39,24 @@ class Classifier(nn.Module):
         return logits
 
 
+def describe(name: str, dataset: Dataset, precision: str, test: Mapping[str, float]) -> bytes:
+    """`model.json`: all that is needed beside `weights.pt` to load the model, feed it and check its figures `test`."""
+    about = {
+        "model": name,
+        "num_classes": len(dataset.classes),
+        "classes": list(dataset.classes),
+        "image_size": dataset.test.images.shape[1],
+        "mean": list(MEAN),
+        "std": list(STD),
+        "precision": precision,
+        "torch": torch.__version__,
+        "test": dict(test),
+        "dataset": dataset.name,
+        "data_sha256": dataset.sha256,
+    }
+    return (json.dumps(about, indent=2) + "\n").encode()
+
+
 def load(about: dict[str, Any], weights: bytes) -> Classifier:
     """The classifier, in evaluation mode, on the CPU, from `model.json` and `weights.pt`.
 
@@ -55,6 +78,11 @@ def load(about: dict[str, Any], weights: bytes) -> Classifier:
         state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
         model = models.find(name).build(classes)
         model.load_state_dict(state)
+    except pickle.UnpicklingError as error:  # whose text advises to load it all the same, which would run its code
+        raise Fault(
+            "weights.pt holds other things than weights, or is damaged: it was not loaded.",
+            "Take weights.pt and model.json from the run itself; a file that needs more than weights may run code.",
+        ) from error
     except Exception as error:  # torch.load raises whatever its unpickler meets
         raise Fault(
             f"weights.pt does not fit job/models/{name}.py: {str(error).splitlines()[0]}",

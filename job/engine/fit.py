@@ -1,4 +1,4 @@
-"""The final fit: a fresh model on the whole training set, with the rate and the epochs that the search found."""
+"""The final fit: a learner on the whole training set, for the epochs that the search found."""
 
 from __future__ import annotations
 
@@ -9,51 +9,42 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from job.data import Split
-from job.device import Compute
-from job.engine import Learner, OnBatch, Paused, epochs, new_learner, restore
+from job.engine import Course, Learner, epochs, resume
 from job.errors import Fault
-from job.results import Epoch, Recipe, rate
-from job.settings import Settings
+from job.results import Epoch, Paused, Recipe, rate
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The trained model and its history; each epoch's held-out score is on the test set, which chooses nothing."""
+    """The trained model and its history; each epoch's held-out score is on the test set, which chooses nothing.
+    `note` is empty where it was computed as the run is (see `Learner`).
+    """
 
     model: nn.Module
     history: tuple[Epoch, ...]
+    note: str = ""
 
 
 def fit(
-    settings: Settings,
+    learner: Learner,
+    course: Course,
     recipe: Recipe,
-    build: Callable[[], nn.Module],
-    train: Split,
-    test: Split,
-    compute: Compute,
-    *,
-    on_batch: OnBatch,
-    on_epoch: Callable[[Sequence[Epoch], Learner], object],
-    paused: Paused | None = None,
+    paused: Paused | None,
+    on_epoch: Callable[[Sequence[Epoch]], object],
 ) -> Fitted:
-    """Trains for exactly `recipe.epochs` epochs, those in `paused` counted in. Raises Fault where the loss diverges."""
-    learner = new_learner(build, recipe.learning_rate, compute, settings.seed, ("final",))
-    history: list[Epoch] = []
-    if paused is not None:
-        history.extend(paused.history)
-        restore(learner, paused.learner)
+    """Trains a fresh learner for exactly `recipe.epochs` epochs, those in `paused` counted in.
+
+    `on_epoch` gets all epochs so far after each. Raises Fault where the loss diverges.
+    """
+    history = resume(learner, paused)
     started = time.monotonic()
-    numbers = range(len(history) + 1, recipe.epochs + 1)
-    for number, trained, tested in epochs(
-        learner, train, test, batch_size=settings.batch_size, numbers=numbers, on_batch=on_batch
-    ):
+    for number, trained, tested in epochs(learner, course, range(len(history) + 1, recipe.epochs + 1)):
         history.append(Epoch(number, trained, tested, time.monotonic() - started))
         if not (math.isfinite(trained.loss) and math.isfinite(tested.loss)):
             raise Fault(
                 f"the final training diverged in epoch {number} (learning rate {rate(recipe.learning_rate)}).",
                 "Lower LEARNING_RATE, or LR_MAX where the search chose it.",
             )
-        on_epoch(history, learner)
+        on_epoch(history)
         started = time.monotonic()
-    return Fitted(learner.model, tuple(history))
+    return Fitted(learner.model, tuple(history), learner.note)

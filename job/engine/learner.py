@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from job.device import Compute
 from job.device.graphs import Recorded
-from job.results import Epoch
+from job.results import Epoch, Paused
 from job.seeds import seed_for
 
 
@@ -19,8 +19,8 @@ from job.seeds import seed_for
 class Learner:
     """What learns: a model with its optimizer. `part` names its place in the run, e.g. `("trial", 3)`, and seeds it.
 
-    `recorded` are its steps as CUDA graphs, once there are any; they hold for these very tensors. `fallback` says why
-    they could not be recorded where that failed: then `compute` is no longer the run's, its steps are eager.
+    `recorded` are its steps as CUDA graphs, once there are any; they hold for these very tensors. `note` says why they
+    are eager where the run's are not (see `fall_back`).
     """
 
     model: nn.Module
@@ -30,15 +30,7 @@ class Learner:
     seed: int
     part: tuple[str | int, ...]
     recorded: Recorded | None = None
-    fallback: str = ""
-
-
-@dataclass(frozen=True)
-class Paused:
-    """A part of a run that an earlier attempt began: its epochs so far and the learner after the last of them."""
-
-    history: tuple[Epoch, ...]
-    learner: dict[str, Any]
+    note: str = ""
 
 
 def new_model(build: Callable[[], nn.Module], seed: int, part: tuple[str | int, ...]) -> nn.Module:
@@ -55,12 +47,24 @@ def new_learner(
     return Learner(model, compute.adam(model, learning_rate), compute.scaler(), compute, seed, part)
 
 
+def fall_back(learner: Learner, why: str) -> None:
+    """Eager steps from here on, also where somebody goes on from a snapshot. A recording that failed may have left the
+    scaler in the middle of a step.
+    """
+    learner.note = f"eager steps: {why}"
+    learner.compute = replace(learner.compute, step="eager")
+    scale = learner.scaler.state_dict()
+    learner.scaler = learner.compute.scaler()
+    learner.scaler.load_state_dict(scale)
+
+
 def snapshot(learner: Learner) -> dict[str, Any]:
     """A copy on the CPU of everything that the next epoch depends on; strides are kept."""
     return {
         "model": on_cpu(learner.model.state_dict()),
         "optimizer": on_cpu(learner.optimizer.state_dict()),
         "scaler": on_cpu(learner.scaler.state_dict()),
+        **({"note": learner.note} if learner.note else {}),
     }
 
 
@@ -70,6 +74,17 @@ def restore(learner: Learner, state: dict[str, Any]) -> None:
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.scaler.load_state_dict(state["scaler"])
     learner.recorded = None  # its tensors are others now
+    if "note" in state:
+        learner.note = state["note"]
+        learner.compute = replace(learner.compute, step="eager")
+
+
+def resume(learner: Learner, paused: Paused | None) -> list[Epoch]:
+    """Sets a fresh learner to where an earlier attempt left it; returns its epochs so far, if any."""
+    if paused is None:
+        return []
+    restore(learner, paused.learner)
+    return list(paused.history)
 
 
 def on_cpu(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from job.console.logs import event
 from job.data import Split
 from job.device import is_out_of_memory
 from job.device.graphs import Recorded, Recorder, batch_sizes, lay_track, record, why
-from job.engine.learner import Learner
+from job.engine.learner import Learner, fall_back
 from job.engine.step import train_step
 
 
@@ -28,25 +27,22 @@ def recorded_steps(
         return None
     if learner.recorded is None or not learner.recorded.fits(split.images, batch_size):
         learner.recorded = None  # before others are recorded: they would need a stream of their own
-        try:
-            learner.recorded = record_steps(learner, split, batch_size, recorder=recorder)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            learner.fallback = why(error)
-    if learner.recorded is None:
-        part = " ".join(str(name + 1 if isinstance(name, int) else name) for name in learner.part)
-        event("device", f"{part}: its steps cannot be replayed ({learner.fallback}): eager, slower", level="WARNING")
-        give_up(learner)
+        learner.recorded, fault = attempt(learner, split, batch_size, recorder)
+        if fault:
+            part = " ".join(str(name + 1 if isinstance(name, int) else name) for name in learner.part)
+            event("device", f"{part}: its steps cannot be replayed ({fault}): eager, slower", level="WARNING")
+            fall_back(learner, fault)
     return learner.recorded
 
 
-def give_up(learner: Learner) -> None:
-    """Eager steps from here on. The failed capture may have left the scaler in the middle of a step."""
-    learner.compute = replace(learner.compute, step="eager")
-    scale = learner.scaler.state_dict()
-    learner.scaler = learner.compute.scaler()
-    learner.scaler.load_state_dict(scale)
+def attempt(learner: Learner, split: Split, batch_size: int, recorder: Recorder | None) -> tuple[Recorded | None, str]:
+    """The learner's recorded steps, or why there are none. No error outlives this call with the graph that failed."""
+    try:
+        return record_steps(learner, split, batch_size, recorder=recorder), ""
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        return None, why(error)
 
 
 def replay_epoch(

@@ -1,67 +1,32 @@
-"""What a person reads at a run's beginning and at its end."""
+"""What a person reads at the beginning of a run and of its stages, and at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from job import models, report
 from job.console.logs import event
+from job.data import Dataset, Tuning, tuning_doubt
 from job.data.pretrained import Pretrained
 from job.device import Compute
-from job.runs.checkpoint import FINAL, Standing
+from job.modes.beginning import Run
+from job.results import Recipe, Trial, rate
+from job.runs.checkpoint import FINAL, START, Standing
 from job.settings import Settings
-from job.storage import ArtifactStore
 
 
 def line(label: str, text: str) -> str:
     return f"{label:<11}{text}"
 
 
-def begins(
-    settings: Settings,
-    store: ArtifactStore,
-    compute: Compute,
-    data: Mapping[str, Any],
-    weights: Pretrained | None,
-    attempt: int,
-    standing: Standing,
-) -> None:
+def begins(run: Run) -> None:
     """Who runs, on what, where to, and what of it an earlier attempt has done already."""
-    parameters = models.find(settings.model).PARAMETERS
-    lines = [
-        line("run", settings.run_name),
-        line("model", f"{settings.model}, {parameters:,} parameters (with ten classes)"),
-        line(
-            "data",
-            f"{data['name']} ({data['origin']}): {data['train_images']:,} training and {data['test_images']:,} test "
-            f"images, {len(data['classes'])} classes",
-        ),
-    ]
-    if weights is not None:
-        lines.append(line("weights", weights.describe()))
-    record = weights.record() if weights else None
-    event("run", "\n".join(lines), run=settings.run_name, model=settings.model, data=data, weights=record)
-    if weights is not None and weights.doubt:
-        event("weights", weights.doubt, level="WARNING")
-    event(
-        "device",
-        "\n".join(
-            [
-                line("device", f"{compute.device}: {compute.hardware}"),
-                line("precision", f"{compute.precision}: {compute.reason}"),
-                line("output", store.uri),
-            ]
-        ),
-        device=str(compute.device),
-        hardware=compute.hardware,
-        precision=compute.precision,
-        reason=compute.reason,
-        output=store.uri,
-    )
-    if standing != Standing():
+    tell_subject(run.settings, run.data, run.weights)
+    tell_machine(run.compute, run.owned.store.uri)
+    standing, attempt = run.standing, run.owned.status.attempt
+    if standing != START:
         event(
             "resume",
             line("resumed", f"attempt {attempt}: {went_so_far(standing)}"),
@@ -69,6 +34,45 @@ def begins(
             trials_finished=len(standing.trials),
             epochs_of_part=standing.epochs_of_part,
         )
+    for change in run.identity.changes:
+        event("device", f"{change}: from there on its bits are others than on one machine alone", level="WARNING")
+
+
+def tell_subject(settings: Settings, data: Dataset, weights: Pretrained | None) -> None:
+    parameters = models.find(settings.model).PARAMETERS
+    lines = [
+        line("run", settings.run_name),
+        line("model", f"{settings.model}, {parameters:,} parameters (with ten classes)"),
+        line(
+            "data",
+            f"{data.name} ({data.origin}): {len(data.train):,} training and {len(data.test):,} test images, "
+            f"{len(data.classes)} classes",
+        ),
+    ]
+    if weights is not None:
+        lines.append(line("weights", weights.describe()))
+    record = weights.record() if weights else None
+    event("run", "\n".join(lines), run=settings.run_name, model=settings.model, data=data.describe(), weights=record)
+    if weights is not None and weights.doubt:
+        event("weights", weights.doubt, level="WARNING")
+
+
+def tell_machine(compute: Compute, output: str) -> None:
+    event(
+        "device",
+        "\n".join(
+            [
+                line("device", f"{compute.device}: {compute.hardware}"),
+                line("precision", f"{compute.precision}: {compute.reason}"),
+                line("output", output),
+            ]
+        ),
+        device=str(compute.device),
+        hardware=compute.hardware,
+        precision=compute.precision,
+        reason=compute.reason,
+        output=output,
+    )
 
 
 def went_so_far(standing: Standing) -> str:
@@ -78,6 +82,63 @@ def went_so_far(standing: Standing) -> str:
     if standing.begun:
         part = f"{len(standing.begun)} trials at once"
     return f"going on after {len(standing.trials)} finished trials, {standing.epochs_of_part} epochs into {part}"
+
+
+def search_begins(run: Run, drawn: Tuning) -> None:
+    """What is searched, and on which images. Warns where they are so few that the search tells little."""
+    settings, train, validation = run.settings, len(drawn.rows), len(drawn.validation_rows)
+    random_trials = min(settings.tune_startup_trials, settings.max_evals)
+    event(
+        "tune",
+        f"tune: {settings.max_evals} trials of up to {settings.tune_max_epochs} epochs on {train:,} images, "
+        f"{validation:,} for validation; learning rates are random draws up to trial {random_trials}"
+        + (f", then suggested by TPE in rounds of {run.plan.round}" if settings.adapts else "")
+        + f"; {run.plan.describe()}",
+        trials=settings.max_evals,
+        random_trials=random_trials,
+    )
+    tell_split(drawn, run.data.classes)
+
+
+def tell_split(drawn: Tuning, classes: Sequence[str]) -> None:
+    doubt = tuning_doubt(len(drawn.rows), len(drawn.validation_rows), len(classes))
+    if doubt:
+        event("split", f"{doubt}. Raise TUNE_PERCENT or DATA_LIMIT.", level="WARNING")
+    if drawn.missed:
+        names = ", ".join(classes[label] for label in drawn.missed)
+        event(
+            "split",
+            f"a random draw left the search nothing of {names} to train on: its images are drawn by class instead",
+            level="WARNING",
+        )
+
+
+def search_ends(doubt: str) -> None:
+    """Says what makes a finished search doubtful, if anything does."""
+    if doubt:
+        event("tune", doubt, level="WARNING")
+
+
+def trial_ends(trial: Trial, of: int) -> None:
+    outcome = trial.failure or f"validation_loss={trial.validation_loss:.4f} best_epoch={trial.best_epoch}"
+    event(
+        "trial",
+        f"tune trial={trial.number + 1}/{of} learning_rate={rate(trial.learning_rate)} {outcome} "
+        f"epochs={len(trial.epochs)} seconds={trial.seconds:.1f}",
+        **{name: value for name, value in report.trial_json(trial).items() if name != "epochs"},
+    )
+
+
+def training_begins(run: Run, recipe: Recipe) -> None:
+    left = run.progress.seconds_left()
+    event(
+        "train",
+        f"train: {recipe.epochs} epochs on {len(run.data.train):,} images, learning_rate={rate(recipe.learning_rate)} "
+        + ("(given)" if recipe.trial is None else f"(from trial {recipe.trial + 1})")
+        + f", about {report.duration(left)}" * (left > 0),
+        epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+    )
 
 
 def ends(finished: report.RunReport, uri: str, names: Iterable[str]) -> None:

@@ -18,8 +18,8 @@ from job.errors import Fault, TemporaryFault
 from job.interrupt import Stop
 from job.preflight import data, disk, machine, store, timing, weights
 from job.preflight.data import Counts
-from job.preflight.findings import Finding, failed, ok
-from job.settings import Settings, faults, no_color
+from job.preflight.findings import Finding, failed, ok, warn
+from job.settings import OF_S3, Settings, faults, no_color, notes
 
 T = TypeVar("T")
 COLOURS = {"ok": "32", "warn": "33", "fail": "31", "skip": "2"}  # green, yellow, red, dim (ECMA-48)
@@ -82,6 +82,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     compute = look.look("device", "DEVICE PRECISION", lambda: machine.compute(settings))
     if compute is not None:
         look.tell([*machine.precision(compute), *machine.processors(compute.threads)])
+        look.see("threads", "", lambda: machine.threads(compute.threads or 1))
     counts = look.look(
         "data", "DATASET DATA_DIR DATA_URL DATA_LIMIT", lambda: data.look(settings, KAGGLE_INPUT, stop.check)
     )
@@ -96,7 +97,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     look.see("shared memory", "", lambda: machine.shared_memory(settings))
     look.see("extras", "RAY_ADDRESS", lambda: machine.extras(settings))
     look.see("disk", "MODEL OUTPUT RUN_ID", lambda: disk.room_for_output(settings, parameters))
-    look.see("store", "OUTPUT RUN_ID", lambda: store.probe(settings))
+    look.see("store", f"OUTPUT RUN_ID {' '.join(OF_S3)}", lambda: store.probe(settings))
     if any(finding.name == "store" and finding.result == "fail" for finding in look.found):
         look.skip("run", "the store does not serve")
     else:
@@ -117,7 +118,8 @@ def settings_findings(settings: Settings, wrong: dict[str, list[str]]) -> list[F
     """All faults of the settings, or that there are none."""
     told = [failed("settings", Fault(fault)) for each in wrong.values() for fault in each]
     given = sorted(name.upper() for name in settings.model_fields_set)
-    return told or [ok("settings", f"set: {', '.join(given) or 'none'}; the others have their defaults")]
+    fine = [ok("settings", f"set: {', '.join(given) or 'none'}; the others have their defaults")]
+    return (told or fine) + [warn("settings", note) for note in notes(settings)]
 
 
 def workers_of(settings: Settings, compute: Compute | None) -> int:

@@ -70,8 +70,8 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     Raises Fault where a package is missing or the exported model does not compute what torch computes.
     """
     check_packages()
-    found = finished.find(settings)
-    about = finished.read_json(found, finished.MODEL)
+    found = finished.find(settings, stop)
+    about = finished.model(found)
     model = classifier.load(about, finished.read(found, finished.WEIGHTS))
     data = finished.data_of(found, settings, progress)
     event(
@@ -82,8 +82,8 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     comparison = compare(model, content, data.test, stop.check)
     check(found, comparison)
     sidecar = (json.dumps(describe(found, about, opset, comparison), indent=2) + "\n").encode()
-    with lock.held(found.store, stop.check) as held:
-        publish.add(found.store, {FILE: content, SIDECAR: sidecar}, held.check)
+    with lock.held(found.store, stop) as held:
+        publish.add(held.store, {FILE: content, SIDECAR: sidecar}, held.check)
     event(
         "finished",
         f"finished: {FILE} ({len(content) / 1e6:.1f} MB, opset {opset}) and {SIDECAR} are in {found.store.uri}; "

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from job import device, storage
-from job.console.logs import event
+from job.console.logs import concerning, event, printable
 from job.console.progress import Progress
 from job.data import inputs
 from job.data.folder import decoded
@@ -21,8 +21,9 @@ from job.data.inputs import Source
 from job.device import Compute
 from job.engine import classifier
 from job.engine.classifier import Classifier
-from job.errors import Fault, TemporaryFault
+from job.errors import Fault, TemporaryFault, os_fault
 from job.interrupt import Stop
+from job.report.tables import for_sheets
 from job.runs import finished, publish
 from job.settings import Settings
 
@@ -49,10 +50,10 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     trying again may help.
     """
     assert settings.input is not None
-    found = finished.find(settings, handed_on=True)
+    found = finished.find(settings, stop, handed_on=True)
     if found.manifest is None:
         event("unvouched", f"{found.store.uri} has no manifest: its files are used as they are", level="WARNING")
-    about = finished.read_json(found, finished.MODEL)
+    about = finished.model(found)
     model = classifier.load(about, finished.read(found, finished.WEIGHTS))
     classes = [str(name) for name in about["classes"]]
     sources = inputs.found(settings.input)
@@ -70,8 +71,8 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
         for answer in classified(model, sources, int(about["image_size"]), compute, stop):
             tell(answer, classes)
             answers.append(answer)
-    store, name = storage.open_store(settings.output), f"predictions/{found.name}/predictions.csv"
-    publish.put_checked(store, name, as_csv(answers, classes).encode())
+    store, name = storage.open_store(settings.output, stop=stop), f"predictions/{found.name}/predictions.csv"
+    publish.put_checked(store, name, as_csv(answers, classes).encode(errors="backslashreplace"))
     bad = [answer for answer in answers if answer.failure]
     event(
         "finished",
@@ -83,9 +84,14 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
         kind = TemporaryFault if any(answer.may_mend for answer in bad) else Fault
         raise kind(
             f"INPUT: {len(bad)} of {len(answers)} images could not be read: "
-            + "; ".join(f"{answer.name} ({answer.failure})" for answer in bad[:NAMED])
+            + "; ".join(f"{printable(answer.name)} ({printable(answer.failure)})" for answer in bad[:NAMED])
             + f"{more}.",
-            "Mend or remove them. The answers for all others are stored.",
+            (
+                "Start the same command again: they may be readable then."
+                if kind is TemporaryFault
+                else "Mend or remove them."
+            )
+            + " The answers for all others are stored.",
         )
 
 
@@ -111,11 +117,12 @@ def classified(
 def read(source: Source, side: int) -> NDArray[np.uint8] | Exception:
     """The image, uint8 `[side, side, 3]`, or why there is none."""
     try:
-        return decoded(io.BytesIO(source.read()), side)
+        with concerning(source.name):
+            return decoded(io.BytesIO(source.read()), side)
     except (Fault, ValueError) as error:
         return error
     except OSError as error:
-        return ValueError(error.strerror or str(error))
+        return os_fault(error, f"cannot read {source.name}", "INPUT", "read")
 
 
 @torch.no_grad()
@@ -129,14 +136,19 @@ def probabilities(model: Classifier, images: NDArray[np.uint8], compute: Compute
 
 def tell(answer: Answer, classes: Sequence[str]) -> None:
     """One line an image: its most likely classes, or why there are none."""
+    shown = printable(answer.name)
     if answer.probabilities is None:
-        event("unreadable", f"{answer.name}: {answer.failure}", level="WARNING", image=answer.name)
+        event(
+            "unreadable", f"{printable(answer.name)}: {printable(answer.failure)}", level="WARNING", image=answer.name
+        )
         return
     order = np.argsort(-answer.probabilities, kind="stable")
-    likely = ", ".join(f"{classes[place]} {100 * answer.probabilities[place]:.1f} %" for place in order[:SHOWN])
+    likely = ", ".join(
+        f"{printable(classes[place])} {100 * answer.probabilities[place]:.1f} %" for place in order[:SHOWN]
+    )
     event(
         "prediction",
-        f"{answer.name}: {likely}",
+        f"{shown}: {likely}",
         image=answer.name,
         answer=classes[order[0]],
         probabilities=dict(zip(classes, answer.probabilities.tolist(), strict=True)),
@@ -146,13 +158,15 @@ def tell(answer: Answer, classes: Sequence[str]) -> None:
 def as_csv(answers: Sequence[Answer], classes: Sequence[str]) -> str:
     """`predictions.csv`: one line an image; `failure` says why one has no class."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["image", "class", "probability", "failure", *(f"probability_{name}" for name in classes)])
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)  # older Pythons leave a name's CR bare
+    writer.writerow(
+        ["image", "class", "probability", "failure", *(f"probability_{printable(name)}" for name in classes)]
+    )
     for answer in answers:
         if answer.probabilities is None:
-            writer.writerow([answer.name, "", "", answer.failure, *("" for _ in classes)])
+            writer.writerow([for_sheets(answer.name), "", "", for_sheets(answer.failure), *("" for _ in classes)])
         else:
             best = int(answer.probabilities.argmax())
             shares = [f"{share:.6f}" for share in answer.probabilities]
-            writer.writerow([answer.name, classes[best], shares[best], "", *shares])
+            writer.writerow([for_sheets(answer.name), for_sheets(classes[best]), shares[best], "", *shares])
     return out.getvalue()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 from job import storage
 from job.console.logs import event
 from job.console.progress import Progress
-from job.errors import Fault
+from job.errors import Fault, TemporaryFault
 from job.interrupt import Stop
 from job.report import answers, comparison
 from job.report import summary as pages
-from job.runs import finished, publish
+from job.runs import finished, manifest, publish, shapes
 from job.settings import Settings
 from job.storage import ArtifactStore
 
@@ -21,7 +19,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
 
     Raises Fault where no run is finished, and what a store raises.
     """
-    store = storage.open_store(settings.output)
+    store = storage.open_store(settings.output, stop=stop)
     found, left_out = collect(store, stop)
     if not found:
         raise Fault(
@@ -40,24 +38,36 @@ def collect(store: ArtifactStore, stop: Stop) -> tuple[list[comparison.Run], lis
     """The finished runs, and a line for each that cannot be trusted: its results are not what its manifest says."""
     found, left_out = [], []
     for name in store.list():
-        if not name.endswith(f"/{publish.MANIFEST}"):
+        if not name.endswith(f"/{manifest.NAME}"):
             continue
         stop.check()
-        folder = name.removesuffix(f"/{publish.MANIFEST}")
+        folder = name.removesuffix(f"/{manifest.NAME}")
         try:
             found.append(read(store, folder))
-        except (ValueError, KeyError, TypeError) as error:
-            reason = str(error) if type(error) is ValueError else "its results cannot be read"
+        except TemporaryFault:
+            raise
+        except (Fault, ValueError, KeyError) as error:
+            reason = error.what.rstrip(".") if isinstance(error, Fault) else str(error)
             left_out.append(f"{folder}: {reason}")
             event("left_out", f"{folder} is left out: {reason}", level="WARNING", run=folder, reason=reason)
     return found, left_out
 
 
 def read(store: ArtifactStore, folder: str) -> comparison.Run:
-    """A run. Raises ValueError where its results or answers are not what the manifest vouches for."""
-    manifest = json.loads(store.get(f"{folder}/{publish.MANIFEST}") or b"{}")
-    results = json.loads(finished.vouched(store, manifest, finished.RESULTS, folder))
-    kept = answers.FILE in manifest["files"]
-    return comparison.run_from(
-        folder, manifest, results, finished.vouched(store, manifest, answers.FILE, folder) if kept else None
-    )
+    """A run. Raises ValueError where its results or answers are not what the manifest vouches for, or are not as they
+    must be, and Fault where the manifest is damaged.
+    """
+    said = manifest.read(store, folder)
+    if said is None:
+        raise ValueError("it has just been removed")
+    content = finished.vouched(store, said, finished.RESULTS, folder)
+    try:
+        results = shapes.parsed(content, shapes.RESULTS)
+    except ValueError as error:
+        raise ValueError(f"{finished.RESULTS} is damaged: {error}") from None
+    kept = answers.FILE in said["files"]
+    rows = finished.vouched(store, said, answers.FILE, folder) if kept else None
+    try:
+        return comparison.run_from(folder, said, results, rows)
+    except (LookupError, TypeError, AttributeError, OverflowError):
+        raise ValueError(f"{finished.RESULTS} is damaged: what it says of the classes does not fit together") from None

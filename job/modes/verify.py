@@ -64,7 +64,7 @@ def readable(uri: str) -> Iterator[None]:
 
 def whole(settings: Settings, stop: Stop) -> Finished:
     """The run, each of whose files is the one that its manifest names. Raises Fault that names every other one."""
-    found = finished.find(settings)
+    found = finished.find(settings, stop)
     broken = finished.damage(found, stop.check)
     if broken:
         raise Fault(
@@ -76,7 +76,7 @@ def whole(settings: Settings, stop: Stop) -> Finished:
 
 def gather(found: Finished, settings: Settings, progress: Progress, stop: Stop) -> Facts:
     """Everything that the rows are made from; computes loss, accuracy and answers from the weights."""
-    results, about = finished.read_json(found, finished.RESULTS), finished.read_json(found, finished.MODEL)
+    results, about = finished.results(found), finished.model(found)
     check_weights(found, results, settings, progress)
     was = results["provenance"]
     precision = {} if settings.sources()["PRECISION"] == "default" else {"precision": settings.precision}

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from job import data, storage
-from job.data import cifar10, download, folder, synthetic
+from job.data import cifar10, download, folder, misplaced, synthetic
 from job.data.addresses import public
 from job.data.part import data_file
-from job.errors import Fault
+from job.errors import Fault, os_faults
 from job.preflight import disk
 from job.preflight.findings import Finding, failed, ok, size, warn
 from job.settings import Settings
@@ -61,6 +61,10 @@ def look_for_cifar10(settings: Settings, kaggle_input: Path, check: Callable[[],
     findings = [warn("data", f"{line}; it would not be used", remedy) for line in damaged]
     if found is not None:
         return [*findings, ok("data", f"cifar10: {found}, checksums right")]
+    misplaced.check(settings.data_dir, cifar10.ARCHIVE, cifar10.FOLDER, cifar10.FILES)
+    incomplete = misplaced.lacking(settings.data_dir, cifar10.FOLDER, cifar10.FILES)
+    if incomplete:
+        findings.append(warn("data", f"{incomplete}; it would not be used", remedy))
     wanted = data_file(settings.data_dir / cifar10.ARCHIVE, cifar10.ARCHIVE_MD5)
     answer = download.probe(settings.data_url or cifar10.MIRRORS, open_s3=storage.open_object, check=check)
     if answer.url is None:
@@ -79,7 +83,8 @@ def look_for_cifar10(settings: Settings, kaggle_input: Path, check: Callable[[],
 
 def look_at_folder(settings: Settings, check: Callable[[], object]) -> tuple[Counts, list[Finding]]:
     """Layout, counts, and as many images decoded as the time allows; all of them where the cache has them already."""
-    tree = folder.scan(settings.data_dir)
+    with os_faults(f"DATA_DIR: cannot read {settings.data_dir}", "DATA_DIR"):
+        tree = folder.scan(settings.data_dir)
     counts = Counts(len(tree.train), len(tree.test), len(tree.classes))
     sizes = Counter(label for _, label in tree.train)
     smallest = min(sizes, key=lambda label: (sizes[label], label))

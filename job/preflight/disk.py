@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from job.errors import TemporaryFault
+from job.errors import TemporaryFault, os_faults
 from job.preflight.findings import Finding, failed, ok, size
 from job.settings import Settings
 
@@ -29,7 +29,8 @@ def room(variable: str, directory: Path, needed: int) -> Finding:
     """Whether `needed` bytes fit where `directory` is or would be made."""
     place = nearest(directory)
     remedy = f"Make room, or name another place in {variable}."
-    status = os.statvfs(place)
+    with os_faults(f"{variable}: cannot look at {place}", variable):
+        status = os.statvfs(place)
     free = status.f_bavail * status.f_frsize
     if free < needed:
         few = f"{variable}: {place} has {size(free)} free, about {size(needed)} are needed."

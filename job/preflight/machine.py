@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
 from pathlib import Path
 
 import torch
 
 from job import device
 from job.device import Compute, cgroup
-from job.errors import not_installed
+from job.errors import as_fault, not_installed
 from job.preflight.findings import Finding, failed, ok, size, warn
 from job.settings import Settings
 
+OWN_THREADS = 16  # for signals, heartbeat, states, status, calls of a store, and reading images
 BASE_MEMORY = 1 << 30  # Python, torch and its libraries: about 640 MiB on a CPU, more with CUDA (docs/scale-out.md)
 COPIES = 3  # of the images: as loaded, as tensors, and the tuning subset with room to spare
 
@@ -70,6 +72,27 @@ def processors(threads: int, root: Path = Path("/")) -> list[Finding]:
             warn("cpu", f"{detail}, which wait for each other", f"Set OMP_NUM_THREADS={whole}, or raise the quota.")
         ]
     return [ok("cpu", detail)]
+
+
+def threads(count: int) -> list[Finding]:
+    """Whether as many threads may be started as a run has: torch's, and the job's own beside them."""
+    wanted, over = count + OWN_THREADS, threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(wanted):
+            thread = threading.Thread(target=over.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError as error:
+        fault = as_fault(error)
+        if fault is None:
+            raise
+        raise type(fault)(f"{len(started)} of {wanted} threads could be started: {fault.what}", fault.remedy) from None
+    finally:
+        over.set()
+        for thread in started:
+            thread.join()
+    return [ok("threads", f"{wanted} may be started")]
 
 
 def memory(images: int, parameters: int, workers: int, root: Path = Path("/")) -> list[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
@@ -16,8 +15,7 @@ from job.data.dataset import other_weights
 from job.data.pretrained import ADDRESS
 from job.errors import TemporaryFault
 from job.preflight.findings import Finding, ok, warn
-from job.runs import publish
-from job.runs.status import NAME as STATUS
+from job.runs import manifest, publish, status
 from job.settings import Settings
 from job.storage import ArtifactStore
 
@@ -61,11 +59,11 @@ def standing(settings: Settings, check: Callable[[], object]) -> list[Finding]:
     store = storage.open_store(settings.output, settings.run_name, brief=True)
     if settings.fresh:
         return [ok("run", f"{settings.run_name}: starts over (FRESH=1)")]
-    found = store.get(publish.MANIFEST)
+    found = manifest.read(store)
     if found is not None:
         at_address = ADDRESS.match(settings.pretrained_weights or "") is not None
         weights = (lambda _: "") if at_address else other_weights(settings, Progress("off", check))
-        publish.finished_already(store, settings, lambda: str(json.loads(found)["data_sha256"]), weights)
+        publish.finished_already(store, settings, lambda: str(found["data_sha256"]), weights)
         downloads = "; whether its weights still lie at that address takes a download" * at_address
         told = f"{settings.run_name} is finished: a run would do nothing{downloads}"
         return [warn("run", told, "FRESH=1 runs it again.")]
@@ -73,11 +71,10 @@ def standing(settings: Settings, check: Callable[[], object]) -> list[Finding]:
 
 
 def unfinished(store: ArtifactStore) -> str:
-    status = store.get(STATUS)
-    if status is None:
-        return "not begun"
     try:
-        said = json.loads(status)
-        return f"begun, attempt {said['attempt']} came to phase {said['phase']}; a run would go on from there"
-    except (ValueError, KeyError, TypeError):
-        return "begun; its status.json cannot be read"
+        said = status.read(store)
+    except ValueError as error:
+        return f"begun; {error}"
+    if not said:
+        return "not begun"
+    return f"begun, attempt {said['attempt']} came to phase {said['phase']}; a run would go on from there"

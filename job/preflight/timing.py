@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from job import data, engine, models
-from job.console.progress import EXPECTED_BEST_EPOCH, clock, expected_epochs
+from job.console.forecast import EXPECTED_BEST_EPOCH, clock, expected_epochs
 from job.data import Split
 from job.device import Compute
 from job.preflight.data import Counts

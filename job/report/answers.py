@@ -57,7 +57,7 @@ def as_csv(answers: Answers, classes: Sequence[str]) -> str:
     computed from them can be computed again.
     """
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)  # older Pythons leave a name's CR bare
     writer.writerow(COLUMNS)
     columns = (answers.names, answers.true.tolist(), answers.predicted.tolist(), answers.confidence.tolist())
     for name, true, predicted, confidence in zip(*columns, strict=True):

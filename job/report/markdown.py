@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from job.report.records import RunReport
+from collections.abc import Mapping
+from typing import Any
+
 from job.report.templating import render
 
 
-def markdown(report: RunReport, uri: str) -> str:
-    """Heading, figures as a table, and where the files are."""
-    last, (low, high) = report.history[-1].heldout, report.evaluation.interval
+def markdown(results: Mapping[str, Any], uri: str) -> str:
+    """Heading, figures as a table, and where the files are. `results` is what results.json holds."""
+    ran_on = results["provenance"]
     return render(
         "report.md",
-        run_name=report.run_name,
-        accuracy_percent=f"{last.accuracy:.2f}",
-        low=low,
-        high=high,
-        test_loss=last.loss,
-        recipe=report.recipe,
-        model=report.model,
-        parameters=report.parameters,
-        data_name=report.data["name"],
-        train_images=report.data["train_images"],
-        trials=len(report.trials),
-        tuning_seconds=report.tuning_seconds,
-        training_seconds=report.training_seconds,
-        device=report.device,
+        evaluation=results.get("evaluation"),  # older runs have none
+        **{name: results[name] for name in ("run", "test", "recipe", "model", "data", "tuning", "training")},
+        device=f"{ran_on['device']} ({ran_on['hardware']}, {ran_on['precision']})",
         uri=uri,
     )

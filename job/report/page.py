@@ -132,7 +132,7 @@ def confusion(report: RunReport) -> Confusion:
     )
     caption = "Rows are true classes, columns answers. Blue: right, orange: wrong; the stronger, the larger a share."
     return Confusion(
-        drawing(answers.confusion_matrix(evaluation), "confusion", alternative, caption, square=True),
+        drawing(answers.confusion_matrix(evaluation, for_page=True), "confusion", alternative, caption, square=True),
         tuple(
             Confused(scores[true].name, scores[predicted].name, images, images / scores[true].support)
             for images, true, predicted in worst

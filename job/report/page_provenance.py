@@ -59,6 +59,7 @@ def made_with(report: RunReport) -> tuple[tuple[str, str], ...]:
     versions = report.provenance.get("versions", {})
     rows = (
         ("Device", report.device),
+        ("Not all of it", "; ".join(report.provenance.get("changes", []))),
         ("Precision", sentence(report.provenance, "precision", "precision_reason")),
         ("Versions", ", ".join(f"{name} {value}" for name, value in versions.items() if value)),
         ("Platform", report.provenance.get("platform")),

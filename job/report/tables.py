@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from job.console.logs import printable
 from job.report.metrics import Evaluation
 from job.report.records import RunReport
 from job.results import Epoch, Trial, winner
@@ -104,12 +105,21 @@ def trials_csv(trials: Sequence[Trial]) -> str:
 
 def per_class_csv(evaluation: Evaluation) -> str:
     """`per_class.csv`: one line a class, in the order of the model's outputs."""
-    return as_csv([asdict(score) for score in evaluation.per_class])
+    return as_csv([{**asdict(score), "name": for_sheets(score.name)} for score in evaluation.per_class])
+
+
+def for_sheets(name: str) -> str:
+    """A name for a table that people open in a spreadsheet: signs that are no text are spelled out, and one that would
+    be a formula there gets an apostrophe first (OWASP, CSV injection).
+    """
+    shown = printable(name)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
 
 
 def as_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns or list(rows[0]), lineterminator="\n")
+    """A heading and a line each. What is no number is quoted: older Pythons leave a carriage return in a name bare."""
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, columns or list(rows[0]), lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()

@@ -10,29 +10,30 @@ RULE = "=" * 50
 
 
 def text(report: RunReport) -> str:
-    """`results.txt`: four sections between rules of 50 signs."""
+    """`results.txt`: four sections between rules of 50 signs, with the labels of the notebook's own text."""
     last = report.history[-1].heldout
     sections = {
-        "Hyper parameters": {
-            "best LR": rate(report.recipe.learning_rate),
-            "best epochs": str(report.recipe.epochs),
-            "batch size": str(report.batch_size),
-        },
-        "Model structure": {
-            "model type": report.model,
-            "structure": report.structure.replace("\n", "\n    "),
-            "total parameters": f"{report.parameters:,}",
-        },
-        "Training information": {
-            "duration on the full training set": duration(report.training_seconds),
-            "device": report.device,
-        },
-        "Benchmarks on the test set": {
-            "test loss": f"{last.loss:.4f}",
-            "test accuracy": f"{last.accuracy:.2f}%",
-        },
+        "Hyper parameters": [
+            f"- Best LR: {rate(report.recipe.learning_rate)}",
+            f"- Best epochs: {report.recipe.epochs} epochs",
+            f"- Batch size: {report.batch_size}",
+        ],
+        "Model structure": [
+            f"- Model type: {report.model}",
+            "- Model structure:",
+            *report.structure.splitlines(),
+            f"- Total params: {report.parameters:,}",
+        ],
+        "Training information": [
+            f"- Training duration on full training set: {duration(report.training_seconds)}",
+            f"- Training device: {report.device}",
+        ],
+        "Benchmarks on test set": [
+            f"- Test loss: {last.loss:.4f}",
+            f"- Test accuracy: {last.accuracy:.2f}%",
+        ],
     }
     lines = [RULE, "Results".center(50).rstrip(), RULE]
-    for heading, values in sections.items():
-        lines += [f"[{heading}]", *(f"  - {name}: {value}" for name, value in values.items()), RULE]
+    for heading, content in sections.items():
+        lines += [f"[{heading}]", *(f"  {line}" for line in content), RULE]
     return "\n".join(lines) + "\n"

@@ -1,1 +1,6 @@
-"""A run as it lies in its store: who holds it, where it stands, what it left and what vouches for that."""
+"""A run as it lies in its store.
+
+In reading order: `owner` and `lock` (one job at a time), `status` (where it stands, for people), `checkpoint` and
+`keeper` (where it stands, to go on from), `code` and `provenance` (what made it), `manifest` and `publish` (what
+vouches for it), `finished` (reading it again), `shapes` (what its files must look like).
+"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,8 @@ from job.console.progress import Progress
 from job.data import Dataset
 from job.data.dataset import load_data
 from job.errors import Fault
-from job.runs import publish
+from job.interrupt import Stop
+from job.runs import manifest, shapes
 from job.settings import Settings
 from job.storage import ArtifactStore
 
@@ -31,18 +31,18 @@ class Finished:
     manifest: dict[str, Any] | None
 
 
-def find(settings: Settings, *, handed_on: bool = False) -> Finished:
+def find(settings: Settings, stop: Stop | None = None, *, handed_on: bool = False) -> Finished:
     """The finished run that RUN_ID or the settings name. `handed_on` also takes `weights.pt` with `model.json` alone.
 
     Raises Fault where there is none, or where a variable that is set says something else than the run does.
     """
-    store = storage.open_store(settings.output, settings.run_name)
-    found = store.get(publish.MANIFEST)
+    store = storage.open_store(settings.output, settings.run_name, stop=stop)
+    found = manifest.read(store)
     if found is None:
         if handed_on and store.get(MODEL) is not None:
             return Finished(settings.run_name, store, None)
         raise Fault(f"{store.uri} holds no finished run.", others(settings))
-    run = Finished(settings.run_name, store, json.loads(found))
+    run = Finished(settings.run_name, store, found)
     differences = [
         f"{name} is set to {value}, but the run has {run.manifest['settings'][name]}"  # type: ignore[index]
         for name, value in settings.values().items()
@@ -60,7 +60,7 @@ def find(settings: Settings, *, handed_on: bool = False) -> Finished:
 
 def others(settings: Settings) -> str:
     """What to do about a run that is not there: which ones are."""
-    end = f"/{publish.MANIFEST}"
+    end = f"/{manifest.NAME}"
     names = [name.removesuffix(end) for name in storage.open_store(settings.output).list() if name.endswith(end)]
     if not names:
         return "Run the job first, or name in OUTPUT the place where runs left their files."
@@ -68,12 +68,14 @@ def others(settings: Settings) -> str:
     return f"Name in RUN_ID one of the finished runs below OUTPUT: {', '.join(names[:NAMED])}{more}."
 
 
-def vouched(store: ArtifactStore, manifest: dict[str, Any], name: str, folder: str = "") -> bytes:
+def vouched(store: ArtifactStore, said: dict[str, Any], name: str, folder: str = "") -> bytes:
     """The content of a file below `folder` of `store`. Raises ValueError where it is not what the manifest names."""
     content = store.get(f"{folder}/{name}" if folder else name)
     if content is None:
         raise ValueError(f"{name} is missing")
-    if hashlib.sha256(content).hexdigest() != manifest["files"][name]["sha256"]:
+    if name not in said["files"]:
+        raise ValueError(f"its manifest does not name {name}")
+    if hashlib.sha256(content).hexdigest() != said["files"][name]["sha256"]:
         raise ValueError(f"{name} is not the file that its manifest names")
     return content
 
@@ -87,20 +89,26 @@ def read(run: Finished, name: str) -> bytes:
         if content is None:
             raise ValueError(f"{name} is missing")
         return content
-    except (ValueError, KeyError) as error:
-        what = f"its manifest does not name {name}" if isinstance(error, KeyError) else str(error)
-        raise Fault(f"{run.store.uri} is not whole: {what}.", "Copy the run again from where it was whole.") from None
+    except ValueError as error:
+        raise Fault(f"{run.store.uri} is not whole: {error}.", manifest.MEND) from None
 
 
-def read_json(run: Finished, name: str) -> dict[str, Any]:
-    """The same, parsed. Raises Fault where it is no JSON object."""
+def results(run: Finished) -> dict[str, Any]:
+    """results.json, with all that this job reads there. Raises Fault where it is damaged."""
+    return read_json(run, RESULTS, shapes.RESULTS)
+
+
+def model(run: Finished) -> dict[str, Any]:
+    """model.json, likewise."""
+    return read_json(run, MODEL, shapes.MODEL)
+
+
+def read_json(run: Finished, name: str, shape: dict[str, Any]) -> dict[str, Any]:
+    """A JSON file of the run. Raises Fault where it is not as `shape` says."""
     try:
-        content = json.loads(read(run, name))
-        if isinstance(content, dict):
-            return content
-    except ValueError:
-        pass
-    raise Fault(f"{run.store.uri}/{name} cannot be read as JSON.", "Copy the run again from where it was whole.")
+        return shapes.parsed(read(run, name), shape)
+    except ValueError as error:
+        raise Fault(f"{run.store.uri}/{name} is damaged: {error}.", manifest.MEND) from None
 
 
 def damage(run: Finished, check: Callable[[], object]) -> list[str]:

@@ -1,11 +1,12 @@
-"""One job at a time on a run: a lock with a heartbeat, which a dead owner cannot hold.
+"""One job at a time on a run: a lock with a heartbeat, which a dead owner cannot hold and a frozen one cannot use.
 
-No clock is compared between machines: who finds a lock watches it, and takes it over when its heartbeat stands still.
+No clock is compared between machines: who finds a lock watches it, and takes it over when its heartbeat stands still
+for as long as the owner said. The owner itself counts from the moment before it sent its last heartbeat, so that its
+time is over first: from then on nothing is written before a new heartbeat has proved that the run is still its own.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -13,167 +14,244 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from job.console.logs import event
-from job.errors import Fault, TemporaryFault
-from job.storage import ArtifactStore
+from job.errors import Fault, TakenOver, TemporaryFault
+from job.interrupt import Stop
+from job.runs.owner import (
+    PATIENCE_MOST,
+    SLOW_SECONDS,
+    Clock,
+    Owner,
+    Timing,
+    boot_time,
+    content,
+    owner,
+    patiently,
+    slowness,
+    start_time,
+    this_machine,
+)
+from job.storage import ArtifactStore, Heard
 
 NAME = "lock.json"
+PATIENCE = 600.0  # seconds that a store may be ill under a run: for a proof, for a state, for publishing
+BRIEF = 20.0  # the same for what is tried anew anyway
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Seconds between two heartbeats, and without one after which the owner counts as dead."""
-
-    beat: float = 5.0
-    patience: float = 20.0
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Who holds a lock. `machine` and `process` tell, on the very same machine, whether the owner still lives."""
-
-    job: str
-    host: str
-    machine: str
-    process: int
-    started: str
-    beat: int = 0
-
-    def is_dead_here(self) -> bool:
-        """Whether it ran on this machine, where its process can be looked up, and is gone."""
-        return self.machine == this_machine() and start_time(self.process) != self.started
+class AtWork(TemporaryFault):
+    """Another job is at work on this run, alive."""
 
 
 class Lock:
-    """A held lock. `check()` raises once another job has taken it over, which happens to a job that was frozen."""
+    """A held lock. `store` is the run's place for its owner alone: it proves before every step that this still is so.
+    `brief` is the same for what is soon tried anew. Both raise TakenOver once another job has the run.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, store: ArtifactStore, me: Owner, timing: Timing, clock: Clock, stop: Stop, since: float) -> None:
+        """`since` is the moment (`boot_time`) before the lock was taken."""
         self.lost: Fault | None = None
+        self.store = Heard(store.guarded(self.prove, PATIENCE), stop)
+        self.brief = store.guarded(self.prove, BRIEF)
+        self._store = store.guarded(self._in_time, 0.0)
+        self._near = store.near
+        self._me = me
+        self._base = timing
+        self._clock = clock
+        self._stop = stop
+        self._timing = timing.with_answers_of(clock.answer)
+        self._confirmed, self._looked = since, 0.0
+        self._over = False
+        self._changed = threading.Condition()
 
     def check(self) -> None:
+        """Raises once the lock is lost, as far as that is known."""
         if self.lost is not None:
             raise self.lost
 
+    def prove(self) -> None:
+        """Returns when it is sure that the run is this job's, which after a freeze or a silent store takes a heartbeat.
+
+        Raises TakenOver where it is another's, and TemporaryFault where the store does not answer for PATIENCE.
+        """
+        until = time.monotonic() + PATIENCE
+        with self._changed:
+            while True:
+                self.check()
+                if not self._stale() and self._seen():
+                    return
+                left = min(until - time.monotonic(), self._stop.remaining())
+                if left <= 0:
+                    raise TemporaryFault(
+                        f"{self._store.uri} has not answered for {boot_time() - self._confirmed:.0f} s: "
+                        "it is not sure that this run is still this job's.",
+                        "Start the same command again when the store answers: it goes on from its last state.",
+                    )
+                self._changed.wait(min(left, 0.5))
+
+    def beat(self) -> None:
+        """Heartbeats until `release`. However it ends, the job ends with it."""
+        try:
+            while self._pause():
+                try:
+                    self._beat_once()
+                except TakenOver:
+                    self._look()
+                except TemporaryFault:
+                    continue  # not reachable for a while: the next beat tries again
+        except Fault as fault:
+            self._lose(fault)
+        except BaseException as error:
+            what = f"the heartbeat of the lock has ended ({type(error).__name__}: {error})."
+            self._lose(TemporaryFault(what, "Start the same command again: it goes on from its last state."))
+
+    def release(self) -> None:
+        """Gives the lock back. One that another may be about to take, or that the store does not show any more, stays:
+        its heartbeat stands still, and that must do.
+        """
+        with self._changed:
+            mine = self.lost is None and not self._stale()
+            self.lost = self.lost or TakenOver("this job has given the run back already.", "This is a bug.")
+            self._over = True
+            self._changed.notify_all()
+        if mine:
+            try:
+                found = self._store.get(NAME)
+                if found is not None and owner(found).job == self._me.job:
+                    self._looked = boot_time()
+                    self._store.delete(NAME)
+            except Fault:
+                return
+
+    def _pause(self) -> bool:
+        """Waits for the next heartbeat's turn, which comes soon where the last one is long ago. False at the end."""
+        with self._changed:
+            seconds = min(1.0, self._timing.beat) if self._stale() else self._timing.beat
+            self._changed.wait_for(lambda: self._over, seconds)
+            return not self._over
+
+    def _stale(self) -> bool:
+        return boot_time() - self._confirmed >= self._timing.trust
+
+    def _seen(self) -> bool:
+        """Whether the file itself says so: where a look costs nothing, no clock that stood still may hide the truth."""
+        try:
+            return not self._near or bool(self._look())
+        except TakenOver:
+            raise
+        except TemporaryFault:
+            return False
+
+    def _beat_once(self) -> None:
+        version = self._look()
+        timing = self._base.with_answers_of(self._clock.answer)
+        self._me = replace(self._me, beat=self._me.beat + 1, patience=timing.patience)
+        with self._clock.timed():
+            sent = boot_time()
+            self._store.put_known(NAME, content(self._me), version)
+        with self._changed:
+            if timing.patience > self._timing.patience and self._clock.answer > SLOW_SECONDS:
+                event("lock", f"{slowness(self._store, self._clock)}; {patiently(timing)}", level="WARNING")
+            self._timing, self._confirmed = timing, sent
+            self._changed.notify_all()
+
+    def _look(self) -> str:
+        """The version of the lock, which is this job's. Raises TakenOver, and so does all that follows, where not."""
+        with self._clock.timed():
+            started = boot_time()
+            found = self._store.get_versioned(NAME)
+        if found is None or owner(found[0]).job != self._me.job:
+            self._lose(taken_over(self._store, self._clock))
+            self.check()
+        assert found is not None
+        self._looked = started
+        return found[1]
+
+    def _in_time(self) -> None:
+        """The guard of the heartbeat's own write: what it rests on must be fresh."""
+        if boot_time() - self._looked > self._timing.trust:
+            raise TemporaryFault(f"{self._store.uri}: too much time has passed since the lock was looked at.")
+
+    def _lose(self, fault: Fault) -> None:
+        with self._changed:
+            self.lost = self.lost or fault
+            self._changed.notify_all()
+
 
 @contextmanager
-def held(store: ArtifactStore, check: Callable[[], object], timing: Timing = Timing()) -> Iterator[Lock]:
-    """Holds the lock of the run in `store`. Raises TemporaryFault where another job is at work on it.
-
-    `check` is called while waiting for it, and may raise to stop that.
+def held(store: ArtifactStore, stop: Stop, timing: Timing = Timing()) -> Iterator[Lock]:
+    """Holds the lock of the run in `store`. Raises TemporaryFault where another job is at work on it, and what `stop`
+    raises while it is waited for.
     """
+    if isinstance(store, Heard):
+        store = store.store  # heartbeats go on through a stop, until the lock is given back
     me = Owner(uuid.uuid4().hex, socket.gethostname(), this_machine(), os.getpid(), start_time(os.getpid()))
-    version = acquire(store, me, check, timing)
-    lock, over = Lock(), threading.Event()
-
-    def beat() -> None:
-        nonlocal version
-        mine = me
-        while not over.wait(timing.beat):
-            mine = replace(mine, beat=mine.beat + 1)
-            try:
-                store.put_if(NAME, content(mine), version)
-                found = store.get_versioned(NAME)
-            except TemporaryFault:
-                continue  # not reachable for a while: the next beat tries again
-            except Fault as fault:
-                lock.lost = fault
-                return
-            # What is there decides, not the answer: a slow store says False to a beat that has been written.
-            if found is None or owner(found[0]).job != me.job:
-                lock.lost = taken_over(store)
-                return
-            version = found[1]
-
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
+    clock = Clock()
+    taken = stop.heard(lambda: acquire(store, me, timing, clock, stop.check))
+    lock = Lock(store, me, timing, clock, stop, taken)
+    thread = threading.Thread(target=lock.beat, name="heartbeat", daemon=True)
     try:
+        thread.start()
         yield lock
     finally:
-        over.set()
-        thread.join(timing.beat)
-        release(store, me, lock)
+        stop.heard(lock.release)
 
 
-def release(store: ArtifactStore, me: Owner, lock: Lock) -> None:
-    """Gives the lock back. Where the store does not answer any more, its heartbeat stands still and that must do."""
-    try:
-        found = None if lock.lost else store.get_versioned(NAME)
-        if found is not None and owner(found[0]).job == me.job:
-            store.delete(NAME)
-    except Fault:
-        return
-
-
-def acquire(store: ArtifactStore, me: Owner, check: Callable[[], object], timing: Timing) -> str:
-    """Takes the lock and returns its version; waits at most `patience` for a sign of life of another owner."""
+def acquire(store: ArtifactStore, me: Owner, timing: Timing, clock: Clock, check: Callable[[], object]) -> float:
+    """Takes the lock and returns since when (`boot_time`) it is sure; waits for a sign of life of another owner."""
     watched, since, told = "", time.monotonic(), False
     while True:
         check()
-        found = store.get_versioned(NAME)
+        with clock.timed():
+            found = store.get_versioned(NAME)
         if found is None:
-            if store.put_if(NAME, content(me), None):
-                return version_of_mine(store, me)
+            sent = take(store, me, None, timing, clock)
+            if sent is not None:
+                return sent
             continue
         other, version = owner(found[0]), found[1]
         if version != watched:
             if watched:
-                raise TemporaryFault(
-                    f"another job is at work on this run: {other.host}, process {other.process} ({store.uri}).",
-                    "Wait for it, stop it, or choose another RUN_ID.",
-                )
+                raise at_work(store, other, clock)
             watched, since = version, time.monotonic()
-        if other.is_dead_here() or time.monotonic() - since >= timing.patience:
+        patience = max(timing.patience, min(PATIENCE_MOST, other.patience))
+        if other.is_dead_here() or time.monotonic() - since >= patience:
             event("lock", f"the job on {other.host}, process {other.process}, is gone; going on in its place")
-            if store.put_if(NAME, content(me), version):
-                return version_of_mine(store, me)
-            raise taken_over(store)
+            sent = take(store, me, version, timing, clock)
+            if sent is None:
+                raise taken_over(store, clock)
+            return sent
         if not told:
             told = True
-            event("lock", f"waiting up to {timing.patience:g} s for a sign of life of the job on {other.host}")
+            event("lock", f"waiting up to {patience:g} s for a sign of life of the job on {other.host}")
         time.sleep(min(timing.beat, timing.patience) / 5)
 
 
-def version_of_mine(store: ArtifactStore, me: Owner) -> str:
-    found = store.get_versioned(NAME)
-    if found is None or owner(found[0]).job != me.job:
-        raise taken_over(store)
-    return found[1]
+def take(store: ArtifactStore, me: Owner, version: str | None, timing: Timing, clock: Clock) -> float | None:
+    """Puts this job's name into the lock; the moment before, or None where another's is there."""
+    mine = replace(me, patience=timing.with_answers_of(clock.answer).patience)
+    while True:
+        sent = boot_time()
+        won = store.put_if(NAME, content(mine), version)
+        with clock.timed():
+            found = store.get_versioned(NAME)
+        if found is None or owner(found[0]).job != me.job:
+            return None
+        if won:
+            return sent
+        version = found[1]  # it is there, only so late that it cannot be told who was first: so once more, over itself
 
 
-def taken_over(store: ArtifactStore) -> TemporaryFault:
-    return TemporaryFault(
-        f"another job has taken over this run ({store.uri}).", "Leave it to that one, or choose another RUN_ID."
+def at_work(store: ArtifactStore, other: Owner, clock: Clock) -> AtWork:
+    return AtWork(
+        f"another job is at work on this run: {other.host}, process {other.process} ({store.uri}).",
+        "Wait for it, stop it, or choose another RUN_ID.",
     )
 
 
-def content(owner: Owner) -> bytes:
-    return json.dumps(asdict(owner)).encode()
-
-
-def owner(content: bytes) -> Owner:
-    """The owner in a lock file; one that cannot be read belongs to nobody who lives here."""
-    try:
-        return Owner(**json.loads(content))
-    except (ValueError, TypeError):
-        return Owner("", "an unknown host", "", 0, "")
-
-
-def this_machine() -> str:
-    """Names the kernel and the process namespace: where both are the same, a process number means the same process."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return uuid.uuid4().hex  # no such files here: nothing can be said, so no owner counts as dead by this
-
-
-def start_time(process: int) -> str:
-    """When a process started, in ticks since boot; empty where it does not live (proc(5), fields 3 and 22)."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]  # zombies have a number still, but do nothing any more
+def taken_over(store: ArtifactStore, clock: Clock) -> TakenOver:
+    slow = f" Meanwhile {slowness(store, clock)}." if clock.answer > SLOW_SECONDS else ""
+    return TakenOver(
+        f"another job has taken over this run ({store.uri}).{slow}", "Leave it to that one, or choose another RUN_ID."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 
 from job.device import Compute
+from job.results import Trial
+from job.runs.code import of as code_of
 
 
 def collect(compute: Compute) -> dict[str, Any]:
@@ -33,6 +36,20 @@ def collect(compute: Compute) -> dict[str, Any]:
         "platform": platform.platform(),
         "git_commit": git_commit(),
     }
+
+
+def changes(since: Sequence[str], trials: Sequence[Trial], training: str) -> dict[str, Any]:
+    """What was not computed as `arithmetic` says, for people: `since` it went on elsewhere (see `Identity.changes`), in
+    a trial, or in the final training, whose note `training` is.
+    """
+    notes = [f"trial {trial.number + 1}: {trial.note}" for trial in trials if trial.note]
+    return {"changes": [*since, *notes, *([f"final training: {training}"] if training else [])]}
+
+
+def code(began: dict[str, str], model: str) -> dict[str, Any]:
+    """The code that the run began with, and that which ended it where it is another."""
+    now = code_of(model)
+    return {"code": began if began == now else {"began": began, "ended": now}}
 
 
 def git_commit() -> str | None:

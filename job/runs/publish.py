@@ -3,73 +3,88 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from job.console.logs import event
 from job.errors import Fault, TemporaryFault
+from job.runs import lock, manifest, status
+from job.runs.code import differences as code_differences
+from job.runs.manifest import NAME as MANIFEST
 from job.settings import Settings
 from job.storage import ArtifactStore
-
-MANIFEST = "manifest.json"
+from job.storage.names import checked
 
 
 def publish(
     store: ArtifactStore,
-    files: dict[str, bytes],
-    settings: Settings,
-    came_from: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    about: Mapping[str, Any],
     check: Callable[[], object],
 ) -> None:
-    """Stores all files, then `manifest.json` with the size and SHA-256 of each: a run without one is not finished.
+    """Stores all files, then `manifest.json` with `about` and the size and SHA-256 of each: a run without one is not
+    finished.
 
-    `came_from` are the hashes of what the run was made from: `data_sha256` and `pretrained` (see `Pretrained.record`).
     Every file is read back and compared before the manifest vouches for it. `check` is called between two files and may
-    raise. Raises TemporaryFault where a file does not come back as it was put.
+    raise. Raises TemporaryFault where a file does not come back as it was put, TakenOver where there is a manifest.
     """
-    listed = {}
-    for name, content in files.items():
-        check()
-        listed[name] = {"size": len(content), "sha256": put_checked(store, name, content)}
-    manifest = {"run": settings.run_name, "settings": settings.shaping(), **came_from, "files": listed}
-    put_checked(store, MANIFEST, manifest_bytes(manifest))
+    listed = put_all(store, files, check)
+    check()
+    manifest.write(store, {**about, "files": listed}, None)
 
 
-def add(store: ArtifactStore, files: dict[str, bytes], check: Callable[[], object]) -> None:
+def about(
+    settings: Settings, data_sha256: str, code: Mapping[str, str], pretrained: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """What a manifest says of the run beside its files: what it was made from. `code` is that which it began with,
+    `pretrained` the weights (see `Pretrained.record`), None where it started from random ones.
+    """
+    return {
+        "run": settings.run_name,
+        "settings": settings.shaping(),
+        "data_sha256": data_sha256,
+        "pretrained": pretrained,
+        "code": dict(code),
+    }
+
+
+def add(store: ArtifactStore, files: Mapping[str, bytes], check: Callable[[], object]) -> None:
     """Puts further files into a finished run and its manifest. Call it with the run's lock held.
 
     Where files of these names are replaced, the manifest names none of them meanwhile: killed at any moment, what it
     vouches for is there. Raises Fault where the run is not there any more.
     """
-    found = store.get(MANIFEST)
+    found = manifest.read_versioned(store)
     if found is None:
         raise Fault(f"{store.uri} holds no finished run any more.", "Start again when it is finished.")
-    manifest = json.loads(found)
-    others = {name: said for name, said in manifest["files"].items() if name not in files}
-    if len(others) < len(manifest["files"]):
-        put_checked(store, MANIFEST, manifest_bytes(manifest | {"files": others}))
+    said, version = found
+    others = {name: entry for name, entry in said["files"].items() if name not in files}
+    if len(others) < len(said["files"]):
+        version = manifest.write(store, said | {"files": others}, version)
+    listed = put_all(store, files, check)
+    check()
+    manifest.write(store, said | {"files": others | listed}, version)
+
+
+def put_all(store: ArtifactStore, files: Mapping[str, bytes], check: Callable[[], object]) -> dict[str, Any]:
+    """Stores every file and returns what a manifest says of it."""
     listed = {}
     for name, content in files.items():
         check()
-        listed[name] = {"size": len(content), "sha256": put_checked(store, name, content)}
-    check()
-    put_checked(store, MANIFEST, manifest_bytes(manifest | {"files": others | listed}))
+        put_checked(store, name, content)
+        listed[name] = manifest.file_entry(content)
+    return listed
 
 
-def manifest_bytes(manifest: dict[str, Any]) -> bytes:
-    return (json.dumps(manifest, indent=2) + "\n").encode()
-
-
-def put_checked(store: ArtifactStore, name: str, content: bytes) -> str:
-    """Stores `content`, reads it back, and returns its SHA-256 (hex)."""
-    wanted = hashlib.sha256(content).hexdigest()
-    store.put(name, content)
-    if hashlib.sha256(store.get(name) or b"").hexdigest() != wanted:
-        store.put(name, content)  # once more: a fault on the way there or back
-        if hashlib.sha256(store.get(name) or b"").hexdigest() != wanted:
-            store.delete(name)
-            raise TemporaryFault(f"{store.uri}/{name} does not come back as it was stored.", "Check the store or disk.")
-    return wanted
+def put_checked(store: ArtifactStore, name: str, content: bytes) -> None:
+    """Stores `content` and reads it back, a second time where it comes back altered."""
+    wanted = hashlib.sha256(content).digest()
+    for _ in range(2):
+        store.put(name, content)
+        if hashlib.sha256(store.get(name) or b"").digest() == wanted:
+            return
+    store.delete(name)
+    raise TemporaryFault(f"{store.uri}/{name} does not come back as it was stored.", "Check the store or disk.")
 
 
 def finished_already(
@@ -78,36 +93,50 @@ def finished_already(
     data_sha256: Callable[[], str],
     other_weights: Callable[[Mapping[str, Any] | None], str],
 ) -> bool:
-    """Whether this very run is there already.
+    """Whether this very run is there already. Only looks.
 
     `data_sha256` gives the hash of the data set as it is now: a person's own images can change under the same settings.
     `other_weights` tells how the pretrained weights as they are now differ from those that the manifest names.
-    Raises Fault where the finished run in that place is another one.
+    Raises Fault where the finished run in that place is another one, or its manifest is damaged.
     """
-    found = store.get(MANIFEST)
-    if found is None:
+    said = manifest.read(store)
+    if said is None:
         return False
-    manifest = json.loads(found)
     differences = [
-        f"{name} was {manifest['settings'].get(name)} and is {value}"
+        f"{name} was {said['settings'].get(name)} and is {value}"
         for name, value in settings.shaping().items()
-        if manifest["settings"].get(name) != value
+        if said["settings"].get(name) != value
     ]
-    if not differences and settings.dataset == "folder" and data_sha256() != manifest["data_sha256"]:
+    if said["run"] != settings.run_name and said["run"].lower() == settings.run_name.lower():
+        differences.append(f"its name is {said['run']}, and this file system does not tell capitals from small letters")
+    differences += code_differences(said.get("code"), settings.model, finished=True)
+    if not differences and settings.dataset == "folder" and data_sha256() != said["data_sha256"]:
         differences = ["the images below DATA_DIR have changed"]
     if not differences:
-        differences = [told] if (told := other_weights(manifest.get("pretrained"))) else []
+        differences = [told] if (told := other_weights(said.get("pretrained"))) else []
     if differences:
         raise Fault(
-            f"{store.uri} holds a finished run with other settings: {'; '.join(differences)}.",
+            f"{store.uri} holds a finished run that differs: {'; '.join(differences)}.",
             "Choose another RUN_ID or OUTPUT, or set FRESH=1 to replace it.",
         )
     return True
 
 
 def remove(store: ArtifactStore) -> None:
-    """Removes a finished run: its manifest first, so that no manifest names a file that is gone."""
-    found = store.get(MANIFEST)
-    if found is not None:
-        for name in (MANIFEST, *json.loads(found)["files"]):
-            store.delete(name)
+    """Removes all that lies in the run's place but the lock, whatever a manifest says: the manifest first, so that
+    nothing vouches for a file that is gone, and the status last. Call it with the run's lock held.
+    """
+    names = [name for name in store.list() if name not in (MANIFEST, status.NAME, lock.NAME) and is_name(name)]
+    store.delete(MANIFEST)
+    for name in (*names, status.NAME):
+        store.delete(name)
+    if names:
+        event("fresh", f"FRESH=1: {len(names)} files of the earlier run are removed from {store.uri}")
+
+
+def is_name(name: str) -> bool:
+    """Whether a store lets it be named at all; what somebody put there by other means may be called otherwise."""
+    try:
+        return bool(checked(name))
+    except ValueError:
+        return False

@@ -1,1 +1,6 @@
-"""The trials of a search: which there are, one of them, and who runs them."""
+"""The trials of a search.
+
+In reading order: `trial` (one of them), `tune` (which there are), `runners` (who runs them, and how that is chosen):
+`inline`, `processes` with their `shared` images, `cluster` (Ray), `batched` with `stacked` (many as one model). `book`
+keeps what has ended and what is under way.
+"""

@@ -25,8 +25,10 @@ from job import device
 from job.console.logs import event
 from job.device import Compute
 from job.results import Epoch, Trial
-from job.search import stacked
-from job.search.stacked import Stack, State
+from job.search.stacked import epochs
+from job.search.stacked.architecture import architecture, bytes_each, runs_stacked
+from job.search.stacked.state import State, fresh, joined, restored, snapshot
+from job.search.stacked.step import Stack
 from job.search.trial import Callbacks, Order, Setup, ended, is_over, run_trial
 
 MEMORY_SHARE = 0.6  # of the device's free memory that a group may plan with: the rest is for what no formula foresees
@@ -42,12 +44,15 @@ class Begun:
 
 @dataclass
 class Member:
-    """A trial of a group. `start` is the row that it enters with, None for new weights; `before` its epochs by then."""
+    """A trial of a group. `start` is the row that it enters with, None for new weights; `before` its epochs by then;
+    `note` says why its steps are as they are written where others' are replayed.
+    """
 
     order: Order
     start: State | None = None
     before: tuple[Epoch, ...] = ()
     history: list[Epoch] = field(default_factory=list)
+    note: str = ""
 
 
 def pays(build: Callable[[], nn.Module], compute: Compute) -> bool:
@@ -62,13 +67,13 @@ def pays(build: Callable[[], nn.Module], compute: Compute) -> bool:
         return False
     model = build()
     slow = any(isinstance(module, (nn.Conv2d, nn.MultiheadAttention)) for module in model.modules())
-    return not slow and stacked.runs_stacked(model, compute)
+    return not slow and runs_stacked(model, compute)
 
 
 def fitting(build: Callable[[], nn.Module], compute: Compute, batch_size: int) -> int:
     """How many trials the device's free memory holds, estimated; 1 where not even the estimate has room."""
     try:
-        each = stacked.bytes_each(stacked.architecture(build, compute), batch_size)
+        each = bytes_each(architecture(build, compute), batch_size)
     except (RuntimeError, MemoryError) as error:
         if not device.is_out_of_memory(error):
             raise
@@ -106,7 +111,7 @@ class Batched:
                 if stack is None or len(group) > len(rows) or len(rows) < len(stack.parts):
                     stack = self._assembled(group, stack, rows)
                 if epochs:
-                    self._callbacks.on_group(unfinished(group), partial(stacked.snapshot, stack.state))
+                    self._callbacks.on_group(unfinished(group), partial(snapshot, stack.state))
                 self._epoch(group, stack)
                 epochs += 1
             except (RuntimeError, MemoryError) as error:
@@ -125,24 +130,27 @@ class Batched:
                 group, rows = [], []
                 continue
             rows = [row for row, member in enumerate(group) if not self._is_over(member)]
-            yield from [ended(m.order, m.history) for row, m in enumerate(group) if row not in rows]
+            yield from [ended(m.order, m.history, m.note) for row, m in enumerate(group) if row not in rows]
             group = [group[row] for row in rows]
 
     def _assembled(self, group: Sequence[Member], stack: Stack | None, rows: Sequence[int]) -> Stack:
         """The group as a stack: the `rows` of the one before it, then those who enter."""
         setup, seed = self._setup, self._setup.settings.seed
-        kind = stack.kind if stack else stacked.architecture(setup.build, setup.compute)
+        kind = stack.kind if stack else architecture(setup.build, setup.compute)
         states = [stack.state.rows(rows)] if stack and rows else []
         for member in group[len(rows) :]:
-            new = member.start or stacked.fresh(setup.build, kind, setup.compute, seed, part(member))
+            new = member.start or fresh(setup.build, kind, setup.compute, seed, part(member))
             states.append(new)
         rates = [member.order.learning_rate for member in group]
-        return Stack(kind, setup.compute, seed, [part(member) for member in group], rates, stacked.joined(states))
+        stack = Stack(kind, setup.compute, seed, [part(member) for member in group], rates, joined(states))
+        if any(member.note for member in group):
+            stack.full_step = None
+        return stack
 
     def _epoch(self, group: Sequence[Member], stack: Stack) -> None:
         """One epoch of every member. Each is booked an equal share of the time."""
         started = time.monotonic()
-        scores = stacked.epoch(
+        scores = epochs.epoch(
             stack,
             self._setup.train,
             self._setup.validation,
@@ -152,6 +160,7 @@ class Batched:
         )
         seconds = (time.monotonic() - started) / len(group)
         for member, (trained, validated) in zip(group, scores, strict=True):
+            member.note = member.note or stack.note
             member.history.append(Epoch(len(member.history) + 1, trained, validated, seconds))
             self._callbacks.on_epoch(member.order.number, member.order.learning_rate, member.history, None)
 
@@ -165,16 +174,18 @@ def part(member: Member) -> tuple[str | int, ...]:
 
 
 def unfinished(group: Sequence[Member]) -> tuple[Trial, ...]:
-    return tuple(Trial(m.order.number, m.order.learning_rate, tuple(m.history)) for m in group)
+    return tuple(Trial(m.order.number, m.order.learning_rate, tuple(m.history), note=m.note) for m in group)
 
 
 def members(orders: Sequence[Order], begun: Begun, compute: Compute) -> deque[Member]:
     """The orders with what was begun of them."""
-    state = stacked.restored(begun.state, compute)
-    rows = {trial.number: (row, trial.epochs) for row, trial in enumerate(begun.trials)}
+    state = restored(begun.state, compute)
+    rows = {trial.number: (row, trial) for row, trial in enumerate(begun.trials)}
     found: deque[Member] = deque()
     for order in orders:
-        row, epochs = rows.get(order.number, (None, ()))
-        start = None if row is None else state.rows([row])
-        found.append(Member(order, start, epochs, list(epochs)))
+        if order.number not in rows:
+            found.append(Member(order))
+            continue
+        row, trial = rows[order.number]
+        found.append(Member(order, state.rows([row]), trial.epochs, list(trial.epochs), trial.note))
     return found

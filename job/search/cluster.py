@@ -61,24 +61,7 @@ def connected(address: str, check: Callable[[], object]) -> Iterator[None]:
     import ray
 
     outcome: list[Exception | None] = []
-
-    def connect() -> None:
-        package = str(Path(__file__).parent.parent)  # the cluster's workers run the very code that this job runs
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Ray announces changes of its next versions
-                ray.init(
-                    address=address,
-                    runtime_env={"py_modules": [package]},
-                    log_to_driver=False,
-                    logging_level="ERROR",
-                    configure_logging=True,
-                )
-            outcome.append(None)
-        except Exception as error:  # of many kinds: told to the thread that waits
-            outcome.append(error)
-
-    threading.Thread(target=connect, name="ray", daemon=True).start()
+    threading.Thread(target=connect, args=(address, outcome), name="ray", daemon=True).start()
     deadline = time.monotonic() + CONNECT_SECONDS
     while not outcome:
         check()
@@ -93,6 +76,26 @@ def connected(address: str, check: Callable[[], object]) -> Iterator[None]:
         ending = threading.Thread(target=ray.shutdown, daemon=True)  # a lost cluster must not hold up the end
         ending.start()
         ending.join(5.0)
+
+
+def connect(address: str, outcome: list[Exception | None]) -> None:
+    """Appends None once connected, or what kept it from that, of many kinds: for the thread that waits."""
+    import ray
+
+    package = str(Path(__file__).parent.parent)  # the cluster's workers run the very code that this job runs
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray announces changes of its next versions
+            ray.init(
+                address=address,
+                runtime_env={"py_modules": [package]},
+                log_to_driver=False,
+                logging_level="ERROR",
+                configure_logging=True,
+            )
+        outcome.append(None)
+    except Exception as error:
+        outcome.append(error)
 
 
 def knock(address: str) -> None:
@@ -200,10 +203,14 @@ def on_a_worker(images: Sequence[Any], common: bytes, ordered: bytes) -> bytes:
     """One trial, in a process of Ray's. Everything but the images travels as bytes of this job's own classes."""
     setup: Setup
     setup, arithmetic = pickle.loads(common)
-    compute = device.choose_as(setup.compute, setup.compute.device.type, arithmetic)
+    run = setup.compute
+    compute = device.choose_as(run, run.device.type, arithmetic)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the object store's memory is read-only, and nothing here writes into it
         parts = [torch.from_numpy(part).to(compute.device) for part in images]
     setup = replace(setup, compute=compute, train=Split(parts[0], parts[1]), validation=Split(parts[2], parts[3]))
     silent = Callbacks(on_batch=lambda count: None, on_epoch=lambda number, rate, history, learner: None)
-    return pickle.dumps(run_trial(setup, pickle.loads(ordered), silent))
+    trial = run_trial(setup, pickle.loads(ordered), silent)
+    if compute.hardware != run.hardware:
+        trial = replace(trial, note="; ".join(filter(None, (f"on {compute.hardware}", trial.note))))
+    return pickle.dumps(trial)

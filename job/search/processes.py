@@ -6,11 +6,9 @@ workers never outlive the job, however it ends.
 
 from __future__ import annotations
 
-import mmap
 import os
 import pickle
 import signal
-import tempfile
 import threading
 import traceback
 from collections import deque
@@ -20,17 +18,13 @@ from dataclasses import dataclass, replace
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from multiprocessing.reduction import DupFd
-from typing import IO, Any
-
-import torch
-from torch import Tensor
+from typing import IO
 
 from job import device
 from job.console.logs import event
-from job.data import Split
 from job.errors import Fault
 from job.results import Epoch, Trial
+from job.search.shared import SharedImages, lay_out, shared_file
 from job.search.trial import Callbacks, Order, Setup, run_trial
 
 DEATHS = 3  # of workers at one trial, after which that trial counts as failed
@@ -65,7 +59,7 @@ class Processes:
         self._callbacks = callbacks
         self._devices = devices
         self._file = file
-        images, self._places = lay_out(setup, file)
+        images, self._places = lay_out(setup.train, setup.validation, file)
         # As bytes, once: a model's stored weights go through no other way of sharing memory than the images do.
         # The arithmetic with it: asked for in a worker, it would tell that process's threads and not this one's.
         self._common = pickle.dumps((replace(setup, train=images, validation=images), setup.compute.arithmetic()))
@@ -205,62 +199,3 @@ def end_with_parent() -> None:
     assert parent is not None
     connection.wait([parent.sentinel])
     os._exit(1)
-
-
-# --- the images, once in memory ---
-
-
-def shared_file() -> IO[bytes]:
-    """A file without a name, which is gone with its last user: in memory where the system can, else on disk.
-
-    Not /dev/shm: a container has 64 MB there unless told otherwise, and one write beyond them kills the process.
-    """
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("images"), "w+b")
-    return tempfile.TemporaryFile()
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a tensor lies in the shared file."""
-
-    start: int
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-    def read(self, memory: mmap.mmap) -> Tensor:
-        count = int(torch.Size(self.shape).numel())
-        return torch.frombuffer(memory, dtype=self.dtype, offset=self.start, count=count).view(self.shape)
-
-
-def lay_out(setup: Setup, file: IO[bytes]) -> tuple[Split, list[Place]]:
-    """Writes both splits into `file`. Returns an empty split, which stands for them in the pickle, and the places."""
-    places = []
-    for tensor in (setup.train.images, setup.train.labels, setup.validation.images, setup.validation.labels):
-        start = -(-file.tell() // 64) * 64  # aligned as torch aligns its own tensors
-        file.seek(start)
-        file.write(tensor.cpu().contiguous().numpy().data)
-        places.append(Place(start, tuple(tensor.shape), tensor.dtype))
-    file.flush()
-    return Split(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)), places
-
-
-@dataclass(frozen=True)
-class SharedImages:
-    """The splits in a shared file. Pickled while a process is being started, it hands the open file over to it."""
-
-    descriptor: int
-    places: list[Place]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return reopened, (DupFd(self.descriptor), self.places)
-
-    def splits(self) -> tuple[Split, Split]:
-        """Train and validation, as views of the one copy that all processes share."""
-        memory = mmap.mmap(self.descriptor, 0)
-        images, labels, validation_images, validation_labels = (place.read(memory) for place in self.places)
-        return Split(images, labels), Split(validation_images, validation_labels)
-
-
-def reopened(handle: Any, places: list[Place]) -> SharedImages:
-    return SharedImages(handle.detach(), places)

@@ -18,10 +18,12 @@ from job import device
 from job.console.logs import event
 from job.device import Compute
 from job.results import Trial
-from job.search import batched, cluster, stacked
+from job.runs.checkpoint import START, Standing
+from job.search import batched, cluster
 from job.search.batched import Batched, Begun
 from job.search.inline import Inline
 from job.search.processes import processes
+from job.search.stacked import proof
 from job.search.trial import Callbacks, Order, Setup
 from job.settings import Settings
 
@@ -40,13 +42,15 @@ class Runner(Protocol):
 class Plan:
     """Where trials run: `kind` is inline, batched, processes or ray; process n uses `devices[n % len(devices)]`.
 
-    `together` is how many trials a batched model holds at most.
+    `together` is how many trials a batched model holds at most, `round` how many are suggested at a time after the
+    start-up.
     """
 
     kind: str
     workers: int
     devices: tuple[str, ...] = ()
     together: int = 1
+    round: int = 1
 
     def arithmetic(self) -> dict[str, Any]:
         """What the last bits of the trials' records depend on, as part of the run's arithmetic."""
@@ -93,7 +97,7 @@ def with_batches(
     if kept is not None:
         together = int(kept.get(TOGETHER, 1))
     elif batched.pays(build, compute):
-        fault = stacked.fault_of(build, compute)
+        fault = proof.fault_of(build, compute)
         if fault:
             event("tune", f"trials run one after the other: as one batched model they fail: {fault}", level="WARNING")
             return plan
@@ -103,13 +107,25 @@ def with_batches(
     return replace(plan, kind="batched", together=together) if together > 1 else plan
 
 
+def in_rounds(plan: Plan, settings: Settings, kept: Mapping[str, Any] | None) -> Plan:
+    """The plan with rounds of WORKERS trials, or of as many as `auto` meant when the run began.
+
+    `kept` holds the settings in the run's saved state.
+    """
+    meant = kept.get("WORKERS", 1) if kept is not None and settings.workers == "auto" else plan.workers
+    return replace(plan, round=int(meant))
+
+
 @contextmanager
-def open_runner(plan: Plan, setup: Setup, callbacks: Callbacks, begun: Begun | None = None) -> Iterator[Runner]:
-    """The runner of this plan; what it started has ended when it is left. `begun` is for a batched one."""
+def open_runner(plan: Plan, setup: Setup, callbacks: Callbacks, standing: Standing = START) -> Iterator[Runner]:
+    """The runner of this plan; what it started has ended when it is left. `standing` is where a batched one goes on."""
     if plan.kind == "inline":
         yield Inline(setup, callbacks)
     elif plan.kind == "batched":
-        yield Batched(setup, callbacks, plan.together, begun)
+        group = None
+        if standing.begun and standing.learner is not None:
+            group = Begun(standing.begun, standing.learner)
+        yield Batched(setup, callbacks, plan.together, group)
     elif plan.kind == "ray":
         with cluster.tasks(setup, callbacks, plan.workers) as tasks:
             yield tasks

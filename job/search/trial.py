@@ -13,8 +13,8 @@ from torch import nn
 from job import device
 from job.data import Split
 from job.device import Compute
-from job.engine import Learner, OnBatch, Paused, epochs, new_learner, restore
-from job.results import Epoch, Trial, out_of_patience
+from job.engine import Course, Learner, OnBatch, epochs, new_learner, resume
+from job.results import Epoch, Paused, Trial, out_of_patience
 from job.settings import Settings
 
 
@@ -64,42 +64,35 @@ def run_trial(setup: Setup, order: Order, callbacks: Callbacks) -> Trial:
     """
     history: list[Epoch] = []
     try:
-        train_one(setup, order, callbacks, history)
+        note = train_one(setup, order, callbacks, history)
     except (RuntimeError, MemoryError) as error:
         if not device.is_out_of_memory(error):
             raise
         return Trial(order.number, order.learning_rate, tuple(history), device.OUT_OF_MEMORY)
-    return ended(order, history)
+    return ended(order, history, note)
 
 
-def ended(order: Order, history: Sequence[Epoch]) -> Trial:
+def ended(order: Order, history: Sequence[Epoch], note: str = "") -> Trial:
     """The record of a trial that ended by itself."""
     failure = f"the loss diverged in epoch {len(history)}" if has_diverged(history[-1]) else ""
-    return Trial(order.number, order.learning_rate, tuple(history), failure)
+    return Trial(order.number, order.learning_rate, tuple(history), failure, note)
 
 
-def train_one(setup: Setup, order: Order, callbacks: Callbacks, history: list[Epoch]) -> None:
-    """Trains the order's learner; every epoch goes to `history`, so that it outlives a failure."""
+def train_one(setup: Setup, order: Order, callbacks: Callbacks, history: list[Epoch]) -> str:
+    """Trains the order's learner; every epoch goes to `history`, so that it outlives a failure. Returns its note."""
     settings = setup.settings
     learner = new_learner(setup.build, order.learning_rate, setup.compute, settings.seed, ("trial", order.number))
-    if order.paused is not None:
-        history.extend(order.paused.history)
-        restore(learner, order.paused.learner)
-    started = time.monotonic()
+    history += resume(learner, order.paused)
+    course = Course(setup.train, setup.validation, settings.batch_size, callbacks.on_batch)
     last = settings.tune_max_epochs if not is_over(history, settings.patience) else 0
-    for epoch_number, trained, validated in epochs(
-        learner,
-        setup.train,
-        setup.validation,
-        batch_size=settings.batch_size,
-        numbers=range(len(history) + 1, last + 1),
-        on_batch=callbacks.on_batch,
-    ):
+    started = time.monotonic()
+    for epoch_number, trained, validated in epochs(learner, course, range(len(history) + 1, last + 1)):
         history.append(Epoch(epoch_number, trained, validated, time.monotonic() - started))
         callbacks.on_epoch(order.number, order.learning_rate, history, learner)
         if is_over(history, settings.patience):
             break
         started = time.monotonic()
+    return learner.note
 
 
 def is_over(history: Sequence[Epoch], patience: int) -> bool:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import hyperopt
 import numpy as np
 
 from job.device import OUT_OF_MEMORY
-from job.engine import Paused
 from job.errors import Fault
 from job.results import Trial, rate, winner
+from job.runs.checkpoint import START, Standing
 from job.search.runners import Runner
 from job.search.trial import Order
 from job.settings import Settings
@@ -28,20 +27,18 @@ def search(
     runner: Runner,
     workers: int,
     on_trial: Callable[[Trial], object],
-    finished: Sequence[Trial] = (),
-    paused: Mapping[int, Paused] = MappingProxyType({}),
+    standing: Standing = START,
 ) -> list[Trial]:
-    """All trials, in the order of their numbers. Those in `finished` are of an earlier attempt and not run again.
+    """All trials, in the order of their numbers, from where an earlier attempt left the search.
 
     The start-up trials are one round; after them a round is `workers` trials, suggested from those before the round.
-    `on_trial` gets each record when it comes and may raise. `paused` holds what was begun of trials, by number.
-    Raises Fault where every trial failed.
+    `on_trial` gets each record when it comes and may raise. Raises Fault where every trial failed.
     """
-    done = {trial.number: trial for trial in finished}
+    done = {trial.number: trial for trial in standing.trials}
     for round_ in rounds(settings, workers):
         missing = [number for number in round_ if number not in done]
         before = [done[number] for number in range(round_.start)]
-        orders = [Order(number, suggest(settings, number, before), paused.get(number)) for number in missing]
+        orders = [Order(number, suggest(settings, number, before), standing.paused(number)) for number in missing]
         for trial in runner.run(orders):
             done[trial.number] = trial
             on_trial(trial)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from job.settings.checked import Settings
 from job.settings.environment import blamed, faults, load, log_format, no_color, notes, settle
+from job.settings.foreign import OF_S3
 from job.settings.help import env_file, help_text
 from job.settings.rules import default_of
 from job.settings.variables import extra, variables
 
 __all__ = [
+    "OF_S3",
     "Settings",
     "blamed",
     "default_of",

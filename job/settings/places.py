@@ -7,6 +7,7 @@ import re
 import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from job.settings.redaction import told
 
@@ -68,7 +69,7 @@ def place(value: str, takes: Takes) -> str:
     if not kind:
         return path(value, takes)
     if kind not in takes.kinds:
-        raise ValueError(instead(kind, value, takes))
+        refuse(kind, value, takes)
     if value != meant:
         raise ValueError(f"that is no address yet: did you mean {told(meant)}?")
     check = {"s3": check_s3, "http": check_http}.get(kind)
@@ -127,25 +128,24 @@ def check_http(value: str, takes: Takes) -> None:
         raise ValueError("that address has no host, or no number for its port")
 
 
-def instead(kind: str, value: str, takes: Takes) -> str:
-    """What serves in the place of a kind of address that the variable does not take."""
-    s3 = "s3" in takes.kinds
+def refuse(kind: str, value: str, takes: Takes) -> NoReturn:
+    """Raises ValueError that says what serves in the place of a kind of address that the variable does not take."""
     if kind == "file":
-        return f"write the path alone: /{address(value)[1].removeprefix('file:///')}"
-    if kind == "gs" and s3:
-        return (
+        raise ValueError(f"write the path alone: /{address(value)[1].removeprefix('file:///')}")
+    if kind == "gs" and "s3" in takes.kinds:
+        raise ValueError(
             "Google Cloud Storage answers as S3 does: give s3://bucket/prefix, with "
             "AWS_ENDPOINT_URL_S3=https://storage.googleapis.com and an HMAC key in the AWS variables"
         )
     if kind in ("gs", "az"):
         name, tool = {"gs": ("Google Cloud Storage", "gcsfuse"), "az": ("Azure Blob Storage", "blobfuse2")}[kind]
-        return f"{name} cannot be asked from here: mount it ({tool}) and give {takes.in_words}"
+        raise ValueError(f"{name} cannot be asked from here: mount it ({tool}) and give {takes.in_words}")
     if kind == "hf" and "http" in takes.kinds:
-        return "give the file's own address, https://huggingface.co/…/resolve/main/…"
+        raise ValueError("give the file's own address, https://huggingface.co/…/resolve/main/…")
     if kind == "hf":
-        return f"fetch it beforehand (hf download) and give {takes.in_words}"
+        raise ValueError(f"fetch it beforehand (hf download) and give {takes.in_words}")
     if kind in IN_WORDS and takes.otherwise:
-        return takes.otherwise
+        raise ValueError(takes.otherwise)
     near = difflib.get_close_matches(kind, ("https", "http", "s3", "file"), n=1, cutoff=0.6)
     hint = f" (did you mean {near[0]}://?)" if near and SPELLINGS.get(near[0], near[0]) in takes.kinds else ""
-    return f"{kind}:// is not understood here: give {takes.in_words}{hint}"
+    raise ValueError(f"{kind}:// is not understood here: give {takes.in_words}{hint}")

@@ -128,7 +128,7 @@ class Variables(BaseSettings):
     workers: str = variable(
         "Machine",
         "auto",
-        "trials at the same time: a number, or `auto` (one per visible GPU, 1 on a CPU); "
+        "trials at the same time: a number, or `auto` (one per visible GPU of one kind, 1 on a CPU); "
         "it shapes the result only where `MAX_EVALS` exceeds `TUNE_STARTUP_TRIALS`",
     )
     ray_address: str | None = variable(

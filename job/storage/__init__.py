@@ -1,11 +1,18 @@
-"""Where a run's files go: one small interface, with a local directory or an S3-compatible bucket behind it."""
+"""Where a run's files go: one small interface, with a local directory or an S3-compatible bucket behind it.
+
+In reading order: this file (the interface), `names`, `files` and `local` (a directory), `s3_client`, `s3_faults`, `s3`
+and `s3_object` (a bucket).
+"""
 
 from __future__ import annotations
 
+import builtins
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from job.interrupt import Stop
 from job.storage.local import LocalStore
 
 S3_SCHEME = "s3://"
@@ -51,12 +58,69 @@ class ArtifactStore(Protocol):
         """
         ...
 
+    def put_known(self, name: str, content: bytes, version: str | None) -> str:
+        """Stores `content` where what is there still has `version` (None: where nothing is), and returns its version.
+
+        Raises TakenOver where somebody else has written it. Where a store knows no conditional writes, a look right
+        before the write has to do.
+        """
+        ...
+
+    def guarded(self, guard: Callable[[], object], patience: float) -> ArtifactStore:
+        """The same place, where `guard` is called before every single step that changes something there: a rename, a
+        removal, each request and each repeat of one. It may raise, which leaves that step undone. What may pass is
+        tried again for `patience` seconds.
+        """
+        ...
+
+    @property
+    def near(self) -> bool:
+        """Whether reading a small file costs next to nothing."""
+        ...
+
     def tidy(self) -> None:
         """Removes what writers that were killed left half done: temporary files, multipart uploads.
 
         Sound only where nobody else writes here, so call it once the run's lock is held.
         """
         ...
+
+
+class Heard:
+    """A store whose every call hears the stop (see `Stop.heard`); of what is promised there, nothing else changes."""
+
+    def __init__(self, store: ArtifactStore, stop: Stop) -> None:
+        self.store = store
+        self.stop = stop
+        self.uri = store.uri
+        self.near = store.near
+
+    def put(self, name: str, content: bytes) -> None:
+        self.stop.heard(lambda: self.store.put(name, content))
+
+    def get(self, name: str) -> bytes | None:
+        return self.stop.heard(lambda: self.store.get(name))
+
+    def list(self, prefix: str = "") -> builtins.list[str]:
+        return self.stop.heard(lambda: self.store.list(prefix))
+
+    def delete(self, name: str) -> None:
+        self.stop.heard(lambda: self.store.delete(name))
+
+    def get_versioned(self, name: str) -> tuple[bytes, str] | None:
+        return self.stop.heard(lambda: self.store.get_versioned(name))
+
+    def put_if(self, name: str, content: bytes, version: str | None) -> bool:
+        return self.stop.heard(lambda: self.store.put_if(name, content, version))
+
+    def put_known(self, name: str, content: bytes, version: str | None) -> str:
+        return self.stop.heard(lambda: self.store.put_known(name, content, version))
+
+    def guarded(self, guard: Callable[[], object], patience: float) -> Heard:
+        return Heard(self.store.guarded(guard, patience), self.stop)
+
+    def tidy(self) -> None:
+        self.stop.heard(self.store.tidy)
 
 
 class Reading(Protocol):
@@ -67,19 +131,24 @@ class Reading(Protocol):
     def read1(self, size: int, /) -> bytes: ...
 
 
-def open_store(output: str, run_name: str = "", variable: str = "OUTPUT", *, brief: bool = False) -> ArtifactStore:
+def open_store(
+    output: str, run_name: str = "", variable: str = "OUTPUT", *, stop: Stop | None = None, brief: bool = False
+) -> ArtifactStore:
     """The store for a run: `run_name` below `output`, a directory or `s3://bucket/prefix`; without a name the one for
     `output` itself, where the files of all runs are listed as `run_name/file`. Nothing is touched yet. `variable` is
     the setting that named the bucket, for messages. `brief` is for a look: a store that does not answer is told after
-    some seconds, without trying again.
+    some seconds, without trying again. With a `stop` every call hears it.
 
     Raises Fault where `output` or the AWS settings are unusable.
     """
+    store: ArtifactStore
     if output.startswith(S3_SCHEME):
         from job.storage import s3  # boto3 takes a third of a second and is not needed for a directory
 
-        return s3.open_store(output, run_name, s3.BRIEF if brief else s3.Limits(), variable=variable)
-    return LocalStore(Path(output) / run_name)
+        store = s3.open_store(output, run_name, s3.BRIEF if brief else s3.Limits(), variable=variable)
+    else:
+        store = LocalStore(Path(output) / run_name, variable=variable)
+    return store if stop is None else Heard(store, stop)
 
 
 def open_object(url: str) -> AbstractContextManager[Reading]:
@@ -89,6 +158,6 @@ def open_object(url: str) -> AbstractContextManager[Reading]:
     again is of no use (no such object or bucket, credentials missing, wrong or not enough), else ConnectionError or
     TimeoutError.
     """
-    from job.storage import s3
+    from job.storage import s3_object
 
-    return s3.open_object(url)
+    return s3_object.open_object(url)

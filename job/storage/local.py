@@ -3,63 +3,117 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
-from job.errors import Fault, TemporaryFault
+from job.console.logs import event
+from job.errors import NoRoom, TakenOver, TemporaryFault, os_fault
+from job.storage.files import (
+    TEMPORARY,
+    Guard,
+    locked,
+    make_directory,
+    naming,
+    sync_directory,
+    unguarded,
+    write_new,
+    write_whole,
+)
 from job.storage.names import checked
 
-MAY_MEND = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ESTALE}
-NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # FAT and several FUSE file systems
-NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
-TEMPORARY = ".part"
+T = TypeVar("T")
+
 PUT_ATTEMPTS = 10
+PAUSE = 2.0  # seconds before what may pass is tried again
 
 
 class LocalStore:
-    """Files below a directory, which is made when the first one is put there."""
+    """Files below a directory, which is made when the first one is put there.
 
-    def __init__(self, root: Path) -> None:
+    `variable` is the setting that named it, for messages; `guard` and `patience` are as `ArtifactStore.guarded` says.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        variable: str = "OUTPUT",
+        guard: Guard = unguarded,
+        patience: float = 0.0,
+        pause: float = PAUSE,
+    ) -> None:
         self.root = root
+        self.variable = variable
+        self.guard = guard
+        self.patience = patience
 
     @property
     def uri(self) -> str:
         return str(self.root)
 
+    @property
+    def near(self) -> bool:
+        return True
+
+    def guarded(self, guard: Guard, patience: float) -> LocalStore:
+        return LocalStore(self.root, self.variable, guard, patience)
+
     def put(self, name: str, content: bytes) -> None:
         path = self._path(name)
-        with faults("write", path):
+
+        def write() -> None:
             for _ in range(PUT_ATTEMPTS):
                 make_directory(path.parent)
                 with suppress(FileNotFoundError):  # a `delete` beside us has just removed the folder it left empty
-                    write_whole(path, content)
+                    write_whole(path, content, self.guard)
                     return
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
+        self._steadily("write", path, write)
+
     def get(self, name: str) -> bytes | None:
         path = self._path(name)
-        with faults("read", path):
+
+        def read() -> bytes | None:
             try:
-                return path.read_bytes()
+                content: bytes | None = path.read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 return None
+            if content is None:  # how Python tells EAGAIN
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            return content
+
+        return self._steadily("read", path, read)
 
     def list(self, prefix: str = "") -> list[str]:
-        with faults("list", self.root):
-            names = (path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
-            return sorted(name for name in names if name.startswith(prefix) and "/." not in f"/{name}")
+        def names() -> list[str]:
+            if not self.root.exists():
+                return []
+            found = []
+            for folder, folders, files in os.walk(self.root, onerror=raised):
+                folders[:] = [each for each in folders if not each.startswith(".")]
+                place = Path(folder).relative_to(self.root)
+                found += [(place / file).as_posix() for file in files if not file.startswith(".")]
+            return sorted(name for name in found if name.startswith(prefix))
+
+        return self._steadily("list", self.root, names)
 
     def delete(self, name: str) -> None:
         """Folders that this leaves empty go as well: as in a bucket, they are there for their contents only."""
         path = self._path(name)
-        with faults("delete", path), suppress(FileNotFoundError, NotADirectoryError):
-            path.unlink()
-            sync_directory(path.parent)
+
+        def remove() -> None:
+            self.guard()
+            with suppress(FileNotFoundError, NotADirectoryError):
+                with naming("delete"):
+                    path.unlink()
+                sync_directory(path.parent)
+
+        self._steadily("delete", path, remove)
         for folder in path.relative_to(self.root).parents[:-1]:
             try:
                 (self.root / folder).rmdir()
@@ -75,128 +129,68 @@ class LocalStore:
         keeps the promise less strictly: there two writers within the same instant may both get True.
         """
         path = self._path(name)
-        with faults("write", path):
+
+        def write() -> bool:
             if version is None:
                 make_directory(path.parent)
-                return write_new(path, content)
+                return write_new(path, content, self.guard)
             with locked(path) as found:
                 if found is None or version_of(found) != version:
                     return False
-                write_whole(path, content)
+                write_whole(path, content, self.guard)
                 return True
 
+        return self._steadily("write", path, write)
+
+    def put_known(self, name: str, content: bytes, version: str | None) -> str:
+        """As promised by ArtifactStore, by a look right before the rename. No file is locked for it: whoever is frozen
+        in that moment would keep the lock, and the next owner waiting.
+        """
+        path = self._path(name)
+
+        def look() -> None:
+            self.guard()
+            there = self.get(name)
+            if (None if there is None else version_of(there)) not in (version, version_of(content)):
+                raise TakenOver(f"another job has written {path}.", "Leave this run to it, or choose another RUN_ID.")
+
+        def write() -> None:
+            make_directory(path.parent)
+            write_whole(path, content, look)
+
+        self._steadily("write", path, write)
+        return version_of(content)
+
     def tidy(self) -> None:
-        with faults("tidy", self.root):
+        def remove() -> None:
             for path in self.root.rglob(f".*{TEMPORARY}"):
+                self.guard()
                 path.unlink(missing_ok=True)
+
+        self._steadily("tidy", self.root, remove)
 
     def _path(self, name: str) -> Path:
         return self.root / checked(name)
 
+    def _steadily(self, action: str, path: Path, work: Callable[[], T]) -> T:
+        """What `work` returns. Tells a failed file operation as a fault, and tries again for a while what may pass."""
+        until = time.monotonic() + self.patience
+        while True:
+            try:
+                return work()
+            except OSError as error:
+                call = getattr(error, "call", "read" if action in ("read", "list") else "write to")
+                fault = os_fault(error, f"cannot {action} {path}", self.variable, call)
+                passing = isinstance(fault, TemporaryFault) and not isinstance(fault, NoRoom)
+                if not passing or time.monotonic() + PAUSE > until:
+                    raise fault from error
+            event("retry", f"{fault.what} Trying again for {until - time.monotonic():.0f} s.", level="WARNING")
+            time.sleep(PAUSE)
+
+
+def raised(error: OSError) -> None:
+    raise error
+
 
 def version_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that a crash at any moment leaves the old one or the new one: temporary file in the same
-    directory, fsync, rename, fsync of the directory.
-    """
-    with temporary(path, content) as part:
-        part.replace(path)
-    sync_directory(path.parent)
-
-
-def write_new(path: Path, content: bytes) -> bool:
-    """The same where there is no such file yet; False where there is. A hard link is made or refused in one step, on
-    network file systems too.
-    """
-    with temporary(path, content) as part:
-        try:
-            os.link(part, path)
-        except (FileExistsError, FileNotFoundError):  # not found: who won the lock has tidied this one away
-            return False
-        except OSError as error:
-            if error.errno not in NO_LINKS:
-                raise
-            try:  # as sound against other writers; a crash right here, though, leaves an unfinished file
-                with path.open("xb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except FileExistsError:
-                return False
-    sync_directory(path.parent)
-    return True
-
-
-@contextmanager
-def temporary(path: Path, content: bytes) -> Iterator[Path]:
-    """A durable file with `content` beside `path`, removed on leaving unless it was moved away."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
-    part = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(descriptor, 0o644)  # mkstemp's 0600 would keep other users of a mounted folder from reading it
-            os.fsync(descriptor)
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[bytes | None]:
-    """The content of `path` while no other process or thread is in here for it; None where there is no such file.
-
-    The lock is on the file itself, so that nothing else stays behind. Whoever waited for it may find that the name
-    belongs to another file by then, and waits again for that one.
-    """
-    while True:
-        try:
-            file = path.open("r+b")  # for writing: NFS locks no other
-        except FileNotFoundError:
-            yield None
-            return
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as error:
-                if error.errno not in NO_LOCKS:
-                    raise
-            try:
-                same = os.path.samestat(os.fstat(file.fileno()), path.stat())
-            except FileNotFoundError:
-                same = False
-            if same:
-                yield file.read()
-                return
-
-
-def make_directory(directory: Path) -> None:
-    """Makes it with its parents, durably."""
-    made = [place for place in (directory, *directory.parents) if not place.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
-    for place in made:
-        sync_directory(place.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def faults(action: str, path: Path) -> Iterator[None]:
-    """Tells a failed file operation as a fault: a retry may mend a full or failing disk, but not permissions."""
-    try:
-        yield
-    except OSError as error:
-        what = f"cannot {action} {path}: {error.strerror}."
-        if error.errno in MAY_MEND:
-            raise TemporaryFault(what, "Make room or mend the disk, then start the same command again.") from error
-        raise Fault(what, "Name a directory in OUTPUT that this user may write to.") from error

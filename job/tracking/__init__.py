@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,15 +39,18 @@ class Tracker(Protocol):
     def close(self, complete: bool) -> None: ...
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Where a run is to be followed: a directory for TensorBoard, MLflow's address; None for neither."""
+
+    tensorboard: Path | None = None
+    mlflow: str | None = None
+    experiment: str = ""
+
+
 @contextmanager
 def opened(
-    run: str,
-    *,
-    tensorboard_dir: Path | None,
-    mlflow_uri: str | None,
-    mlflow_experiment: str,
-    parameters: Mapping[str, Any],
-    tags: Mapping[str, str],
+    run: str, wanted: Wanted, parameters: Mapping[str, Any], tags: Mapping[str, str]
 ) -> Iterator[Sequence[Tracker]]:
     """The trackers that were asked for; closed when it is left. `parameters` and `tags` describe the run called `run`.
 
@@ -56,16 +60,16 @@ def opened(
     trackers: list[Tracker] = []
     complete = False
     try:
-        if tensorboard_dir is not None:
+        if wanted.tensorboard is not None:
             need("tensorboard", "TENSORBOARD_DIR")
             from job.tracking.tensorboard import TensorBoard
 
-            trackers.append(GivenUp("TensorBoard", TensorBoard(tensorboard_dir / run)))
-        if mlflow_uri is not None:
+            trackers.append(GivenUp("TensorBoard", TensorBoard(wanted.tensorboard / run)))
+        if wanted.mlflow is not None:
             need("mlflow", "MLFLOW_TRACKING_URI")
             from job.tracking.mlflow import Mlflow
 
-            trackers.append(GivenUp("MLflow", Mlflow(mlflow_uri, mlflow_experiment, run, parameters, tags)))
+            trackers.append(GivenUp("MLflow", Mlflow(wanted.mlflow, wanted.experiment, run, parameters, tags)))
         yield trackers
         complete = True
     finally:

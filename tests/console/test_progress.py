@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import pytest
 
-from job.console.progress import Work, clock, mode, remaining
+from job.console.forecast import Done, Images, Work, clock, remaining
+from job.console.progress import mode
 
-WORK = Work(trials=4, trial_epochs=50, patience=5, trial_images=100, final_images=1000, final_epochs=None)
+WORK = Work(trials=4, trial_epochs=50, patience=5, trial=Images(100, 0), final=Images(1000, 0), final_epochs=None)
 
 
 @pytest.mark.parametrize(
-    ("finished", "running", "final_epochs", "final_done", "images"),
+    ("done", "images"),
     [
-        ([], 0, None, 0, 4 * 15 * 100 + 10 * 1000),  # nothing known: the best epoch is the tenth
-        ([10], 0, None, 0, 3 * 10 * 100 + 5 * 1000),  # the others are expected to take as long
-        ([10, 20], 6, None, 0, (15 - 6 + 15) * 100 + 10 * 1000),
-        ([10, 10, 10], 30, None, 0, 1 * 100 + 5 * 1000),  # longer than usual: at least one more epoch
-        ([10] * 4, 0, 7, 0, 7 * 1000),
-        ([10] * 4, 0, 7, 5, 2 * 1000),
-        ([10] * 4, 0, 7, 7, 0),
+        (Done(), 4 * 15 * 100 + 10 * 1000),  # nothing known: the best epoch is the tenth
+        (Done([10]), 3 * 10 * 100 + 5 * 1000),  # the others are expected to take as long
+        (Done([10, 20], running=6), (15 - 6 + 15) * 100 + 10 * 1000),
+        (Done([10, 10, 10], running=30), 1 * 100 + 5 * 1000),  # longer than usual: at least one more epoch
+        (Done([10] * 4, final_epochs=7), 7 * 1000),
+        (Done([10] * 4, final_epochs=7, final=5), 2 * 1000),
+        (Done([10] * 4, final_epochs=7, final=7), 0),
     ],
 )
-def test_remaining(finished: list[int], running: int, final_epochs: int | None, final_done: int, images: float) -> None:
-    assert sum(remaining(WORK, finished, running, final_epochs, final_done)) == images
+def test_remaining(done: Done, images: float) -> None:
+    assert sum(remaining(WORK, done)) == images
 
 
 def test_epochs_of_trials_side_by_side_are_not_done_again() -> None:
-    assert sum(remaining(WORK, [10], 4, None, 0, others=7)) == (6 + 2 * 10 - 7) * 100 + 5 * 1000
-    assert sum(remaining(WORK, [10], 4, None, 0, others=70)) == 6 * 100 + 5 * 1000, "longer than usual: they may end"
+    assert sum(remaining(WORK, Done([10], 4, {1: 4, 2: 7}))) == (6 + 2 * 10 - 7) * 100 + 5 * 1000
+    longer = Done([10], 4, {1: 4, 2: 70})
+    assert sum(remaining(WORK, longer)) == 6 * 100 + 5 * 1000, "longer than usual: they may end"
 
 
 def test_an_evaluated_image_costs_a_third() -> None:
-    assert Work.images(900, 300) == 1000
+    assert Images(900, 300).cost == 1000
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0m00s"), (61, "1m01s"), (3600, "1h00m"), (7384, "2h03m")])

@@ -321,7 +321,7 @@ def outputs_are_whole(folder: Path, names: set[str] = FILES) -> str:
             assert content.startswith(b"\x89PNG\r\n\x1a\n"), name
     results = json.loads((folder / "results.json").read_text())
     text = (folder / "results.txt").read_text()
-    assert f"test accuracy: {results['test']['accuracy_percent']:.2f}%" in text, text
+    assert f"Test accuracy: {results['test']['accuracy_percent']:.2f}%" in text, text
     return f"test accuracy {results['test']['accuracy_percent']:.2f} %"
 
 

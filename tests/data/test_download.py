@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from job.console.progress import Progress
-from job.data.addresses import public
+from job.data.addresses import public, read_whole
 from job.data.attentive import Stream
-from job.data.download import Limits, fetch
+from job.data.download import Limits, fetch, probe
 from job.data.part import data_file
 from job.errors import Fault, Interrupted, TemporaryFault
 from job.interrupt import Stop
@@ -148,6 +148,15 @@ def test_a_mirror_that_is_slow_throughout(tmp_path: Path, server: tuple[str, lis
 def test_nobody_listens(tmp_path: Path) -> None:
     with pytest.raises(TemporaryFault, match="Connection refused"):
         get(["http://127.0.0.1:9/file"], tmp_path / "file")
+
+
+@pytest.mark.parametrize("url", ["http://host:port/file", "http://ho st/file", "http://me:pass@127.0.0.1:9/file"])
+def test_what_can_never_be_asked_for_is_not_asked_again(tmp_path: Path, url: str) -> None:
+    for ask in (lambda: get([url], tmp_path / "file"), lambda: read_whole(url)):
+        with pytest.raises(Fault, match="not a usable address") as caught:
+            ask()  # type: ignore[no-untyped-call]
+        assert type(caught.value) is Fault
+    assert probe([url], open_s3=no_s3, check=lambda: None).for_good
 
 
 def test_a_file_address(tmp_path: Path) -> None:

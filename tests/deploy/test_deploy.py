@@ -22,6 +22,7 @@ from botocore.session import Session
 from botocore.validate import ParamValidator
 
 from deploy import container, run_all, run_ray, variables
+from deploy.kaggle import render as kaggle
 from deploy.kubernetes import render
 from deploy.variables import WrongSetting
 from job import models, settings
@@ -182,7 +183,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_container_gets_the_folders_the_user_and_the_variables(here: Path) -> None:
-    line = container.command("docker", "image", "all", {"MODEL": "vit", "OUTPUT": "mine"}, ["--cpus", "2"])
+    given = {"MODEL": "vit", "OUTPUT": "mine"}
+    line, environment = container.command("docker", "image", "all", given, ["--cpus", "2"])
     text = " ".join(line)
     assert line[-3:] == ["--cpus", "2", "image"]
     assert f"-v {here}/mine:/outputs -v {here}/data:/data" in text
@@ -190,7 +192,8 @@ def test_a_container_gets_the_folders_the_user_and_the_variables(here: Path) -> 
     assert f"--user {os.getuid()}:{os.getgid()} " in text
     assert "--gpus all" in text
     assert "--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges" in text
-    assert "--env=MODEL=vit" in line
+    assert "--env=MODEL" in line
+    assert environment["MODEL"] == "vit"
     assert not any("OUTPUT" in part for part in line)
 
 
@@ -200,29 +203,35 @@ def test_a_bucket_comes_with_credentials_that_stay_out_of_the_command_line(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-shown")
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/of/this/machine")
     (here / ".aws").mkdir()
-    line = container.command("docker", "image", "none", {"OUTPUT": "s3://bucket/runs"})
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "not-to-be-shown")
+    given = {"OUTPUT": "s3://bucket/runs", "DATA_URL": "https://me:not-to-be-shown@host/a.zip?key=not-to-be-shown"}
+    line, environment = container.command("docker", "image", "none", given)
     assert "--env=AWS_SECRET_ACCESS_KEY" in line
     assert not any("TOKEN_FILE" in part for part in line)
     assert "not-to-be-shown" not in " ".join(line)
-    assert "--env=OUTPUT=s3://bucket/runs" in line
+    assert {"--env=OUTPUT", "--env=DATA_URL", "--env=MLFLOW_TRACKING_PASSWORD"} <= set(line)
+    assert environment["DATA_URL"] == given["DATA_URL"]
+    assert environment["MLFLOW_TRACKING_PASSWORD"] == "not-to-be-shown"
     assert f"{here}/.aws:/aws:ro" in line
-    assert "--env=AWS_CONFIG_FILE=/aws/config" in line
+    assert "--env=AWS_CONFIG_FILE" in line
+    assert environment["AWS_CONFIG_FILE"] == "/aws/config"
 
 
 def test_a_file_with_weights_is_mounted(here: Path) -> None:
     (here / "resnet18.pth").touch()
-    line = container.command("podman", "image", "0", {"PRETRAINED_WEIGHTS": "resnet18.pth"})
+    line, environment = container.command("podman", "image", "0", {"PRETRAINED_WEIGHTS": "resnet18.pth"})
     assert f"{here}/resnet18.pth:/weights/resnet18.pth:ro" in line
-    assert "--env=PRETRAINED_WEIGHTS=/weights/resnet18.pth" in line
+    assert environment["PRETRAINED_WEIGHTS"] == "/weights/resnet18.pth"
     assert "--device=nvidia.com/gpu=0" in line
 
 
 def test_images_to_be_classified_are_mounted(here: Path) -> None:
     (here / "photos").mkdir()
-    line = container.command("docker", "image", "none", {"MODE": "predict", "INPUT": "photos"})
+    line, environment = container.command("docker", "image", "none", {"MODE": "predict", "INPUT": "photos"})
     assert f"{here}/photos:/input/photos:ro" in line
-    assert "--env=INPUT=/input/photos" in line
-    assert "--env=INPUT=s3://b/a.png" in container.command("docker", "image", "none", {"INPUT": "s3://b/a.png"})
+    assert environment["INPUT"] == "/input/photos"
+    _, environment = container.command("docker", "image", "none", {"INPUT": "s3://b/a.png"})
+    assert environment["INPUT"] == "s3://b/a.png"
 
 
 def test_gpus_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,6 +312,44 @@ def test_an_indexed_job_for_all_models() -> None:
     assert '- name: MODELS\n              value: "cnn,vit"\n' in text
     assert "- name: MODEL\n" not in text
     assert re.search(r"completions: 2\n  parallelism: 2 .*\n  backoffLimitPerIndex: 4 .*\n  maxFailedIndexes: 2 ", text)
+
+
+SECRETS = ("https://me:not-to-be-shown@host/a", "https://host/a?X-Amz-Signature=not-to-be-shown")
+
+
+@pytest.mark.parametrize("value", SECRETS)
+@pytest.mark.parametrize("name", ["DATA_URL", "MLFLOW_TRACKING_URI", "PRETRAINED_WEIGHTS", "INPUT"])
+def test_no_secret_goes_into_a_file(name: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Refused with the variable's name, and the value is not repeated."""
+    given = {"OUTPUT": "s3://b/r", name: value}
+    for write in (
+        lambda: render.render("i", given, ()),
+        lambda: kaggle.write(tmp_path, given, {"KAGGLE_USERNAME": "me"}),
+    ):
+        with pytest.raises(WrongSetting):
+            write()
+        said = capsys.readouterr().err
+        assert name in said
+        assert "not-to-be-shown" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_of_this_machine_stay_here(tmp_path: Path) -> None:
+    paths = {"DATA_DIR": "./birds", "PRETRAINED_WEIGHTS": "/home/me/w.pth", "GITHUB_STEP_SUMMARY": "/tmp/summary.md"}
+    text = render.render("i", {"OUTPUT": "s3://b/r", **paths}, ())
+    kaggle.write(tmp_path, {"MODEL": "cnn", **paths}, {"KAGGLE_USERNAME": "me"})
+    script = (tmp_path / "train.py").read_text()
+    settings = script[script.index("SETTINGS:") : script.index("NEEDED:")]
+    for name, value in paths.items():
+        assert value not in text
+        assert name not in settings
+
+
+def test_an_output_that_is_a_folder_gets_its_volume() -> None:
+    text = render.render("i", {"OUTPUT": "/results"}, ())
+    assert "- name: output\n              mountPath: /results\n" in text
+    assert "claimName: image-classification-output" in text
+    assert "claimName" not in render.render("i", {"OUTPUT": "s3://b/r"}, ())
 
 
 @pytest.mark.parametrize("given", [{"OUTPUT": "s3://b"}, {"MODEL": "cnn", "OUTPUT": "outputs"}, {"MODEL": "cnn"}])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TINY, bare_environment
 
 ENTRYPOINT = ROOT / "entrypoint.sh"
 SHOWN = ("OMP_NUM_THREADS", "OUTPUT", "MODEL", "TORCH_HOME", "SM_MODEL_DIR", "PYTHONPATH")
@@ -56,7 +57,7 @@ def machine(tmp_path: Path) -> Machine:
 def test_starts_the_job_of_its_own_folder_with_the_arguments(machine: Machine) -> None:
     started = machine.start("--help")
     assert started.code == 0
-    assert started.job["arguments"] == "-m job --help"
+    assert started.job["arguments"].startswith("-c import sys; ")
     assert started.job["PYTHONPATH"] == str(ENTRYPOINT.parent)
     assert started.said == "platform: none, OUTPUT=./outputs; threads: as torch chooses"
 
@@ -90,6 +91,29 @@ def test_the_users_thread_count_stays(machine: Machine) -> None:
     started = machine.start(OMP_NUM_THREADS="5")
     assert started.job["OMP_NUM_THREADS"] == "5"
     assert "threads: 5 (OMP_NUM_THREADS)" in started.said
+
+
+@pytest.mark.parametrize("value", ["0", "two", "0.5", "-1", ",2"])
+def test_a_thread_count_that_is_none_gives_way_to_the_quota(machine: Machine, value: str) -> None:
+    """OpenMP would take every core of the host."""
+    machine.file("sys/fs/cgroup/cpu.max", "200000 100000\n")
+    started = machine.start(OMP_NUM_THREADS=value)
+    assert started.said == f"warning: OMP_NUM_THREADS={value} is no whole number from 1 on: left out"
+    assert started.job["OMP_NUM_THREADS"] == "2"
+
+
+@pytest.mark.slow
+def test_the_job_is_the_job(tmp_path: Path) -> None:
+    """In a folder that holds modules of the same names, by entrypoint.sh and with workers of its own."""
+    for name in ("job", "random", "runpy", "torch", "tempfile"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('another program')\n")
+    environment = (
+        bare_environment() | TINY | {"WORKERS": "2", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    )
+    done = subprocess.run([ENTRYPOINT], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "another program" not in done.stdout + done.stderr
+    assert len(list((tmp_path / "outputs").glob("*/manifest.json"))) == 1
 
 
 def test_vertex_writes_to_the_mounted_bucket(machine: Machine) -> None:

@@ -323,7 +323,7 @@ def test_a_recording_that_fails_later_leaves_the_learner_to_eager_steps(
     assert state_bytes(eager) == state_bytes(fallen)
     assert engine.snapshot(eager)["scaler"] == engine.snapshot(fallen)["scaler"]
     assert fallen.compute.step == "eager"
-    assert "not permitted" in fallen.fallback
+    assert "not permitted" in fallen.note
     assert len(calls) == at, "it is not tried again"
     assert "trial 3: its steps cannot be replayed" in caplog.text
 
@@ -441,7 +441,7 @@ def test_on_a_gpu_a_failed_capture_leaves_nothing_behind() -> None:
     for number in (1, 2):
         scores = [engine.train_epoch(learner, split, number, 16, ignore) for learner in (fallen, eager)]
         assert scores[0] == scores[1]
-    assert fallen.fallback
+    assert fallen.note
     assert_equal(fallen, eager)
     assert engine.settle(compute, small, 16, [50]).step == "graph"
 

@@ -29,12 +29,13 @@ class Rule:
     - `hang`: reads it and says nothing
     - `flip`: flips one bit in the middle of the body, the request's where it has one, else the answer's
     - `slow`: passes it on at 1 MB/s
+    - `late`: passes it on after `delay`
     - `old`: answers 501 to the checksum headers that AWS clients add since 2025, as older stores do; else passes it on
     - `heedless`: a store that ignores conditions on a write
     - `unconditional`: a store that answers 501 to any condition on a write
     - `atomic`: a store that decides both conditions in one step
 
-    `delay` is in seconds, before the last three.
+    `delay` is in seconds, before `late` and the last three.
     """
 
     kind: str
@@ -133,6 +134,9 @@ class Relay:
             answer = error(rule.status, rule.code)
         elif rule.kind == "old" and newer_headers(headers):
             answer = error(501, "NotImplemented")
+        elif rule.kind == "late":
+            await asyncio.sleep(rule.delay)
+            answer = await self.forward(line, headers, body)
         elif rule.kind in ("heedless", "unconditional", "atomic"):
             await asyncio.sleep(rule.delay)
             answer = await self.conditional(rule.kind, line, headers, body)

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 
 JOB = Path(__file__).parent.parent.parent / "job"
-FAULTS = {"Fault", "TemporaryFault"}
+FAULTS = {"Fault", "TemporaryFault", "NoRoom", "TakenOver", "AtWork"}
 PLACEHOLDER = "…"
 
 
@@ -18,7 +18,7 @@ def messages() -> dict[str, str]:
     found = {}
     for file in sorted(JOB.rglob("*.py")):
         tree = ast.parse(file.read_text())
-        rules = {"ValueError"} if file.relative_to(JOB).as_posix() == "settings/variables.py" else set()
+        rules = {"ValueError"} if file.is_relative_to(JOB / "settings") else set()
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
         for function in functions:
             known = assigned(function)

@@ -9,6 +9,7 @@ import pty
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -323,6 +324,23 @@ def test_the_quota_of_a_control_group(tmp_path: Path) -> None:
     assert (cgroup.cpus(one), cgroup.memory(one)) == (2.0, None)
     put(one / "sys/fs/cgroup/memory", memory_DOT_limit_in_bytes="500000000")
     assert cgroup.memory(one) == 500_000_000
+
+
+def test_a_limit_on_threads_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.threads(2)[0].result == "ok"
+    start, left = threading.Thread.start, [5]
+
+    def limited(thread: threading.Thread) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with pytest.raises(Fault, match=r"5 of 18 threads could be started.*no more threads") as caught:
+        machine.threads(2)
+    assert caught.value.exit_code == 75
+    assert "pids-limit" in caught.value.remedy
 
 
 def test_more_threads_than_the_quota_and_too_little_memory_are_warned_of(tmp_path: Path) -> None:

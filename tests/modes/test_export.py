@@ -23,7 +23,7 @@ from job.data import Split
 from job.engine import build, classifier
 from job.errors import Fault, Interrupted
 from job.modes import export
-from job.runs import publish
+from job.runs import manifest, publish
 from job.runs.finished import Finished
 from job.storage import open_store
 from tests.conftest import ROOT, Job
@@ -150,8 +150,8 @@ def test_a_model_that_computes_something_else_is_refused(store: Any) -> None:
 def test_files_that_are_added_are_vouched_for_at_every_moment(store: Any) -> None:
     """Stopped before any of the writes, the manifest names nothing that is not there as named."""
     store.put("weights.pt", b"weights")
-    manifest = {"run": "run", "settings": {}, "data_sha256": "", "files": {}}
-    store.put(publish.MANIFEST, publish.manifest_bytes(manifest))
+    settings = {"MODEL": "mlp", "DATASET": "synthetic", "DATA_LIMIT": None, "SEED": 1}
+    manifest.write(store, {"run": "run", "settings": settings, "data_sha256": "0" * 64, "files": {}}, None)
     publish.add(store, {"model.onnx": b"old", "model.onnx.json": b"{}"}, lambda: None)
 
     for stop_at in range(3):
@@ -163,9 +163,9 @@ def test_files_that_are_added_are_vouched_for_at_every_moment(store: Any) -> Non
 
         with pytest.raises(Interrupted):
             publish.add(store, {"model.onnx": b"new", "model.onnx.json": b"[]"}, check)
-        assert json.load(io.BytesIO(store.get(publish.MANIFEST)))["files"] == {}
+        assert json.load(io.BytesIO(store.get(manifest.NAME)))["files"] == {}
     publish.add(store, {"model.onnx": b"new", "model.onnx.json": b"[]"}, lambda: None)
-    files = json.load(io.BytesIO(store.get(publish.MANIFEST)))["files"]
+    files = json.load(io.BytesIO(store.get(manifest.NAME)))["files"]
     assert {name: said["size"] for name, said in files.items()} == {"model.onnx": 3, "model.onnx.json": 2}
     publish.remove(store)
     assert store.list() == ["weights.pt"], "what was added goes with the run"

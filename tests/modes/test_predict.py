@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import math
+import os
 import re
 import shutil
 import threading
@@ -116,6 +117,23 @@ def test_a_sidecar_that_does_not_fit(handed_on: Path, change: dict[str, Any], to
     about = json.loads((handed_on / "model.json").read_text()) | change
     with pytest.raises(Fault, match=told):
         classifier.load(about, (handed_on / "weights.pt").read_bytes())
+
+
+def test_a_file_that_is_more_than_weights_is_refused_without_bad_advice(handed_on: Path) -> None:
+    """torch's own text advises `weights_only=False`, which would run whatever the file holds."""
+
+    class Planted:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (os.mkdir, (str(handed_on / "ran"),))
+
+    planted = io.BytesIO()
+    torch.save({"weight": Planted()}, planted)
+    about = json.loads((handed_on / "model.json").read_text())
+    for content in (planted.getvalue(), b"not a file of torch's"):
+        with pytest.raises(Fault, match="holds other things than weights") as caught:
+            classifier.load(about, content)
+        assert "weights_only" not in str(caught.value)
+    assert not (handed_on / "ran").exists()
 
 
 def test_the_documented_way_to_load_a_model(one_run: Path, arrays: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import json
 import math
 import re
 import shlex
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,8 @@ from PIL import Image
 from job import report
 from job.report import RunReport, metrics, page
 from job.report.answers import answers_of, as_csv, from_csv
+from job.report.plots import answers as answer_plots
+from job.report.plots import drawing, fonts
 from job.report.plots import search as search_plots
 from job.report.templating import render
 from job.results import Epoch, Recipe, Score, Trial
@@ -53,7 +56,7 @@ def finished() -> RunReport:
             Trial(2, 1e-4, (epoch(1, 3.0),)),
         ),
         history=(epoch(1, 2.0), epoch(2, 1.0)),
-        device="cpu (some processor, fp32)",
+        device="cpu on some processor, fp32",
         settings={"MODEL": "mlp", "SEED": 3407},
         sources={"MODEL": "environment", "SEED": "default"},
         data={"name": "synthetic", "sha256": "0" * 64},
@@ -72,24 +75,25 @@ def test_the_text_is_laid_out_as_specified(finished: RunReport) -> None:
             "                     Results",
             rule,
             "[Hyper parameters]",
-            "  - best LR: 0.000056",
-            "  - best epochs: 2",
-            "  - batch size: 128",
+            "  - Best LR: 0.000056",
+            "  - Best epochs: 2 epochs",
+            "  - Batch size: 128",
             rule,
             "[Model structure]",
-            "  - model type: mlp",
-            "  - structure: Sequential(",
-            "      (0): Flatten()",
-            "    )",
-            "  - total parameters: 1,707,274",
+            "  - Model type: mlp",
+            "  - Model structure:",
+            "  Sequential(",
+            "    (0): Flatten()",
+            "  )",
+            "  - Total params: 1,707,274",
             rule,
             "[Training information]",
-            "  - duration on the full training set: 2m 51s",
-            "  - device: cpu (some processor, fp32)",
+            "  - Training duration on full training set: 2m 51s",
+            "  - Training device: cpu on some processor, fp32",
             rule,
-            "[Benchmarks on the test set]",
-            "  - test loss: 1.1000",
-            "  - test accuracy: 45.68%",
+            "[Benchmarks on test set]",
+            "  - Test loss: 1.1000",
+            "  - Test accuracy: 45.68%",
             rule,
             "",
         ]
@@ -281,11 +285,34 @@ def test_what_a_template_misspells_is_an_error(finished: RunReport) -> None:
 
 
 def test_markdown_keeps_its_table_whatever_names_hold(finished: RunReport) -> None:
-    told = replace(finished, data=finished.data | {"name": "a|b <i>", "train_images": 2000}, device="one\ntwo")
-    lines = report.markdown(told, "s3://bucket/a|b&c").splitlines()
+    told = replace(finished, data=finished.data | {"name": "a|b <i>", "train_images": 2000})
+    told.provenance.update(device="one\ntwo", hardware="h", precision="fp32")
+    lines = report.markdown(report.as_json(told), "s3://bucket/a|b&c").splitlines()
     assert lines[0] == "### Run `mlp-12345678`"
     assert "| data | a\\|b &lt;i&gt;, 2,000 training images |" in lines
-    assert "| device | one two |" in lines
+    assert "| device | one two (h, fp32) |" in lines
     assert "| files | <code>s3://bucket/a\\|b&amp;c</code> |" in lines
     assert "| search | 3 trials in 7m 8s |" in lines
     assert all(line.count("|") - line.count("\\|") == 3 for line in lines[2:])
+
+
+def test_a_name_with_a_line_end_keeps_its_row(finished: RunReport) -> None:
+    """As spreadsheets read it: outside of quotes, every kind of line end counts."""
+    evaluation = metrics.evaluate(ANSWERS, ("a\rb", 'c\n"d", e'))
+    content = report.files(replace(finished, evaluation=evaluation))["per_class.csv"].decode()
+    assert '"a\rb"' in content
+    rows = list(csv.reader(io.StringIO(content, newline="")))
+    assert [row[0] for row in rows] == ["name", "a\rb", 'c\n"d", e']
+    assert len({len(row) for row in rows}) == 1
+
+
+def test_names_in_any_script_are_drawn_or_stand_as_their_number() -> None:
+    names = ("cat", "\U0001fae8\ue000", "Ωμέγα", "$x$", "a\rb")
+    assert fonts.drawable(names) == ["cat", "class 2", "Ωμέγα", "$x$", "class 5"]
+    logits = np.eye(5, dtype=np.float32)[[0, 1, 2, 3, 4, 1, 2, 3, 4, 0]]
+    evaluation = metrics.evaluate(answers_of(logits, np.arange(10) % 5, tuple("0123456789")), names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert drawing.png(answer_plots.confusion_matrix(evaluation)).startswith(b"\x89PNG")
+        picture = drawing.svg(answer_plots.confusion_matrix(evaluation, for_page=True), "x")
+    assert "\U0001fae8" in picture, "a browser may have it"

@@ -20,10 +20,13 @@ import pytest
 import torch
 
 from job import engine, models
-from job.errors import Fault, Interrupted, TemporaryFault
+from job.errors import Fault, Interrupted, NoRoom, TakenOver, TemporaryFault
+from job.interrupt import GRACE, Stop
 from job.results import Epoch, Score, Trial
 from job.runs import checkpoint, lock
-from job.runs.checkpoint import Identity, Keeper, Saved, Standing
+from job.runs.checkpoint import Identity, Saved, Standing
+from job.runs.keeper import Keeper, Patience
+from job.runs.owner import Owner, Timing, content, owner, start_time, this_machine
 from job.runs.status import write_termination_log
 from job.storage.local import LocalStore
 from tests.conftest import TINY, Job, start_job, tells
@@ -204,30 +207,114 @@ def test_leaving_writes_what_was_handed_over(tmp_path: Path) -> None:
     assert checkpoint.load(store) is not None
 
 
-def test_a_failed_write_reaches_the_training(tmp_path: Path) -> None:
-    store = SlowStore(tmp_path, 0.0, TemporaryFault("cannot write here: No space left on device."))
+HASTY = Patience(give_up=1.0, pause=0.05)
+
+
+def test_a_store_that_refuses_for_a_while_costs_nothing(tmp_path: Path) -> None:
+    """The next state is tried, and the newest is durable in the end; the slot of the last durable one stays its own."""
+    store = SlowStore(tmp_path, 0.0)
+    with Keeper(store, IDENTITY, 0, lambda _: None, patience=Patience(60, 0.05)) as keeper:
+        keeper.hand_over(standing(1))
+        keeper.flush()
+        store.error = TemporaryFault("S3 bucket x: cannot store: SlowDown.")
+        for number in range(2, 6):
+            keeper.hand_over(standing(number))
+            time.sleep(0.1)
+            keeper.check()
+            saved = checkpoint.load(store)
+            assert saved is not None
+            assert saved.sequence == 1
+        store.error = None
+        keeper.flush()
+    saved = checkpoint.load(store)
+    assert saved is not None
+    assert (saved.sequence, saved.standing.history[0].number) == (2, 5)
+
+
+def test_states_are_offered_while_the_store_refuses(tmp_path: Path) -> None:
+    """Not the one that was refused first is tried for ever: what would be lost grows otherwise."""
+    store = SlowStore(tmp_path, 0.0, TemporaryFault("ill"))
+    with Keeper(store, IDENTITY, 0, lambda _: None, patience=Patience(60, 0.05)) as keeper:
+        taken = 0
+        for number in range(1, 30):
+            before = taken
+
+            def take(number: int = number) -> Standing:
+                nonlocal taken
+                taken = number
+                return standing(number)
+
+            keeper.offer(take)
+            time.sleep(0.05)
+            if taken != before and number > 20:
+                break
+        store.error = None
+        keeper.flush()
+    saved = checkpoint.load(store)
+    assert saved is not None
+    assert saved.standing.history[0].number == taken > 20
+
+
+def test_without_a_durable_state_for_long_the_job_gives_up(tmp_path: Path) -> None:
+    store = SlowStore(tmp_path, 0.0, TemporaryFault("S3 bucket x: cannot store: SlowDown."))
+    with Keeper(store, IDENTITY, 0, lambda _: None, patience=HASTY) as keeper:
+        keeper.hand_over(standing(1))
+        keeper.check()
+        with pytest.raises(TemporaryFault, match="SlowDown") as caught:
+            keeper.flush()
+        assert caught.value.exit_code == 75
+        with pytest.raises(TemporaryFault, match="SlowDown"):
+            keeper.hand_over(standing(2))
+        with pytest.raises(TemporaryFault, match="SlowDown"):
+            keeper.check()
+
+
+@pytest.mark.parametrize("fault", [TakenOver("another job has taken over"), Fault("not permitted")])
+def test_what_cannot_pass_ends_the_job_at_once(tmp_path: Path, fault: Fault) -> None:
+    store = SlowStore(tmp_path, 0.0, fault)
     with Keeper(store, IDENTITY, 0, lambda _: None) as keeper:
         keeper.hand_over(standing(1))
-        with pytest.raises(TemporaryFault, match="No space left"):
+        started = time.monotonic()
+        with pytest.raises(type(fault), match=fault.what):
             keeper.flush()
-        with pytest.raises(TemporaryFault, match="No space left"):
-            keeper.hand_over(standing(2))
+        assert time.monotonic() - started < 30
+
+
+def test_a_full_disk_is_told_at_the_end_at_once(tmp_path: Path) -> None:
+    """Before that somebody may make room; at the end nothing but a later start is left."""
+    store = SlowStore(tmp_path, 0.0, NoRoom("cannot write here: No space left on device."))
+    with Keeper(store, IDENTITY, 0, lambda _: None, patience=Patience(600, 0.05)) as keeper:
+        keeper.hand_over(standing(1))
+        time.sleep(0.2)
+        keeper.check()
+        started = time.monotonic()
+        with pytest.raises(NoRoom, match="No space left"):
+            keeper.flush()
+        assert time.monotonic() - started < 30
+
+
+def test_a_stop_sets_the_time_for_the_last_state(tmp_path: Path) -> None:
+    """A store that hangs keeps nobody for longer than is left; flushing hears the stop."""
+    store, stop = SlowStore(tmp_path, 60.0), Stop()
+    with Keeper(store, IDENTITY, 0, lambda _: None, stop) as keeper:
+        keeper.hand_over(standing(1))
+        threading.Timer(0.2, lambda: stop.request(signal.SIGTERM)).start()
+        with pytest.raises(Interrupted):
+            keeper.flush()
+        asked = time.monotonic()
+    assert GRACE - 2 < time.monotonic() - asked < GRACE + 5
 
 
 # --- the lock ---
 
-QUICK = lock.Timing(beat=0.1, patience=0.6)
-
-
-def nothing() -> None:
-    """No signal has come."""
+QUICK = Timing(beat=0.1, patience=0.6)
 
 
 def test_a_second_job_is_told(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    with lock.held(store, nothing, QUICK):
+    with lock.held(store, Stop(), QUICK):
         told = rf"another job is at work.*process {os.getpid()}"
-        with pytest.raises(TemporaryFault, match=told) as caught, lock.held(store, nothing, QUICK):
+        with pytest.raises(TemporaryFault, match=told) as caught, lock.held(store, Stop(), QUICK):
             pytest.fail("two at once")
         assert caught.value.exit_code == 75
         assert store.get(lock.NAME) is not None
@@ -235,39 +322,39 @@ def test_a_second_job_is_told(tmp_path: Path) -> None:
 
 
 def other_owner(**changes: Any) -> bytes:
-    there = lock.Owner("someone", "elsewhere", "another machine", 1, "1")
-    return lock.content(replace(there, **changes))
+    there = Owner("someone", "elsewhere", "another machine", 1, "1")
+    return content(replace(there, **changes))
 
 
 def test_a_dead_owner_elsewhere_is_waited_out(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.put(lock.NAME, other_owner())
     started = time.monotonic()
-    with lock.held(store, nothing, QUICK):
+    with lock.held(store, Stop(), QUICK):
         assert 0.5 < time.monotonic() - started < 3
 
 
 def test_a_dead_owner_here_is_replaced_at_once(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     gone = subprocess.Popen(["true"])
-    started = lock.start_time(gone.pid) or "0"
+    started = start_time(gone.pid) or "0"
     gone.wait()
-    store.put(lock.NAME, other_owner(machine=lock.this_machine(), process=gone.pid, started=started))
+    store.put(lock.NAME, other_owner(machine=this_machine(), process=gone.pid, started=started))
     began = time.monotonic()
-    with lock.held(store, nothing, lock.Timing(beat=5, patience=20)):
+    with lock.held(store, Stop(), Timing(beat=5, patience=20)):
         assert time.monotonic() - began < 2
 
 
 def test_a_lock_file_that_is_no_lock_is_waited_out(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.put(lock.NAME, b"\x00 half a fi")
-    with lock.held(store, nothing, QUICK):
-        assert lock.owner(store.get(lock.NAME) or b"").process == os.getpid()
+    with lock.held(store, Stop(), QUICK):
+        assert owner(store.get(lock.NAME) or b"").process == os.getpid()
 
 
 def test_a_frozen_owner_notices_that_it_was_replaced(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    with lock.held(store, nothing, QUICK) as held:
+    with lock.held(store, Stop(), QUICK) as held:
         held.check()
         store.put(lock.NAME, other_owner())
         deadline = time.monotonic() + 10
@@ -275,7 +362,7 @@ def test_a_frozen_owner_notices_that_it_was_replaced(tmp_path: Path) -> None:
             time.sleep(0.05)
         with pytest.raises(TemporaryFault, match="taken over"):
             held.check()
-    assert lock.owner(store.get(lock.NAME) or b"").job == "someone", "the other one's lock stays"
+    assert owner(store.get(lock.NAME) or b"").job == "someone", "the other one's lock stays"
 
 
 def test_of_many_one_gets_the_lock(tmp_path: Path) -> None:
@@ -284,7 +371,7 @@ def test_of_many_one_gets_the_lock(tmp_path: Path) -> None:
 
     def try_it(number: int) -> None:
         try:
-            with lock.held(LocalStore(tmp_path), nothing, QUICK):
+            with lock.held(LocalStore(tmp_path), Stop(), QUICK):
                 got.append(number)
                 time.sleep(1.5)
         except TemporaryFault:
@@ -346,7 +433,7 @@ def test_a_second_signal_ends_at_once(running: subprocess.Popen[str]) -> None:
     os.kill(running.pid, signal.SIGCONT)
     running.send_signal(signal.SIGINT)
     running.send_signal(signal.SIGTERM)
-    assert running.wait(10) in (-signal.SIGTERM, -signal.SIGINT, 143)
+    assert running.wait(10) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 
 # --- full disks ---

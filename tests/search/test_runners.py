@@ -8,18 +8,16 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from job import device, models
-from job.engine import Learner
+from job import device
+from job.engine import Learner, snapshot
 from job.errors import Interrupted
-from job.modes import run
-from job.results import Epoch, Score, Trial
+from job.results import Epoch, Paused, Score, Trial
 from job.runs.checkpoint import Identity, Saved, Standing, decode, encode
 from job.runs.lock import start_time
 from job.search import runners, tune
@@ -28,6 +26,7 @@ from job.search.runners import Plan
 from job.search.trial import Callbacks, Order, Setup
 from job.settings import Settings
 from tests.conftest import TINY, start_job, tells
+from tests.helpers import small_models
 from tests.helpers.chaos import comparable, directory_files
 from tests.helpers.odd_models import broken, hungry, stubborn
 from tests.search.test_tune import some_images
@@ -40,8 +39,7 @@ def settings(**values: object) -> Settings:
 
 def setup(build: Callable[[], nn.Module] | None = None, **values: object) -> Setup:
     compute = device.choose("cpu", "fp32")
-    build = build or partial(models.find("mlp").build, 10)
-    return Setup(settings(**values), build, some_images(64), some_images(32), compute)
+    return Setup(settings(**values), build or small_models.perceptron, some_images(64), some_images(32), compute)
 
 
 def without_clock(trials: Sequence[Trial]) -> list[object]:
@@ -106,7 +104,7 @@ def test_gaps_are_filled_and_what_is_finished_is_kept() -> None:
     whole = search(common, 1, rounds_of=2)
     ran: list[int] = []
     with runners.open_runner(Plan("inline", 1, ("cpu",)), common, quiet()) as runner:
-        finished = (whole[1], whole[4])
+        finished = Standing((whole[1], whole[4]))
         trials = tune.search(common.settings, runner, 2, lambda trial: ran.append(trial.number), finished)
     assert ran == [0, 2, 3]
     assert without_clock(trials) == without_clock(whole)
@@ -119,8 +117,6 @@ def test_a_state_with_gaps_comes_back() -> None:
 
 
 def test_a_trial_that_one_process_began_goes_on_in_another() -> None:
-    from job.engine import Paused, snapshot
-
     common = setup(max_evals=1, tune_max_epochs=3)
     states: list[Paused] = []
     keep = Callbacks(
@@ -285,9 +281,8 @@ def test_killed_and_stopped_jobs_end_with_the_bytes_of_an_undisturbed_one(tmp_pa
 def test_workers_shape_an_adaptive_search_alone() -> None:
     def kept(**values: object) -> tuple[int, object]:
         wanted = settings(**values)
-        saved = Saved(Identity({"WORKERS": "2"}, "", {}), 1, Standing())
         with runners.planned(wanted, device.choose("cpu", "fp32"), lambda: None) as plan:
-            return run.workers_a_round(wanted, plan, saved), wanted.shaping().get("WORKERS")
+            return runners.in_rounds(plan, wanted, {"WORKERS": "2"}).round, wanted.shaping().get("WORKERS")
 
     assert kept(max_evals=30) == (2, None), "as the run began"
     assert kept(max_evals=30, workers="3") == (3, "3"), "another run"

@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from job import device, engine, models
+from job import device, engine
 from job.data import Split, tuning_counts, tuning_doubt, tuning_rows
 from job.errors import Fault
 from job.results import Epoch, Score, Trial, best_epoch, out_of_patience, winner
+from job.runs.checkpoint import Standing
 from job.search import trial as trials_of
 from job.search import tune
 from job.search.inline import Inline
 from job.search.trial import Callbacks, Order, Setup
 from job.seeds import seed_for
 from job.settings import Settings
+from tests.helpers import small_models
 
 
 def trial(number: int, rate: float, losses: Sequence[float], failure: str = "") -> Trial:
@@ -146,7 +148,7 @@ def some_images(count: int) -> Split:
 def scripted(monkeypatch: pytest.MonkeyPatch, scripts: Sequence[Sequence[float]]) -> None:
     """Lets the validation loss of trial n run through `scripts[n]`."""
 
-    def epochs(learner: engine.Learner, *_: object, numbers: range, **__: object):  # type: ignore[no-untyped-def]
+    def epochs(learner: engine.Learner, course: engine.Course, numbers: range):  # type: ignore[no-untyped-def]
         number = learner.part[1]
         assert isinstance(number, int)
         for epoch in numbers:
@@ -157,8 +159,10 @@ def scripted(monkeypatch: pytest.MonkeyPatch, scripts: Sequence[Sequence[float]]
 
 def search(wanted: Settings, recorder: Recorder, finished: Sequence[Trial] = ()) -> list[Trial]:
     compute = device.choose("cpu", "fp32")
-    setup = Setup(wanted, partial(models.find("mlp").build, 10), some_images(64), some_images(32), compute)
-    return tune.search(wanted, Inline(setup, recorder.callbacks()), 1, recorder.trials.append, finished)
+    setup = Setup(wanted, small_models.perceptron, some_images(64), some_images(32), compute)
+    return tune.search(
+        wanted, Inline(setup, recorder.callbacks()), 1, recorder.trials.append, Standing(tuple(finished))
+    )
 
 
 def test_order_and_early_stopping_follow_a_scripted_loss(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +205,7 @@ def test_a_real_divergence_is_recorded() -> None:
     """Adam at an absurd rate: a real NaN out of real arithmetic."""
     compute = device.choose("cpu", "fp32")
     wanted = settings(tune_max_epochs=3, batch_size=16)
-    setup = Setup(wanted, partial(models.find("mlp").build, 10), some_images(64), some_images(32), compute)
+    setup = Setup(wanted, small_models.perceptron, some_images(64), some_images(32), compute)
     done = trials_of.run_trial(setup, Order(0, 1e38), Recorder().callbacks())
     assert "diverged" in done.failure
     assert done.validation_loss == math.inf

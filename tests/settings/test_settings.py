@@ -39,16 +39,16 @@ BAD = [
     ({"MODEL": "../cnn"}, r"MODEL=\.\./cnn: choose from"),
     ({"DATASET": "cifar"}, r"DATASET=cifar: choose from: cifar10, folder, synthetic.*did you mean cifar10\?"),
     ({"DATASET": "imagenet"}, r"DATASET=imagenet: choose from"),
-    ({"DATA_URL": "ftp://host/file"}, r"DATA_URL=ftp://host/file: each must start with http://"),
-    ({"DATA_URL": "https://a/b, c.tar.gz"}, r"DATA_URL=.*each must start with"),
+    ({"DATA_URL": "ftp://host/file"}, r"DATA_URL=ftp://host/file: ftp:// is not understood here: give http\(s\)://"),
+    ({"DATA_URL": "https://a/b, c.tar.gz"}, r"DATA_URL=.*: c\.tar\.gz: give http\(s\)://"),
     ({"DATA_LIMIT": "-5"}, r"DATA_LIMIT=-5: .*at least 10"),
     ({"DATA_LIMIT": "0"}, r"DATA_LIMIT=0: .*at least 10"),
     ({"DATA_LIMIT": "many"}, r"DATA_LIMIT=many: must be a whole number, at least 10"),
     ({"DATA_LIMIT": "100.5"}, r"DATA_LIMIT=100\.5: must be a whole number"),
     ({"TUNE_PERCENT": "0.2"}, r"TUNE_PERCENT=0\.2: it is a percentage, .* write 20\b"),
-    ({"TUNE_PERCENT": "0"}, r"TUNE_PERCENT=0: .*greater than 0 and at most 100"),
+    ({"TUNE_PERCENT": "0"}, r"TUNE_PERCENT=0: .*at least 1 and at most 100"),
     ({"TUNE_PERCENT": "120"}, r"TUNE_PERCENT=120: .*at most 100"),
-    ({"TUNE_PERCENT": "20%"}, r"TUNE_PERCENT=20%: must be a number, greater than 0 and at most 100"),
+    ({"TUNE_PERCENT": "20%"}, r"TUNE_PERCENT=20%: must be a number, at least 1 and at most 100"),
     ({"TUNE_PERCENT": "nan"}, r"TUNE_PERCENT=nan"),
     ({"MAX_EVALS": "0"}, r"MAX_EVALS=0: .*at least 1"),
     ({"MAX_EVALS": "ten"}, r"MAX_EVALS=ten: must be a whole number"),
@@ -86,7 +86,7 @@ BAD = [
     ({"RAY_ADDRESS": "http://head:8265"}, r"RAY_ADDRESS=http://head:8265: choose auto, host:port or ray://host:port"),
     ({"OUTPUT": "s3://"}, r"OUTPUT=s3://: give a directory or s3://bucket/prefix"),
     ({"OUTPUT": "s3://Bad_Bucket/x"}, r"OUTPUT=s3://Bad_Bucket/x: give a directory"),
-    ({"OUTPUT": "gs://bucket"}, r"OUTPUT=gs://bucket: give a directory or s3"),
+    ({"OUTPUT": "gs://bucket"}, r"OUTPUT=gs://bucket: Google Cloud Storage answers as S3 does"),
     ({"RUN_ID": "../escape"}, r"RUN_ID=\.\./escape: use up to 100 letters"),
     ({"RUN_ID": "a/b"}, r"RUN_ID=a/b: use up to 100 letters"),
     ({"FRESH": "maybe"}, r"FRESH=maybe: must be 1 or 0"),
@@ -178,7 +178,7 @@ def test_help_tells_values_and_where_they_come_from(job: Job) -> None:
     said = job("--help", MODEL="vit", MAX_EVALS="ten", PATIENC="3", DATA_URL="https://me:canary@host/x").stdout
     assert "  MODEL = vit  (environment)" in said
     assert "  SEED = 3407  (default)" in said
-    assert "      a number, greater than 0 and at most 100; default: 20" in said
+    assert "      a number, at least 1 and at most 100; default: 20" in said
     assert "WRONG: MAX_EVALS=ten: must be a whole number" in said
     assert "WRONG: PATIENC: there is no such variable; did you mean PATIENCE?" in said
     assert "canary" not in said

@@ -18,12 +18,12 @@ import pytest
 
 from job import storage
 from job.errors import Fault, TemporaryFault
-from job.storage import ArtifactStore, local, s3
+from job.storage import ArtifactStore, files, s3
 from job.storage.local import LocalStore
 from tests.conftest import ROOT
 
 MIB = 1 << 20
-QUICK = s3.Limits(connect=2, read=5, attempts=2, rounds=2, pause=0.05, patience=5, settle=0.2, part=5 * MIB)
+QUICK = s3.Limits(connect=2, read=5, pause=0.05, first=2, patience=5, settle=0.2, part=5 * MIB)
 PATIENT = s3.Limits(settle=1.0)  # for races, which need the whole time that a loaded machine takes for a write
 Open = Callable[..., ArtifactStore]
 
@@ -329,7 +329,7 @@ def test_file_systems_without_links_or_locks(tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
     monkeypatch.setattr(os, "link", lacks)
-    monkeypatch.setattr(local.fcntl, "flock", lacks)
+    monkeypatch.setattr(files.fcntl, "flock", lacks)
     store = LocalStore(tmp_path)
     test_put_if_nothing_is_there(store)
     store.delete("lock")

@@ -218,6 +218,7 @@ def test_reading_that_never_passes(shaky: S3Store, proxy: Proxy, bucket: str, ki
     ("status", "code", "kind", "word"),
     [
         (400, "ExpiredToken", Fault, "expired"),
+        (400, "InvalidToken", Fault, "AWS_SESSION_TOKEN"),
         (403, "RequestTimeTooSkewed", Fault, "clock"),
         (403, None, Fault, "not permitted"),
         (403, "AccessDenied", Fault, "s3:ListBucket"),

@@ -99,8 +99,8 @@ def test_a_summary_that_cannot_be_written_costs_a_warning(tiny: Job) -> None:
 
 def test_off_nothing_is_imported() -> None:
     probe = (
-        "import sys; from job.modes import run; from job.settings import Settings\n"
-        "with run.trackers(Settings(), run.storage.open_store('x', 'y')) as trackers: assert trackers == []\n"
+        "import sys; from job import storage; from job.modes import beginning; from job.settings import Settings\n"
+        "with beginning.trackers(Settings(), storage.open_store('x', 'y')) as trackers: assert trackers == []\n"
         "assert not [name for name in sys.modules if name.split('.')[0] in ('tensorboard', 'mlflow')]\n"
         "assert 'torch.utils.tensorboard' not in sys.modules"
     )
@@ -186,9 +186,7 @@ def test_a_tracker_that_fails_on_the_way_does_not_stop_the_run(tmp_path: Path, m
     epoch = Epoch(1, Score(1.0, 10.0), Score(2.0, 20.0), 0.1)
     place = tmp_path / "tb"
     place.mkdir()
-    with tracking.opened(
-        "run", tensorboard_dir=place, mlflow_uri=None, mlflow_experiment="", parameters={}, tags={}
-    ) as trackers:
+    with tracking.opened("run", tracking.Wanted(place), {}, {}) as trackers:
         (tmp_path / "tb" / "run" / "trial-1").write_text("in the way")
         for _ in range(2):
             trackers[0].trial_epoch(0, 0.1, epoch)

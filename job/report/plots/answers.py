@@ -10,12 +10,17 @@ from matplotlib.figure import Figure
 
 from job.report.metrics import Evaluation
 from job.report.plots.drawing import FAILED, TEST, TRAIN, shorter, small_figure
+from job.report.plots.fonts import drawable
 from job.report.records import RunReport
 
 
-def confusion_matrix(evaluation: Evaluation) -> Figure:
-    """Rows are true classes, columns predicted ones; colour is the share of the row, numbers count images."""
+def confusion_matrix(evaluation: Evaluation, for_page: bool = False) -> Figure:
+    """Rows are true classes, columns predicted ones; colour is the share of the row, numbers count images.
+
+    A browser has fonts of its own, so the page has every name as it is.
+    """
     names = [score.name for score in evaluation.per_class]
+    names = names if for_page else drawable(names)
     count = len(names)
     size = min(12.0, max(4.6, 1.6 + 0.42 * count))
     figure = Figure(figsize=(size, size), layout="constrained")
@@ -59,7 +64,7 @@ def reliability(evaluation: Evaluation) -> Figure:
 
 def mistakes(report: RunReport) -> Figure:
     """The most confident mistakes, as `mistakes.png`."""
-    names = [score.name for score in report.evaluation.per_class]
+    names = drawable([score.name for score in report.evaluation.per_class])
     columns = min(6, len(report.thumbnails))
     rows = -(-len(report.thumbnails) // columns)
     figure = Figure(figsize=(1.75 * columns + 0.3, 2.15 * rows + 0.5), layout="constrained")

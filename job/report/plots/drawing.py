@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from job.report.plots.fonts import coverage
 
 # Colours from Okabe and Ito, distinguishable with colour blindness (https://jfly.uni-koeln.de/color/).
 TRAIN, TEST, WINNER, FAILED = "#0072B2", "#D55E00", "#009E73", "#999999"
@@ -47,7 +51,11 @@ def svg(figure: Figure, name: str) -> str:
     Text stays text; `name` makes the ids unique within the page; equal runs give equal bytes.
     """
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "savefig.transparent": True}):
+    with (
+        matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "savefig.transparent": True}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's fonts count, not those here
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     drawing = out.getvalue()
     drawing = drawing[drawing.index("<svg") :]
@@ -63,6 +71,9 @@ def svg(figure: Figure, name: str) -> str:
 def png(figure: Figure) -> bytes:
     """The picture as PNG, without the version that matplotlib would write into it: equal runs give equal bytes."""
     out = io.BytesIO()
+    texts = tuple(text.get_text() for text in figure.findobj(Text))
     with matplotlib.rc_context({"savefig.dpi": 144}):
+        for text in figure.findobj(Text):
+            text.set_fontfamily(list(coverage(texts)[0]))
         figure.savefig(out, format="png", metadata={"Software": None})
     return out.getvalue()

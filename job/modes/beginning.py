@@ -1,0 +1,149 @@
+"""The beginning of a run: all that its stages need, made once, and where an earlier attempt left it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from job import device, engine, preflight, tracking
+from job.console.forecast import Images, Work
+from job.console.progress import Progress
+from job.data import Dataset, tuning_counts
+from job.data.dataset import load_data, load_weights
+from job.data.pretrained import Pretrained
+from job.device import Compute
+from job.engine import build
+from job.interrupt import Stop
+from job.runs import checkpoint, code
+from job.runs.checkpoint import FINAL, START, Identity, Standing
+from job.runs.keeper import Keeper
+from job.runs.lock import Lock
+from job.runs.status import Status
+from job.search import runners
+from job.search.runners import Plan
+from job.settings import Settings
+from job.storage import ArtifactStore
+from job.tracking import Tracker, Wanted
+
+
+@dataclass(frozen=True)
+class Owned:
+    """What the owner of a run writes through, and what ends it: a signal, or another owner."""
+
+    lock: Lock
+    status: Status
+    stop: Stop
+
+    @property
+    def store(self) -> ArtifactStore:
+        return self.lock.store
+
+    @property
+    def brief(self) -> ArtifactStore:
+        return self.lock.brief
+
+    def check(self) -> None:
+        self.stop.check()
+        self.lock.check()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the stages of a run share.
+
+    `data` lies on the device of `compute`, `weights` are what a model starts from that does not start from random ones,
+    `build` makes a fresh model, `plan` says who runs the trials. `standing` is
+    where an earlier attempt left the run; `keeper` stores how far this one comes, under `identity`.
+    """
+
+    settings: Settings
+    owned: Owned
+    progress: Progress
+    data: Dataset
+    weights: Pretrained | None
+    compute: Compute
+    build: Callable[[], nn.Module]
+    plan: Plan
+    identity: Identity
+    standing: Standing
+    keeper: Keeper
+
+
+@contextmanager
+def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]:
+    """A run that is ready for its stages. When it is left, the plan's workers are gone and the last state is durable.
+
+    Raises Fault where the settings, the data or the machine do not serve, or the saved state is of another run.
+    """
+    saved = checkpoint.load(owned.store)
+    kept = saved.identity.arithmetic if saved else None
+    compute = device.choose(settings.device, settings.precision, kept)
+    preflight.before_run(settings, compute)
+    owned.status.tell("data")
+    data = load_data(settings, progress)
+    weights = load_weights(settings, progress)
+    builder = build.builder(settings.model, len(data.classes), weights.state if weights else None)
+    compute = engine.settle(compute, builder, settings.batch_size, epoch_sizes(settings, data))
+    with runners.planned(settings, compute, progress.check) as plan:
+        plan = runners.with_batches(plan, settings, builder, compute, kept)
+        plan = runners.in_rounds(plan, settings, saved.identity.settings if saved else None)
+        identity = identified(settings, data, weights, compute.arithmetic() | plan.arithmetic(), plan.round)
+        if saved is not None:
+            identity = checkpoint.goes_on(saved, identity, owned.store.uri)
+        owned.status.computes_on(compute.hardware, identity.changes)
+        standing, sequence = (saved.standing, saved.sequence) if saved else (START, 0)
+        data = data.to(compute.device)
+        with Keeper(owned.brief, identity, sequence, owned.status.stands, owned.stop) as keeper:
+            progress.check = both(owned.check, keeper.check)
+            running = len(standing.history) if standing.part != FINAL else 0
+            progress.begin(work_of(settings, data, plan.workers), standing.trials, running)
+            yield Run(settings, owned, progress, data, weights, compute, builder, plan, identity, standing, keeper)
+
+
+def epoch_sizes(settings: Settings, data: Dataset) -> tuple[int, ...]:
+    """How many images the epochs of the run have: those of a trial, and of the final training."""
+    if settings.learning_rate is not None:
+        return (len(data.train),)
+    return tuning_counts(len(data.train), settings.tune_percent)[0], len(data.train)
+
+
+def both(first: Callable[[], object], second: Callable[[], object]) -> Callable[[], None]:
+    def check() -> None:
+        first()
+        second()
+
+    return check
+
+
+def identified(
+    settings: Settings, data: Dataset, weights: Pretrained | None, arithmetic: dict[str, Any], round_: int
+) -> Identity:
+    """What must be the same for a saved state to be continued."""
+    rounds = {"WORKERS": str(round_)} if settings.adapts and round_ > 1 else {}
+    pretrained = weights.sha256 if weights else None
+    return Identity(settings.shaping() | rounds, data.sha256, arithmetic, code.of(settings.model), pretrained)
+
+
+def work_of(settings: Settings, data: Dataset, workers: int) -> Work:
+    """How much there is to do, for whoever foretells when it is done. There is no search where the rate is given."""
+    searched = settings.learning_rate is None
+    counts = tuning_counts(len(data.train), settings.tune_percent) if searched else (0, 0)
+    return Work(
+        trials=settings.max_evals if searched else 0,
+        trial_epochs=settings.tune_max_epochs,
+        patience=settings.patience,
+        trial=Images(*counts),
+        final=Images(len(data.train), len(data.test)),
+        final_epochs=settings.epochs,
+        workers=workers,
+    )
+
+
+def trackers(settings: Settings, store: ArtifactStore) -> AbstractContextManager[Sequence[Tracker]]:
+    """Who else wants to know how this run goes."""
+    wanted = Wanted(settings.tensorboard_dir, settings.mlflow_tracking_uri, settings.mlflow_experiment_name)
+    return tracking.opened(settings.run_name, wanted, settings.shaping(), {"output": store.uri})

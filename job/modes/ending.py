@@ -1,0 +1,117 @@
+"""The end of a run: the record of it, what comes after its manifest, and what of that the next start makes up for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from job import report
+from job.console.logs import event
+from job.engine import build
+from job.engine.fit import Fitted
+from job.errors import Interrupted, as_fault
+from job.interrupt import Stop
+from job.modes import banner
+from job.modes.beginning import Run
+from job.report.answers import Answers
+from job.report.metrics import Evaluation
+from job.results import Recipe, Trial
+from job.runs import checkpoint, finished, lock, manifest, provenance, status
+from job.runs.finished import Finished
+from job.runs.status import Status
+from job.settings import Settings
+from job.storage import ArtifactStore
+from job.tracking import Tracker
+
+
+@contextmanager
+def noted(status: Status, stop: Stop) -> Iterator[None]:
+    """What ends an attempt before its time is noted in the run's status."""
+    try:
+        yield
+    except Interrupted as error:
+        status.failed(str(error), "Start the same command again: it goes on from here.", error.exit_code)
+        raise
+    except Exception as error:
+        fault = as_fault(error)
+        what, remedy, code = f"a bug: {type(error).__name__}", "Please report it with the log.", 1
+        if fault is not None:
+            what, remedy, code = fault.what, fault.remedy, fault.exit_code
+        status.failed(what, remedy, stop.exit_code(code))
+        raise
+
+
+def recorded(
+    run: Run, recipe: Recipe, trials: Sequence[Trial], fitted: Fitted, tested: tuple[Answers, Evaluation]
+) -> report.RunReport:
+    """All that the reports tell."""
+    answers, evaluation = tested
+    made_with = {
+        **provenance.collect(run.compute),
+        **provenance.changes(run.identity.changes, trials, fitted.note),
+        **provenance.code(run.identity.code, run.settings.model),
+        "workers": asdict(run.plan),
+        "pretrained": run.weights.record() if run.weights else None,
+    }
+    wrong = [mistake.row for mistake in evaluation.mistakes]
+    return report.RunReport(
+        run_name=run.settings.run_name,
+        model=run.settings.model,
+        structure=str(fitted.model),
+        parameters=build.trainable_parameters(fitted.model),
+        batch_size=run.settings.batch_size,
+        recipe=recipe,
+        trials=tuple(trials),
+        history=fitted.history,
+        device=run.compute.describe(),
+        settings=run.settings.values(),
+        sources=run.settings.sources(),
+        data=run.data.describe(),
+        provenance=made_with,
+        answers=answers,
+        evaluation=evaluation,
+        thumbnails=run.data.test.images[wrong].cpu().numpy(),
+    )
+
+
+def is_settled(store: ArtifactStore) -> bool:
+    """Whether all is done that follows a manifest: killed in between, a run is finished, but its status says otherwise,
+    and its states or its lock are still there.
+    """
+    try:
+        said = status.read(store).get("phase")
+    except ValueError:
+        said = None
+    return said == status.FINISHED and all(store.get(name) is None for name in (lock.NAME, *checkpoint.SLOTS))
+
+
+def settle(
+    settings: Settings,
+    store: ArtifactStore,
+    told: Status,
+    followers: Sequence[Tracker],
+    run: tuple[Mapping[str, Any], Mapping[str, bytes]] | None = None,
+) -> None:
+    """Removes the states and tells everybody that the run is finished. Call it with the run's lock held.
+
+    `run` holds its results and files; None reads them from the store, where an earlier attempt has put them.
+    """
+    results, files = run or published(settings, store)
+    checkpoint.remove(store)
+    for follower in followers:
+        follower.finished(results, files)
+    banner.append(settings.github_step_summary, report.markdown(results, store.uri))
+    told.tell(status.FINISHED)
+
+
+def published(settings: Settings, store: ArtifactStore) -> tuple[dict[str, Any], dict[str, bytes]]:
+    said = manifest.read(store)
+    assert said is not None
+    run = Finished(settings.run_name, store, said)
+    return finished.results(run), {name: finished.read(run, name) for name in said["files"]}
+
+
+def tell_finished(store: ArtifactStore) -> None:
+    event("finished", f"finished already: the files are in {store.uri} (FRESH=1 runs it again)", uri=store.uri)

@@ -1,0 +1,63 @@
+"""The books of a search in progress, kept beside it: what has ended, what is under way, and what of both is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from job.console.progress import Progress
+from job.engine import Learner, snapshot
+from job.results import Epoch, Trial
+from job.runs.checkpoint import START, Standing
+from job.runs.keeper import Keeper
+from job.search.trial import Callbacks
+
+
+class Book:
+    """Hears from the runner, shows it to `progress` and gives the keeper what a later attempt would go on from.
+
+    Records of ended trials are handed over at once, states of learners offered after every epoch. Trials that train
+    as one model are stored as a group, with those that had ended by then: together they are where the run stood.
+    """
+
+    def __init__(self, standing: Standing, keeper: Keeper, progress: Progress, *, grouped: bool) -> None:
+        """`standing` is where an earlier attempt left the search; `grouped` says that trials train as one model."""
+        self._standing = standing
+        self._keeper = keeper
+        self._progress = progress
+        self._grouped = grouped
+        self._ended = {trial.number: trial for trial in standing.trials}
+
+    def callbacks(self) -> Callbacks:
+        return Callbacks(on_batch=self._progress.batch, on_epoch=self.epoch, on_group=self.group)
+
+    def epoch(self, number: int, rate: float, history: Sequence[Epoch], learner: Learner | None) -> None:
+        """An epoch of one trial is done. Where its learner is out of reach, its images are counted here at once."""
+        self._progress.trial_epoch(number, rate, history[-1])
+        if learner is not None:
+            self._keeper.offer(lambda: Standing(self.ended(), number, tuple(history), snapshot(learner)))
+            return
+        assert self._progress.work is not None
+        images = self._progress.work.trial
+        self._progress.batch(images.train + images.heldout)
+
+    def group(self, begun: Sequence[Trial], copied: Callable[[], dict[str, Any]]) -> None:
+        """All that a group's last epoch ended has been told; `begun` goes on, or nothing where the group has ended."""
+        if begun:
+            self._keeper.offer(lambda: Standing(self.ended(), learner=copied(), begun=tuple(begun)))
+        else:
+            self._keeper.hand_over(Standing(self.ended()))
+
+    def trial(self, trial: Trial) -> None:
+        """A trial has ended. What an earlier attempt began of another one, still waiting, stays part of the state."""
+        self._ended[trial.number] = trial
+        if not self._grouped:
+            earlier = self._standing
+            waits = earlier.part is not None and earlier.learner is not None and earlier.part not in self._ended
+            self._keeper.hand_over(replace(earlier if waits else START, trials=self.ended()))
+        self._progress.trial_done(trial)
+
+    def ended(self) -> tuple[Trial, ...]:
+        """By number, whatever the order in which they ended."""
+        return tuple(self._ended[number] for number in sorted(self._ended))

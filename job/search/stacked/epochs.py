@@ -1,0 +1,83 @@
+"""An epoch of a stack: every learner in its own order of images, then evaluated on the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from job.data import Split
+from job.engine import EVALUATION_BATCH, OnBatch, prepare
+from job.results import Score
+from job.search.stacked.draws import drawn
+from job.search.stacked.step import Stack, forward, train_step
+from job.seeds import seed_for
+
+
+def train_epoch(
+    stack: Stack, split: Split, numbers: Sequence[int], batch_size: int, on_batch: OnBatch
+) -> tuple[Tensor, Tensor]:
+    """One pass of every learner, of which k is in its epoch `numbers[k]`, in the order that it has alone.
+
+    Returns the sums of losses and the counts of right answers over all images, `[learners]`, still on the device.
+    """
+    count, device = len(split), split.labels.device
+    seeds = [partial(seed_for, stack.seed, *part, "epoch", n) for part, n in zip(stack.parts, numbers, strict=True)]
+    orders = [torch.randperm(count, generator=torch.Generator().manual_seed(seed("order"))) for seed in seeds]
+    order = torch.stack(orders).to(device)
+    generators = [torch.Generator(device).manual_seed(seed("dropout")) for seed in seeds]
+    stack.kind.model.train()
+    loss_sums = torch.zeros(len(stack.parts), dtype=torch.float64, device=device)
+    correct = torch.zeros(len(stack.parts), dtype=torch.int64, device=device)
+    for start in range(0, count, batch_size):
+        rows = order[:, start : start + batch_size]
+        bits = drawn(generators, stack.kind.draws * rows.shape[1], device)
+        batch = split.images[rows], split.labels[rows], bits
+        if stack.full_step is not None and rows.shape[1] == batch_size:
+            losses, right = stack.full_step(partial(train_step, stack), *batch)
+        else:
+            losses, right = train_step(stack, *batch)
+        loss_sums += losses.double() * rows.shape[1]
+        correct += right
+        on_batch(0)
+    return loss_sums, correct
+
+
+@torch.no_grad()
+def evaluate(stack: Stack, split: Split, batch_size: int, on_batch: OnBatch) -> tuple[Tensor, Tensor]:
+    """Sums of losses and counts of right answers of every learner over the same images, `[learners]`, on the device."""
+    learners, device = len(stack.parts), split.labels.device
+    stack.kind.model.eval()
+    weights = stack.kind.views(stack.state.weights)
+    loss_sums = torch.zeros(learners, dtype=torch.float64, device=device)
+    correct = torch.zeros(learners, dtype=torch.int64, device=device)
+    batch = min(EVALUATION_BATCH, 4 * batch_size)  # nothing is kept for a backward pass: no more memory than a step's
+    for start in range(0, len(split), batch):
+        labels = split.labels[start : start + batch]
+        images = prepare(split.images[start : start + batch], stack.compute)
+        logits = forward(stack, weights, None, images, shared=True)
+        each = labels.expand(learners, -1)
+        losses = functional.cross_entropy(logits.flatten(0, 1), each.flatten(), reduction="none").view_as(each)
+        loss_sums += losses.sum(dim=1).double()
+        correct += (logits.argmax(dim=2) == labels).sum(dim=1)
+        on_batch(0)
+    return loss_sums, correct
+
+
+def epoch(
+    stack: Stack, train: Split, heldout: Split, *, numbers: Sequence[int], batch_size: int, on_batch: OnBatch
+) -> list[tuple[Score, Score]]:
+    """Trains every learner for one epoch and evaluates it: its scores while training and on `heldout`.
+
+    `on_batch` is called with 0 after every batch. The device is waited for once, at the end.
+    """
+    trained = train_epoch(stack, train, numbers, batch_size, on_batch)
+    evaluated = evaluate(stack, heldout, batch_size, on_batch)
+    sums = torch.stack([part.double() for part in (*trained, *evaluated)]).tolist()
+    return [
+        (Score(loss / len(train), 100 * right / len(train)), Score(held / len(heldout), 100 * hit / len(heldout)))
+        for loss, right, held, hit in zip(*sums, strict=True)
+    ]

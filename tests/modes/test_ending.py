@@ -1,0 +1,79 @@
+"""What a kill in the last moments of a run leaves is set right by the next start, and by nobody who only looks."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from job.console.progress import Progress
+from job.interrupt import Stop
+from job.modes import ending, run
+from job.runs import checkpoint, lock, manifest, status
+from job.runs.owner import Owner, content
+from job.runs.status import Status
+from job.settings import Settings
+from job.storage.local import LocalStore
+
+DEAD_HERE = Owner("gone", "here", "", 1, "never")
+ALIVE = Owner("other", "elsewhere", "another machine", 1, "1")
+
+
+@pytest.fixture
+def finished(one_run: Path, tmp_path: Path) -> Path:
+    """A run that died between its manifest and its last status: `report` in its status, a state, its lock."""
+    place = Path(shutil.copytree(one_run, tmp_path / "out" / "run"))
+    said = manifest.read(LocalStore(place))
+    assert said is not None
+    with Status(LocalStore(place), Stop()) as told:
+        told.tell("report")
+    LocalStore(place).put(checkpoint.SLOTS[0], b"a state")
+    (tmp_path / "summary.md").touch()
+    return place
+
+
+def settings_for(place: Path) -> Settings:
+    return Settings(
+        model="mlp", dataset="synthetic", data_limit=200, tune_percent=50, max_evals=2, tune_max_epochs=2, device="cpu",
+        precision="fp32", learning_rate=0.001, epochs=2, output=str(place.parent), run_id="run",
+        github_step_summary=place.parent.parent / "summary.md",
+    )  # fmt: skip
+
+
+def test_the_next_start_makes_up_for_what_was_missing(finished: Path) -> None:
+    store = LocalStore(finished)
+    mine = replace(DEAD_HERE, machine=lock.this_machine())
+    store.put(lock.NAME, content(mine))
+    files = {name: store.get(name) for name in store.list() if name not in (status.NAME, lock.NAME)}
+    assert not ending.is_settled(store)
+    run.run(settings_for(finished), Progress("off"), Stop())
+    assert ending.is_settled(store)
+    assert status.read(store)["phase"] == "finished"
+    assert "### Run" in (finished.parent.parent / "summary.md").read_text()
+    now = {name: store.get(name) for name in store.list() if name != status.NAME}
+    assert now == {name: files[name] for name in files if name != checkpoint.SLOTS[0]}, "not one byte of the run"
+
+
+def test_who_only_looks_removes_nothing(finished: Path) -> None:
+    """The owner is alive, perhaps at a run with FRESH=1: its state and its status stay."""
+    store, over = LocalStore(finished), threading.Event()
+
+    def beat() -> None:
+        number = 0
+        while not over.wait(0.2):
+            number += 1
+            store.put(lock.NAME, content(replace(ALIVE, beat=number)))
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        run.run(settings_for(finished), Progress("off"), Stop())  # says that it is finished, which it is
+    finally:
+        over.set()
+        thread.join()
+    assert store.get(checkpoint.SLOTS[0]) == b"a state"
+    assert status.read(store)["phase"] == "report"
+    assert store.get(lock.NAME) is not None

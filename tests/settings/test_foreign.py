@@ -1,0 +1,78 @@
+"""Variables of other programs: what only gets in the way is put right, garbage is told in one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from job import settings
+from job.errors import Fault
+from job.settings import foreign
+from tests.conftest import Job
+
+GARBAGE = [
+    ("SOURCE_DATE_EPOCH", "yesterday", "must be a whole number of seconds"),
+    ("PYTORCH_CUDA_ALLOC_CONF", "garbage", "must be key:value"),
+    ("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb=128", "must be key:value"),
+    ("PYTORCH_CUDA_ALLOC_CONF", '"expandable_segments:True"', "must be key:value"),
+    ("PYTORCH_ALLOC_CONF", "garbage", "must be key:value"),
+    ("TQDM_MININTERVAL", "often", "must be a number"),
+    ("TQDM_NCOLS", "wide", "must be a whole number"),
+    ("TORCH_LOGS", "garbage", "torch knows no such log"),
+]
+OF_S3 = [
+    ("AWS_ENDPOINT_URL_S3", '"https://minio.example"', "such as https://minio.example:9000"),
+    ("AWS_ENDPOINT_URL_S3", "minio.example:9000", "such as https://minio.example:9000"),
+    ("AWS_ENDPOINT_URL", "https://minio.example\n", "such as https://minio.example:9000"),
+    ("AWS_REGION", "eu-west-3 # Paris", "must be a region's name"),
+    ("AWS_SECRET_ACCESS_KEY", "canary\n", "must stand alone"),
+    ("AWS_ACCESS_KEY_ID", "'canary'", "must stand alone"),
+    ("AWS_MAX_ATTEMPTS", "many", "must be a whole number"),
+    ("AWS_RETRY_MODE", "often", "legacy, standard, adaptive"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "rule"), GARBAGE)
+def test_garbage_is_one_line(job: Job, name: str, value: str, rule: str) -> None:
+    done = job(**{name: value}, DATASET="synthetic", DEVICE="cpu")
+    assert done.returncode == 78, done.stdout + done.stderr
+    assert f"{name}={value}: " in done.stdout
+    assert rule in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "frame #" not in done.stderr
+
+
+@pytest.mark.parametrize(("name", "value", "rule"), OF_S3)
+def test_aws_variables_are_looked_at_where_a_bucket_is_used(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, rule: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    settings.load()
+    monkeypatch.setenv("OUTPUT", "s3://bucket/runs")
+    with pytest.raises(Fault, match="1 setting is wrong") as caught:
+        settings.load()
+    assert name in str(caught.value)
+    assert rule in str(caught.value)
+    assert "canary" not in str(caught.value)
+    monkeypatch.setenv("MODE", "check")
+    assert list(settings.faults()) == [name]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "expandable_segments:True",
+        "max_split_size_mb:128, garbage_collection_threshold:0.8",
+        "roundup_power2_divisions:[256:1,>:2]",
+    ],
+)
+def test_what_torch_takes_is_taken(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", value)
+    settings.load()
+
+
+def test_settling() -> None:
+    environment = {"AWS_PROFILE": "", "AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "us-east-1", "MPLBACKEND": "x"}
+    foreign.settle(environment)
+    assert environment == {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-3"}
+    foreign.settle(only := {"AWS_DEFAULT_REGION": "us-west-2", "AWS_REGION": ""})
+    assert only == {"AWS_DEFAULT_REGION": "us-west-2"}
