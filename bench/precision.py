@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
@@ -16,6 +16,7 @@ from typing import Any
 
 from bench import contenders
 from job import data, device, engine
+from job.console.progress import Move
 from job.data import Dataset
 
 EPOCHS = {"mlp": (1e-4, 8), "cnn": (1e-3, 4)}  # learning rate and epochs
@@ -60,9 +61,9 @@ def accuracy(name: str, dataset: Dataset, where: str, precision: str, seed: int,
 
 
 @contextmanager
-def quiet(title: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
+def quiet(title: str, total: int | None, unit: str) -> Iterator[Move]:
     """No progress is shown."""
-    yield lambda count: None
+    yield lambda count, total=None: None
 
 
 def no_s3(*_: object, **__: object) -> Any:

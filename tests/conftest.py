@@ -61,6 +61,23 @@ def no_summary_of_this_shell() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def disturbed_start() -> Iterator[None]:
+    """Where TEST_DISTURBANCE is set, every learner of this process starts from weights that are a rounding away."""
+    if not os.environ.get("TEST_DISTURBANCE"):
+        yield
+        return
+    from job.engine import learner
+    from tests.helpers import rounding
+
+    drawn = learner.new_model
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("job.") and getattr(module, "new_model", None) is drawn:
+                patch.setattr(module, "new_model", lambda *given: rounding.disturbed(drawn(*given)))
+        yield
+
+
 def replace_file(run: Path, name: str, content: bytes) -> None:
     """Puts another content into a finished run, whose manifest then vouches for it."""
     (run / name).write_bytes(content)

@@ -14,7 +14,12 @@ from bench.gpu.work import Wanted
 from job import device
 from job.data import Split
 from job.device import Compute
-from job.search import batched, stacked
+from job.search import batched
+from job.search.stacked import epochs
+from job.search.stacked.architecture import architecture
+from job.search.stacked.proof import fault_of
+from job.search.stacked.state import fresh, joined, restored, snapshot
+from job.search.stacked.step import Stack
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 PRECISIONS = ("bf16", "fp32")  # loss scaling would be one for all, so that fp16 is never stacked
@@ -27,16 +32,16 @@ class Learners:
     name: str
     compute: Compute
 
-    def new(self, kept: bytes | None = None) -> stacked.Stack:
-        kind = stacked.architecture(builder(self.name), self.compute)
+    def new(self, kept: bytes | None = None) -> Stack:
+        kind = architecture(builder(self.name), self.compute)
         parts = [("trial", number) for number in range(len(RATES))]
         if kept is None:
-            each = [stacked.fresh(builder(self.name), kind, self.compute, SEED, part) for part in parts]
-            state = stacked.joined(each)
+            each = [fresh(builder(self.name), kind, self.compute, SEED, part) for part in parts]
+            state = joined(each)
         else:
             copied = torch.load(io.BytesIO(kept), map_location="cpu", weights_only=True)
-            state = stacked.restored(copied, self.compute)
-        return stacked.Stack(kind, self.compute, SEED, parts, RATES, state)
+            state = restored(copied, self.compute)
+        return Stack(kind, self.compute, SEED, parts, RATES, state)
 
 
 def prove(wanted: Wanted) -> None:
@@ -58,7 +63,7 @@ def prove_one(wanted: Wanted, learners: Learners) -> None:
     batch = 4 if wanted.rehearse else 64
     compute, count = learners.compute, 6 * batch if wanted.rehearse else 20 * batch + batch // 2
     split = random_split(count, compute)
-    fault = stacked.fault_of(builder(learners.name), compute)
+    fault = fault_of(builder(learners.name), compute)
     used = batched.pays(builder(learners.name), compute)
     row: dict[str, Any] = {
         "model": learners.name,
@@ -75,7 +80,7 @@ def prove_one(wanted: Wanted, learners: Learners) -> None:
 
     written, _ = trained((1,), replayed=False)
     replayed, kept = trained((1,), replayed=True)
-    began = flattened(stacked.snapshot(learners.new().state))
+    began = flattened(snapshot(learners.new().state))
     row["replayed, written out"] = apart(replayed, written, began)
     row["written out twice"] = apart(trained((1,), replayed=False)[0], written, began)
     row["replayed twice"] = apart(trained((1,), replayed=True)[0], replayed, began)
@@ -85,16 +90,14 @@ def prove_one(wanted: Wanted, learners: Learners) -> None:
     wanted.notes.add("trials as one model", row, all(strict))
 
 
-def after(
-    stack: stacked.Stack, split: Split, batch: int, numbers: tuple[int, ...], *, replayed: bool
-) -> tuple[State, bytes]:
+def after(stack: Stack, split: Split, batch: int, numbers: tuple[int, ...], *, replayed: bool) -> tuple[State, bytes]:
     """The stack's state after these epochs, with the last one's figures, and as a file that goes on from there."""
     if not replayed:
         stack.full_step = None
     for number in numbers:
         each = [number] * len(stack.parts)
-        figures = stacked.epoch(stack, split, split, numbers=each, batch_size=batch, on_batch=ignore)
-    copied = stacked.snapshot(stack.state)
+        figures = epochs.epoch(stack, split, split, numbers=each, batch_size=batch, on_batch=ignore)
+    copied = snapshot(stack.state)
     file = io.BytesIO()
     torch.save(copied, file)
     scores = [(score.loss, score.accuracy) for pair in figures for score in pair]

@@ -13,6 +13,8 @@ from torchvision.models import resnet18 as torchvision_resnet18
 
 from job import models
 from job.engine import build
+from tests.helpers.rounding import disturbed
+from tests.helpers.small_models import without_dropout
 
 SPECIFIED = {
     "mlp": 1_707_274,
@@ -65,11 +67,8 @@ def test_parameter_count(name: str, imagenet: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("builder", models.names(), indirect=True, ids=str)
 def test_one_batch_overfits(builder: Callable[[int], nn.Module]) -> None:
     torch.manual_seed(0)
-    model = builder(10)
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    images, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 10
+    model = disturbed(without_dropout(partial(builder, 10)))
+    images, labels = torch.randn(8, 3, 32, 32), torch.arange(8)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     for _ in range(60):
         loss = cross_entropy(model(images), labels)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,12 @@ from job.search.stacked.architecture import architecture, bytes_each
 from job.search.stacked.step import Stack
 from job.search.trial import Callbacks, Order, Setup, run_trial
 from tests.conftest import TINY, bare_environment
+from tests.helpers import small_models
 from tests.helpers.chaos import comparable, directory_files
 from tests.helpers.odd_models import hungry
+from tests.helpers.rounding import CLOSE, FP64
 from tests.search.test_runners import quiet, search, settings, setup, without_clock
-from tests.search.test_stacked import BUILDERS
+from tests.search.test_stacked import SMALL
 
 RATES = (1e-3, 3e-4, 3e-3, 3e-5, 1e-4)
 ORDERS = tuple(Order(number, rate) for number, rate in enumerate(RATES))
@@ -47,28 +49,29 @@ def unequal(name: str) -> Setup:
     """Trials on drawn images that end after different numbers of epochs."""
     arrays = synthetic.draw(1, 200)
     drawn = Split(torch.from_numpy(arrays.train_images), torch.from_numpy(arrays.train_labels))
-    common = setup(BUILDERS[name], patience=1, tune_max_epochs=4)
-    return replace(common, train=drawn.take(np.arange(0, 120)), validation=drawn.take(np.arange(120, 200)))
+    common = setup(SMALL[name], patience=1, tune_max_epochs=4)
+    parts = {"train": drawn.take(np.arange(0, 120)), "validation": drawn.take(np.arange(120, 200))}
+    return replace(common, compute=FP64, **parts)
 
 
-@pytest.mark.parametrize("name", ["mlp", "residual"])
+@cache
+def one_by_one(name: str) -> list[Trial]:
+    return [run_trial(unequal(name), order, quiet()) for order in ORDERS]
+
+
+@pytest.mark.parametrize("name", list(SMALL))
 @pytest.mark.parametrize("together", [5, 2])
 def test_records_and_winner_are_those_of_trials_one_by_one(name: str, together: int) -> None:
-    """Trials of different lengths, also where others take their places.
-
-    The tolerance is what rounding grows to: a start changed by 1 in 10,000,000 moves the small residual network's
-    losses at the largest rate by 3 in 1,000, alone as well. `test_stacked` holds single steps to 1 in 1,000,000,000.
-    """
-    common, tolerance = unequal(name), {"mlp": 1e-5, "residual": 5e-3}[name]
-    expected = [run_trial(common, order, quiet()) for order in ORDERS]
-    trials = at_once(common, together)
+    """Trials of different lengths, also where others take their places; in float64."""
+    expected, trials = one_by_one(name), at_once(unequal(name), together)
     assert len({len(trial.epochs) for trial in expected}) > 1, "not all of one length, or nobody leaves"
     for mine, theirs in zip(trials, expected, strict=True):
         assert (mine.number, mine.learning_rate, mine.failure) == (theirs.number, theirs.learning_rate, theirs.failure)
         assert mine.best_epoch == theirs.best_epoch
         assert [e.number for e in mine.epochs] == [e.number for e in theirs.epochs]
         for a, b in zip(mine.epochs, theirs.epochs, strict=True):
-            assert (a.train.loss, a.heldout.loss) == pytest.approx((b.train.loss, b.heldout.loss), rel=tolerance)
+            assert (a.train.loss, a.heldout.loss) == pytest.approx((b.train.loss, b.heldout.loss), rel=CLOSE)
+            assert (a.train.accuracy, a.heldout.accuracy) == (b.train.accuracy, b.heldout.accuracy)
     best, sequential = winner(trials), winner(expected)
     assert best is not None
     assert sequential is not None
@@ -192,7 +195,7 @@ def test_where_it_pays(name: str, compute: Compute, chosen: bool) -> None:
 
 
 def test_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    compute, build = device.choose("cpu", "fp32"), partial(models.find("mlp").build, 10)
+    compute, build = device.choose("cpu", "fp32"), small_models.perceptron
     monkeypatch.setattr(batched, "pays", lambda build, compute: True)
     monkeypatch.setattr(batched, "fitting", lambda build, compute, batch_size: 7)
 

@@ -8,14 +8,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from job import device, models
+from job import device
 from job.engine import Learner, snapshot
 from job.errors import Interrupted
 from job.results import Epoch, Paused, Score, Trial
@@ -27,6 +26,7 @@ from job.search.runners import Plan
 from job.search.trial import Callbacks, Order, Setup
 from job.settings import Settings
 from tests.conftest import TINY, start_job, tells
+from tests.helpers import small_models
 from tests.helpers.chaos import comparable, directory_files
 from tests.helpers.odd_models import broken, hungry, stubborn
 from tests.search.test_tune import some_images
@@ -39,8 +39,7 @@ def settings(**values: object) -> Settings:
 
 def setup(build: Callable[[], nn.Module] | None = None, **values: object) -> Setup:
     compute = device.choose("cpu", "fp32")
-    build = build or partial(models.find("mlp").build, 10)
-    return Setup(settings(**values), build, some_images(64), some_images(32), compute)
+    return Setup(settings(**values), build or small_models.perceptron, some_images(64), some_images(32), compute)
 
 
 def without_clock(trials: Sequence[Trial]) -> list[object]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from job import device, engine, models
+from job import device, engine
 from job.data import Split, tuning_counts, tuning_doubt, tuning_rows
 from job.errors import Fault
 from job.results import Epoch, Score, Trial, best_epoch, out_of_patience, winner
@@ -22,6 +22,7 @@ from job.search.inline import Inline
 from job.search.trial import Callbacks, Order, Setup
 from job.seeds import seed_for
 from job.settings import Settings
+from tests.helpers import small_models
 
 
 def trial(number: int, rate: float, losses: Sequence[float], failure: str = "") -> Trial:
@@ -158,7 +159,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, scripts: Sequence[Sequence[float]]
 
 def search(wanted: Settings, recorder: Recorder, finished: Sequence[Trial] = ()) -> list[Trial]:
     compute = device.choose("cpu", "fp32")
-    setup = Setup(wanted, partial(models.find("mlp").build, 10), some_images(64), some_images(32), compute)
+    setup = Setup(wanted, small_models.perceptron, some_images(64), some_images(32), compute)
     return tune.search(
         wanted, Inline(setup, recorder.callbacks()), 1, recorder.trials.append, Standing(tuple(finished))
     )
@@ -204,7 +205,7 @@ def test_a_real_divergence_is_recorded() -> None:
     """Adam at an absurd rate: a real NaN out of real arithmetic."""
     compute = device.choose("cpu", "fp32")
     wanted = settings(tune_max_epochs=3, batch_size=16)
-    setup = Setup(wanted, partial(models.find("mlp").build, 10), some_images(64), some_images(32), compute)
+    setup = Setup(wanted, small_models.perceptron, some_images(64), some_images(32), compute)
     done = trials_of.run_trial(setup, Order(0, 1e38), Recorder().callbacks())
     assert "diverged" in done.failure
     assert done.validation_loss == math.inf
