@@ -92,7 +92,8 @@ def scan(root: Path) -> Tree:
                 if file.suffix.lower() not in SUFFIXES:
                     ignored += not file.name.startswith(".")
                     continue
-                digest.update(f"{file.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+                line = f"{file.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n"
+                digest.update(line.encode("utf-8", "surrogateescape"))
                 listed[part].append((file, label))
             if part == "train" and len(listed[part]) == before:
                 raise Fault(f"DATA_DIR: {printable(str(folder))} holds no JPEG or PNG file.", LAYOUT)

@@ -37,7 +37,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
         rows = [
             *verify_files.listing(facts),
             *verify_figures.rows(facts),
-            *verify_results.rows(facts, settings),
+            *verify_results.rows(facts),
             *verify_files.rows(facts),
             *verify_figures.untold(facts),
         ]
@@ -97,6 +97,7 @@ def gather(found: Finished, settings: Settings, progress: Progress, stop: Stop) 
         now = engine.evaluate(model, on_device.test, compute, progress.batch)
         logits = engine.predict(model, on_device.test, compute, progress.batch).numpy()
     return Facts(
+        settings=settings,
         found=found,
         results=results,
         about=about,

@@ -14,15 +14,16 @@ from job.report.reading import NEAR, differing, report_from, trial_from
 from job.report.records import RunReport
 from job.results import Trial
 from job.search import tune
-from job.settings import Settings
+from job.settings import Settings, variables
+from job.settings.effects import without_effect
 
 RATES = "learning rates tried"
 
 
-def rows(facts: Facts, settings: Settings) -> Iterator[Row]:
+def rows(facts: Facts) -> Iterator[Row]:
     yield from results(facts)
     yield from others(facts)
-    yield suggested(facts, settings)
+    yield suggested(facts)
 
 
 def others(facts: Facts) -> Iterator[Row]:
@@ -88,9 +89,13 @@ def model_facts(facts: Facts) -> dict[str, Any]:
 
 
 def said_of_run(facts: Facts) -> dict[str, Any]:
+    """What the results say of what the manifest holds; a setting that did nothing stands there with its default."""
+    values = {name: entry["value"] for name, entry in facts.results["settings"].items()}
+    then = facts.settings.model_copy(update={name.lower(): value for name, value in values.items()})
+    idle = {name: variables()[name.lower()].default for name in without_effect(then)}
     return {
         "run": facts.results["run"],
-        "settings": {name: entry["value"] for name, entry in facts.results["settings"].items()},
+        "settings": values | idle,
         "data_sha256": facts.results["data"]["sha256"],
         "pretrained": facts.results["provenance"].get("pretrained"),
     }
@@ -101,7 +106,7 @@ def manifest_facts(facts: Facts) -> dict[str, Any]:
     return told | {"pretrained": facts.manifest.get("pretrained")}
 
 
-def suggested(facts: Facts, settings: Settings) -> Row:
+def suggested(facts: Facts) -> Row:
     """The search's learning rates once more: from the seed, and from the trials before them."""
     trials = [trial_from(entry) for entry in facts.results["tuning"]["trials"]]
     if not trials:
@@ -112,7 +117,7 @@ def suggested(facts: Facts, settings: Settings) -> Row:
     named = ("seed", "max_evals", "tune_startup_trials", "lr_min", "lr_max")
     values = {name: facts.results["settings"][name.upper()]["value"] for name in named}
     workers = facts.results["provenance"].get("workers", {}).get("round", 1)
-    return rates(trials, settings.model_copy(update=values), workers, facts.wanted == EXACT)
+    return rates(trials, facts.settings.model_copy(update=values), workers, facts.wanted == EXACT)
 
 
 def rates(trials: Sequence[Trial], settings: Settings, workers: int, exact: bool) -> Row:

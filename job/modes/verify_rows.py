@@ -10,6 +10,7 @@ from job.data import Dataset
 from job.report.answers import Answers
 from job.results import Score
 from job.runs.finished import Finished
+from job.settings import Settings
 
 SHOWN = 4  # differences that one row names
 
@@ -36,11 +37,12 @@ OTHER_PRECISION = Tolerance(0.02, 0.01)  # bf16 keeps 8 bits of a number, fp16 k
 
 @dataclass(frozen=True)
 class Facts:
-    """A finished run as it lies there, and what its weights give now.
+    """A finished run as it lies there, and what its weights give now. `settings` are those of this verification.
 
     `kept` are the answers that the run kept, where it did. `same_code`: it was made by this very commit.
     """
 
+    settings: Settings
     found: Finished
     results: dict[str, Any]
     about: dict[str, Any]

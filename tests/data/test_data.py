@@ -332,3 +332,35 @@ def test_the_test_set_shrinks_alike() -> None:
     drawn = load("synthetic", Path(), 500)
     assert (len(drawn.train), len(drawn.test)) == (500, 100)
     assert drawn.train.images.dtype == torch.uint8
+
+
+def test_each_test_image_is_found_by_its_name(tree: Path) -> None:
+    """Decoded and from the cache, whole and reduced: the file of that name holds that very image."""
+    (tree / "test" / "dogs" / "0.png").rename(tree / "test" / "dogs" / os.fsdecode(b"\xff, 1.png"))
+    odd = r"test/dogs/\xff, 1.png"  # as the name is spelled where only UTF-8 can be written
+    first = load("folder", tree, None)
+    assert sorted(first.test_names) == ["test/cats/0.png", "test/cats/1.jpg", "test/dogs/1.jpg", odd]
+    assert load("folder", tree, None).test_names == first.test_names, "from the cache"
+    limited = load("folder", tree, 4)
+    assert len(limited.test_names) == len(limited.test) == 2
+    assert all(np.array_equal(image, decoded(tree, name)) for name, image in zip(*named(first), strict=True))
+    assert all(np.array_equal(image, decoded(tree, name)) for name, image in zip(*named(limited), strict=True))
+
+
+def named(dataset: Dataset) -> tuple[tuple[str, ...], np.ndarray]:
+    return dataset.test_names, dataset.test.images.numpy()
+
+
+def decoded(tree: Path, name: str) -> np.ndarray:
+    place = os.fsencode(tree / name).replace(rb"\xff", b"\xff")
+    return folder.read_image(Path(os.fsdecode(place)))
+
+
+def test_an_image_without_a_file_is_found_by_its_number() -> None:
+    """Its number in the whole test set, whatever a limit leaves of it."""
+    arrays = synthetic.draw(3407, 500)
+    assert arrays.names() == tuple(map(str, range(100)))
+    reduced = data.reduced(arrays, 100, seed=1)
+    assert len(reduced.names()) == len(reduced.test_labels) == 20
+    for name, image in zip(reduced.names(), reduced.test_images, strict=True):
+        assert np.array_equal(image, arrays.test_images[int(name)])
