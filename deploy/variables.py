@@ -26,10 +26,10 @@ class WrongSetting(SystemExit):
 def names() -> tuple[str, ...]:
     """Every variable of the job, read out of the class that defines them."""
     tree = ast.parse((JOB / "settings" / "variables.py").read_text())
-    settings = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings")
+    table = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Variables")
     return tuple(
         node.target.id.upper()
-        for node in settings.body
+        for node in table.body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     )
 

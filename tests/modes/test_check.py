@@ -81,7 +81,8 @@ def failures(names: dict[str, list[dict[str, Any]]]) -> set[str]:
 
 
 def test_all_is_well_and_nothing_is_left(job: Job, tmp_path: Path) -> None:
-    done = job(**TINY, MODE="check", LOG_FORMAT="json", PRICE_PER_HOUR="2", OUTPUT="some/where")
+    enough = TINY | {"DATA_LIMIT": "2000"}
+    done = job(**enough, MODE="check", LOG_FORMAT="json", PRICE_PER_HOUR="2", OUTPUT="some/where")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert json.loads(lines[-1])["event"] == "checked"
@@ -91,7 +92,7 @@ def test_all_is_well_and_nothing_is_left(job: Job, tmp_path: Path) -> None:
     assert re.match(r"about \d+m\d\ds: search ", names["time"][0]["detail"])
     assert "USD" in names["cost"][0]["detail"]
     assert names["split"][0]["detail"].startswith(
-        "200 training and 40 test images in 10 classes; the search trains on 80"
+        "2,000 training and 400 test images in 10 classes; the search trains on 800"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -290,7 +291,7 @@ def test_where_the_run_stands(job: Job, check: Check, tmp_path: Path) -> None:
     assert "is finished" in check(0, **GIVEN, RUN_ID="mine")["run"][0]["detail"]
     other = check(78, RUN_ID="mine")
     assert failures(other) == {"run"}
-    assert "holds a finished run with other settings" in other["run"][0]["detail"]
+    assert "holds a finished run that differs" in other["run"][0]["detail"]
     assert before == {file: file.read_bytes() for file in (tmp_path / "outputs").rglob("*") if file.is_file()}
 
 
