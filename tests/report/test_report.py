@@ -297,12 +297,12 @@ def test_markdown_keeps_its_table_whatever_names_hold(finished: RunReport) -> No
 
 
 def test_a_name_with_a_line_end_keeps_its_row(finished: RunReport) -> None:
-    """As spreadsheets read it: outside of quotes, every kind of line end counts."""
+    """Line ends in names are spelled out, and every cell is quoted."""
     evaluation = metrics.evaluate(ANSWERS, ("a\rb", 'c\n"d", e'))
     content = report.files(replace(finished, evaluation=evaluation))["per_class.csv"].decode()
-    assert '"a\rb"' in content
+    assert '"a\\rb"' in content
     rows = list(csv.reader(io.StringIO(content, newline="")))
-    assert [row[0] for row in rows] == ["name", "a\rb", 'c\n"d", e']
+    assert [row[0] for row in rows] == ["name", "a\\rb", 'c\\n"d", e']
     assert len({len(row) for row in rows}) == 1
 
 

@@ -85,9 +85,9 @@ def test_a_damaged_manifest_is_told_by_every_reader(run: Path) -> None:
     settings, whole = settings_for(run), (run / manifest.NAME).read_bytes()
     store = LocalStore(run)
     readers: list[Callable[[], object]] = [
-        lambda: publish.finished_already(store, settings, lambda: ""),
+        lambda: publish.finished_already(store, settings, lambda: "", lambda recorded: ""),
         lambda: finished.find(settings),
-        lambda: preflight_store.standing(settings),
+        lambda: preflight_store.standing(settings, lambda: None),
         lambda: publish.add(store, {"model.onnx": b""}, lambda: None),
         lambda: summary.collect(LocalStore(run.parent), Stop()),
     ]
