@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -107,7 +108,7 @@ def test_a_run_as_a_person_exports_it(one_run: Path, job: Job, tmp_path: Path) -
     _, shares = session.run(None, {sidecar["input"]["name"]: pixels[None]})
     assert job(MODE="predict", INPUT="one.png", **variables).returncode == 0
     line = (tmp_path / "outputs" / "predictions" / "mine" / "predictions.csv").read_text().splitlines()[1]
-    assert [float(value) for value in line.split(",")[4:]] == pytest.approx(shares[0], abs=2e-6)
+    assert [float(value) for value in next(csv.reader([line]))[4:]] == pytest.approx(shares[0], abs=2e-6)
 
     page = (ROOT / "docs" / "outputs.md").read_text()
     (snippet,) = (code for code in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "onnxruntime" in code)

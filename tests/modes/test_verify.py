@@ -201,10 +201,10 @@ def test_a_changed_answer_is_found_out(facts: verify_rows.Facts) -> None:
 def test_every_changed_file_is_found_out(copy: Path, refused: Any) -> None:
     """At once, each with a manifest that vouches for it."""
     changes = {
-        "results.txt": swapped(r"test accuracy: \d", "test accuracy: 9"),
+        "results.txt": swapped(r"Test accuracy: \d", "Test accuracy: 9"),
         "report.html": swapped(r"<td>\d+</td>", "<td>41</td>"),
         "history.csv": swapped(r"\n1,\d", "\n1,7"),
-        "per_class.csv": swapped(r"degrees,\d\.\d+", "degrees,0.123"),
+        "per_class.csv": swapped(r'degrees",\d\.\d+', 'degrees",0.123'),
         "confusion_matrix.png": other_picture,
         "model.json": in_json("classes", 0, value="18 degrees"),
     }

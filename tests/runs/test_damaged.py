@@ -138,7 +138,7 @@ def test_a_damaged_status_is_written_anew(run: Path) -> None:
     (run / manifest.NAME).unlink()
     for content in broken((run / status.NAME).read_bytes()):
         (run / status.NAME).write_bytes(content)
-        told(lambda: preflight_store.standing(settings))
+        told(lambda: preflight_store.standing(settings, lambda: None))
         ending.is_settled(store)
     for content in WHOLE:
         (run / status.NAME).write_bytes(content)
