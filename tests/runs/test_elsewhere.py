@@ -97,6 +97,7 @@ def attempt(directory: Path, *, hardware: str = "GPU A", fails: int = 99, dies: 
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_elsewhere_with_eager_steps_and_tells_it(tmp_path: Path) -> None:
     """Begun with replayed steps, which the second attempt's device cannot record; beside it a run in which that fails
     from the second trial on. Recorded steps are the eager ones here, so that all weights are the same.

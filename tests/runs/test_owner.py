@@ -90,6 +90,7 @@ def assert_is_whole(output: str, by: str) -> None:
     assert sorted(store.list()) == sorted([*small_run.FILES, manifest.NAME, status.NAME])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_frozen_at_every_write_it_does_nothing_to_the_new_owner(output: str, running: Running) -> None:
     """SIGSTOP at each put and delete of a run; another job takes over and finishes; then SIGCONT."""
@@ -116,6 +117,7 @@ def test_frozen_at_every_write_it_does_nothing_to_the_new_owner(output: str, run
         assert_is_whole(places[step], "new")
 
 
+@pytest.mark.slow
 def test_cut_off_from_the_store_its_own_repeats_do_nothing(
     proxy: Proxy, swift: Server, bucket: str, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +149,7 @@ def test_frozen_for_less_than_the_patience_it_goes_on(tmp_path: Path, running: R
     assert_is_whole(str(tmp_path), "old")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_started_at_the_same_instant_and_a_third_one_frozen(output: str, running: Running) -> None:
     """One finishes, the other is told; the third one, frozen before them and woken after, spoils nothing."""
@@ -431,6 +434,7 @@ ILL = {
 LOADED = 6.0  # seconds that a machine under load may add
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("ill", ILL)
 @pytest.mark.parametrize("part", ["training", "publishing", "waiting for the lock"])
