@@ -3,8 +3,8 @@
 Three kinds of code, by what they can change:
 - the model's file and those that it imports from this project: another network, another run;
 - the engine (see ENGINE), as one number: other numbers from the same network. A release that changes this code but not
-  one bit of its results keeps older runs useful: it puts the number that it replaces into EQUAL, and
-  tests/runs/test_code.py compares what both compute. A release that does change results empties EQUAL;
+  one bit of its results keeps older runs useful: it puts the number that it replaces into EQUAL, when
+  both were seen to compute the same bytes. A release that does change results empties EQUAL;
 - the rest: reports, stores, messages. A difference is told and written into the results, and refuses nothing.
 
 Comments, docstrings and line breaks of the first two do not count.
