@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
-import time
 
 import pytest
 
 from job import settings
 from job.errors import Fault
-from tests.conftest import ROOT, Job, bare_environment
+from tests.conftest import Job
 
 
 @pytest.fixture(autouse=True)
@@ -152,19 +150,21 @@ def test_the_run_is_named_by_what_shapes_the_result(monkeypatch: pytest.MonkeyPa
     assert named(RUN_ID="mine") == "mine"
 
 
-def test_faults_come_within_a_second_and_before_torch(job: Job) -> None:
-    """Best of three: the machine may be busy, the code is what is measured."""
-    times = []
-    for _ in range(3):
-        started = time.monotonic()
-        done = job(MODEL="nothing", LOG_FORMAT="text")
-        times.append(time.monotonic() - started)
-        assert done.returncode == 78
-        assert "MODEL=nothing" in done.stdout
-        assert "Traceback" not in done.stdout + done.stderr
-    assert min(times) < 1.0, times
-    probe = "import sys; from job import settings, __main__; settings.help_text(); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", probe], check=True, cwd=ROOT, env=bare_environment())
+HEAVY = {"torch", "torchvision", "hyperopt", "scipy", "matplotlib", "boto3", "numpy"}  # seconds, on any machine
+
+
+def loaded(done: subprocess.CompletedProcess[str]) -> set[str]:
+    """The packages that a job with PYTHONPROFILEIMPORTTIME=1 imported."""
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if "|" in line}
+
+
+def test_faults_come_before_anything_heavy_is_loaded(job: Job) -> None:
+    done = job(MODEL="nothing", LOG_FORMAT="text", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 78
+    assert "MODEL=nothing" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "pydantic" in loaded(done)
+    assert not loaded(done) & HEAVY
 
 
 def test_an_argument_is_told_where_settings_go(job: Job) -> None:
@@ -204,11 +204,8 @@ def test_print_env_writes_the_settings_as_they_are(job: Job, monkeypatch: pytest
     assert job("--print-env", MODE="check", SEED="x").returncode == 78
 
 
-def test_help_and_print_env_come_within_a_second(job: Job) -> None:
-    for argument in ("--help", "--print-env"):
-        times = []
-        for _ in range(3):
-            started = time.monotonic()
-            assert job(argument).returncode == 0
-            times.append(time.monotonic() - started)
-        assert min(times) < 1.0, times
+@pytest.mark.parametrize("argument", ["--help", "--print-env"])
+def test_help_and_print_env_load_nothing_heavy(job: Job, argument: str) -> None:
+    done = job(argument, PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0
+    assert not loaded(done) & HEAVY
