@@ -125,7 +125,8 @@ class Settings(Variables):
         """The run's folder: `RUN_ID`, or the model and 8 hex digits of the settings that shape the result."""
         if self.run_id:
             return self.run_id
-        shaping = json.dumps(self.shaping(), sort_keys=True)
+        # Weights are told apart by content, not here; the name stays what version 0.1.0 made of the same settings.
+        shaping = json.dumps(self.shaping() | {"PRETRAINED_WEIGHTS": None}, sort_keys=True)
         return f"{self.model}-{hashlib.sha256(shaping.encode()).hexdigest()[:8]}"
 
     def shaping(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ WRONG = [
     *(("INPUT", value, r"did you mean s3://bucket/runs\?") for value in BUCKETS),
     *(("DATA_DIR", value, "goes into DATA_URL") for value in (*BUCKETS, "s3://bucket/runs", "https://host/x")),
     ("TENSORBOARD_DIR", "s3://bucket/logs", "only a directory of this machine serves"),
-    ("PRETRAINED_WEIGHTS", "s3:/bucket/w.pth", "fetch the file beforehand"),
+    ("PRETRAINED_WEIGHTS", "s3:/bucket/w.pth", r"did you mean s3://bucket/w.pth\?"),
     ("OUTPUT", "https://minio.example:9000/bucket", "goes into AWS_ENDPOINT_URL_S3"),
     ("OUTPUT", "s3://Bad_Bucket/x", "a bucket's name has 3 to 63"),
     ("OUTPUT", "gs://bucket/runs", "AWS_ENDPOINT_URL_S3=https://storage.googleapis.com"),
