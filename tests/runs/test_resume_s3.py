@@ -48,9 +48,9 @@ def test_killed_and_resumed_on_an_empty_disk(
         ({"AWS_SECRET_ACCESS_KEY": "canary-one"}, 78, "AWS_SECRET_ACCESS_KEY"),
         ({"AWS_ACCESS_KEY_ID": "canary-two", "AWS_SESSION_TOKEN": "canary-three"}, 78, "AWS_ACCESS_KEY_ID"),
         ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}, 75, "127.0.0.1:9"),
-        ({"PRETRAINED_WEIGHTS": "https://me:canary-four@127.0.0.1:9/w.pth", "MODEL": "resnet18_pretrained"}, 75, ""),
-        ({"PRETRAINED_WEIGHTS": "https://me:canary-four@127.0.0.1/w.pth", "MODEL": "resnet18_pretrained"}, 75, ""),
-        ({"DATA_URL": "https://me:canary-four@127.0.0.1/a.tar.gz?key=canary-one", "DATASET": "cifar10"}, 75, "mirror"),
+        ({"PRETRAINED_WEIGHTS": "https://me:canary-four@127.0.0.1:9/w.pth", "MODEL": "resnet18_pretrained"}, 78, ""),
+        ({"PRETRAINED_WEIGHTS": "https://me:canary-four@127.0.0.1/w.pth", "MODEL": "resnet18_pretrained"}, 78, ""),
+        ({"DATA_URL": "https://me:canary-four@127.0.0.1/a.tar.gz?key=canary-one", "DATASET": "cifar10"}, 78, "mirror"),
     ],
 )
 def test_a_store_that_does_not_serve(
