@@ -15,7 +15,7 @@ from job import settings
 from job.console.progress import Progress
 from job.data.dataset import other_weights
 from job.errors import Fault
-from job.runs import checkpoint, publish
+from job.runs import checkpoint, code, publish
 from job.runs.checkpoint import Identity, Saved, Standing
 from job.storage.local import LocalStore
 from tests.conftest import TINY, Job, start_job, tells
@@ -62,7 +62,7 @@ def test_the_path_does_not_name_the_run(files: Mapping[str, Path], monkeypatch: 
 def finished_from(run: Path, record: dict[str, str] | None, now: Any) -> LocalStore:
     """A finished run of the settings `now` that started from these weights; its figures stand for nothing here."""
     store = LocalStore(run)
-    publish.publish(store, {}, now, {"data_sha256": "0" * 64, "pretrained": record}, lambda: None)
+    publish.publish(store, {}, publish.about(now, "0" * 64, code.of(now.model), record), lambda: None)
     return store
 
 
@@ -107,11 +107,11 @@ def test_torchvisions_own_need_no_download_to_be_told(tmp_path: Path, monkeypatc
 
 
 def test_a_state_goes_on_with_its_own_weights_alone(tmp_path: Path) -> None:
-    was = Identity({"MODEL": "resnet18_pretrained"}, "a" * 64, {"device": "cpu"}, "b" * 64)
+    was = Identity({"MODEL": "resnet18_pretrained"}, "a" * 64, {"device": "cpu"}, {}, "b" * 64)
     saved = checkpoint.decode(checkpoint.encode(Saved(was, 1, Standing())))
     checkpoint.check(saved, was, "here")
     for other in ("c" * 64, None):
-        now = Identity(was.settings, was.data_sha256, was.arithmetic, other)
+        now = Identity(was.settings, was.data_sha256, was.arithmetic, {}, other)
         with pytest.raises(Fault, match="the pretrained weights have changed"):
             checkpoint.check(saved, now, "here")
 

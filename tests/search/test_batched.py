@@ -272,7 +272,8 @@ def test_a_killed_group_goes_on_to_the_bytes_of_an_undisturbed_one(tmp_path: Pat
 
 def test_a_run_is_not_gone_on_with_one_by_one() -> None:
     arithmetic = {"device": "cpu", "precision": "fp32", "threads": 1}
-    saved = Saved(Identity({}, "", arithmetic | Plan("batched", 1, together=3).arithmetic()), 1, Standing())
-    now = Identity({}, "", arithmetic | Plan("inline", 1).arithmetic())
+    begun = arithmetic | Plan("batched", 1, together=3).arithmetic()
+    saved = Saved(Identity({"MODEL": "mlp"}, "", begun), 1, Standing())
+    now = Identity({"MODEL": "mlp"}, "", arithmetic | Plan("inline", 1).arithmetic())
     with pytest.raises(Fault, match="trials_together was 3 and is None"):
         check(saved, now, "here")
