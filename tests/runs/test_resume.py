@@ -40,6 +40,7 @@ def twin() -> tuple[dict[str, bytes], float]:
     return chaos.local_twin()
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("signum", "kills"),
     [

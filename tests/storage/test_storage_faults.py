@@ -32,6 +32,7 @@ from tests.helpers.s3_server import OWNER, STRANGER, Key, Server
 from tests.storage.test_storage import MIB, QUICK
 
 HASTY = replace(QUICK, read=0.7, patience=0.5)  # for a store that hangs
+GETS_OVER = replace(HASTY, patience=5.0)  # repeats go by time: a hang of `read` seconds must leave some
 SOON = 12.0  # seconds in which a fault is told with QUICK's limits, on a machine under load
 SMALL = random.Random(1).randbytes(200_000)
 LARGE = random.Random(2).randbytes(11 * MIB)  # three parts
@@ -58,7 +59,7 @@ def no_canary_in_the_log() -> Iterator[list[str]]:
 def shaky(request: pytest.FixtureRequest, proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> S3Store:
     """A store that is reached through the proxy."""
     set_aws(monkeypatch, proxy.endpoint)
-    return s3.open_store(f"s3://{bucket}", "run", HASTY if "[hang]" in request.node.name else QUICK)
+    return s3.open_store(f"s3://{bucket}", "run", GETS_OVER if "[hang]" in request.node.name else QUICK)
 
 
 def fails(kind: type[Fault], call: Callable[[], object], *words: str) -> str:
