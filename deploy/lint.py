@@ -79,7 +79,7 @@ def run(*command: str | Path, cwd: Path | None = None, environment: Mapping[str,
 
 def rendered() -> list[Path]:
     """What `make k8s` prints, in files."""
-    awkward = 'https://a/"b"?c=d: #e'
+    awkward = 'https://a/"b"/c=d: #e'
     wanted = {
         "one-model": {"MODEL": "resnet18_pretrained", "OUTPUT": "s3://bucket/runs", "DATA_URL": awkward},
         "all-models": {"MODEL": "all", "MODELS": "cnn vit", "OUTPUT": "/outputs"},
