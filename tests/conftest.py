@@ -97,9 +97,8 @@ def replace_file(run: Path, name: str, content: bytes) -> None:
 def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a real finished run, `mlp` on drawn images. Copy it before you change anything."""
     home = tmp_path_factory.mktemp("run")
-    settings = TINY | {"LEARNING_RATE": "0.001", "EPOCHS": "2"}
-    done = subprocess.run([sys.executable, "-m", "job"], cwd=home, env=bare_environment() | settings, timeout=600)
-    assert done.returncode == 0
+    done = run_here(home, **TINY, LEARNING_RATE="0.001", EPOCHS="2")
+    assert done.returncode == 0, done.stdout + done.stderr
     (run,) = (home / "outputs").iterdir()
     return run
 
@@ -168,10 +167,10 @@ def main(tmp_path: Path) -> Job:
 
 
 @pytest.fixture
-def tiny(job: Job) -> Job:
+def tiny(main: Job) -> Job:
     """The same with the smallest useful run as the default."""
 
     def run(**variables: str) -> subprocess.CompletedProcess[str]:
-        return job(**(TINY | variables))
+        return main(**(TINY | variables))
 
     return run

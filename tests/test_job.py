@@ -40,16 +40,6 @@ FILES = {
 }
 
 
-@pytest.fixture
-def tiny(main: Job) -> Job:
-    """The smallest useful run, in this process."""
-
-    def run(**variables: str) -> subprocess.CompletedProcess[str]:
-        return main(**(TINY | variables))
-
-    return run
-
-
 def only_run(tmp_path: Path) -> Path:
     (run,) = (tmp_path / "outputs").iterdir()
     return run

@@ -80,9 +80,9 @@ def failures(names: dict[str, list[dict[str, Any]]]) -> set[str]:
     return {name for name, events in names.items() if any(event["result"] == "fail" for event in events)}
 
 
-def test_all_is_well_and_nothing_is_left(job: Job, tmp_path: Path) -> None:
+def test_all_is_well_and_nothing_is_left(main: Job, tmp_path: Path) -> None:
     enough = TINY | {"DATA_LIMIT": "2000"}
-    done = job(**enough, MODE="check", LOG_FORMAT="json", PRICE_PER_HOUR="2", OUTPUT="some/where")
+    done = main(**enough, MODE="check", LOG_FORMAT="json", PRICE_PER_HOUR="2", OUTPUT="some/where")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert json.loads(lines[-1])["event"] == "checked"
@@ -97,8 +97,8 @@ def test_all_is_well_and_nothing_is_left(job: Job, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_list_for_people(job: Job) -> None:
-    done = job(**(TINY | {"MODE": "check", "DEVICE": "cuda"}))
+def test_the_list_for_people(main: Job) -> None:
+    done = main(**(TINY | {"MODE": "check", "DEVICE": "cuda"}))
     assert done.returncode == 78
     lines = done.stdout.splitlines()
     assert any(re.match(r"ok    settings  +set: DATASET", line) for line in lines)
@@ -185,12 +185,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_disk_with_too_little_room(job: Job, check: Check, small_disk: Path) -> None:
+def test_a_disk_with_too_little_room(main: Job, check: Check, small_disk: Path) -> None:
     names = check(75, OUTPUT=str(small_disk / "out"))
     assert failures(names) == {"disk"}
     assert re.search(r"OUTPUT: .*small has 2.1 MB free, about 76 MB are needed", names["disk"][0]["detail"])
 
-    run = job(**TINY, OUTPUT=str(small_disk / "out"))
+    run = main(**TINY, OUTPUT=str(small_disk / "out"))
     assert run.returncode == 75, "a run says so before it trains"
     assert "2.1 MB free" in run.stdout
     assert "epoch=" not in run.stdout
@@ -285,8 +285,8 @@ def test_packages_that_are_asked_for(check: Check) -> None:
     assert len(names["extras"]) == 3
 
 
-def test_where_the_run_stands(job: Job, check: Check, tmp_path: Path) -> None:
-    assert job(**TINY, **GIVEN, RUN_ID="mine").returncode == 0
+def test_where_the_run_stands(main: Job, check: Check, tmp_path: Path) -> None:
+    assert main(**TINY, **GIVEN, RUN_ID="mine").returncode == 0
     before = {file: file.read_bytes() for file in (tmp_path / "outputs").rglob("*") if file.is_file()}
     assert "is finished" in check(0, **GIVEN, RUN_ID="mine")["run"][0]["detail"]
     other = check(78, RUN_ID="mine")
