@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import pty
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +27,7 @@ from job.preflight import disk, machine, timing
 from job.preflight.data import Counts
 from job.preflight.timing import Speed
 from job.settings import Settings
-from tests.conftest import TINY, Job, bare_environment
+from tests.conftest import TINY, Job, on_a_terminal
 from tests.helpers.mirror import mirror
 from tests.helpers.s3_fixtures import set_aws
 from tests.helpers.s3_server import OWNER, Key, Server
@@ -50,7 +48,9 @@ def as_found(lines: list[str]) -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Check:
+def check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, short_measurements: None
+) -> Check:
     """Runs the preflight in this process, in an empty directory, with these variables and short measurements."""
 
     def run(code: int, **variables: str) -> dict[str, list[dict[str, Any]]]:
@@ -58,8 +58,6 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
             patch.chdir(tmp_path)
             for name, value in (TINY | {"MODE": "check", "LOG_FORMAT": "json"} | variables).items():
                 patch.setenv(name, value)
-            patch.setattr(timing, "ENOUGH_SECONDS", 0.01)
-            patch.setattr(timing, "MOST_STEPS", 2)
             patch.setattr(logs.LOGGER, "handlers", [caplog.handler])
             patch.setattr(logs.LOGGER, "propagate", False)
             caplog.clear()
@@ -112,23 +110,9 @@ def test_the_list_for_people(main: Job) -> None:
 
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_colours_on_a_terminal_alone(tmp_path: Path, no_color: str) -> None:
-    master, slave = pty.openpty()
-    variables = TINY | {"MODE": "check", "DEVICE": "cuda", "NO_COLOR": no_color, "TERM": "xterm", "COLUMNS": "80"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "job"], cwd=tmp_path, env=bare_environment() | variables, stdout=slave, stderr=slave
-    )
-    os.close(slave)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(master, 65536)
-        except OSError:  # Linux says EIO when the other end is closed
-            break
-        if not chunk:
-            break
-        shown += chunk
-    os.close(master)
-    assert process.wait(60) == 78
+    variables = {"MODE": "check", "DEVICE": "cuda", "NO_COLOR": no_color, "TERM": "xterm", "COLUMNS": "80"}
+    code, shown = on_a_terminal(tmp_path, **TINY | variables)
+    assert code == 78
     assert (b"\033[31mfail\033[0m  device" in shown) == (b"\033[32mok  \033[0m  store" in shown) == (not no_color)
     plain = re.sub(r"\033\[\d+m", "", shown.decode())
     assert max(len(line) for line in plain.splitlines() if re.match("ok|warn|fail|skip", line)) <= 80

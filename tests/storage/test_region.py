@@ -69,6 +69,7 @@ def store() -> Iterator[tuple[str, set[str]]]:
         server.shutdown()
 
 
+@pytest.mark.usefixtures("short_measurements")
 @pytest.mark.parametrize(
     "region",
     [
@@ -86,6 +87,7 @@ def test_the_region_is_signed_for(main: Job, region: dict[str, str]) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.usefixtures("short_measurements")
 def test_another_region_is_told_with_its_variable(main: Job) -> None:
     with store() as (endpoint, seen):
         done = main(**TINY, **aws(endpoint), AWS_REGION="us-east-1", MODE="check")
