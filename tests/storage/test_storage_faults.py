@@ -243,7 +243,8 @@ def test_what_stores_answer(
 ) -> None:
     proxy.rules = [Rule("answer", "*", status=status, code=code)]
     store = s3.open_store(f"s3://{bucket}", "run", BRIEF)
-    fails(kind, lambda: store.put("a", b""), bucket, "store a", word)
+    told = fails(kind, lambda: store.put("a", b""), bucket, "store a", word)
+    assert ("expired" in told) == (code == "ExpiredToken")
     fails(kind, lambda: store.get("a"), bucket, "read a", word)
     fails(kind, lambda: store.put_if("a", b"", None), bucket, word)
 
