@@ -30,7 +30,7 @@ from tests.helpers import s3_fixtures, s3_server
 SMALL = {
     "MODEL": "cnn",
     "DATASET": "synthetic",
-    "DATA_LIMIT": "600",
+    "DATA_LIMIT": "400",
     "TUNE_PERCENT": "50",
     "MAX_EVALS": "4",
     "TUNE_MAX_EPOCHS": "4",

@@ -40,7 +40,7 @@ def settings_for(run: Path) -> Settings:
 def broken(content: bytes) -> Iterator[bytes]:
     """Cut at every length (of a long file at some), each field dropped, each of another type."""
     yield from WHOLE
-    yield from (content[:length] for length in range(0, len(content), max(1, len(content) // 150)))
+    yield from (content[:length] for length in range(0, len(content), max(1, len(content) // 60)))
     value = json.loads(content)
     for path in places(value):
         if sum(isinstance(step, int) for step in path) and path[-1] not in (0, "*"):
