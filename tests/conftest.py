@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
 import os
+import pty
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -93,15 +96,45 @@ def replace_file(run: Path, name: str, content: bytes) -> None:
     (run / "manifest.json").write_text(json.dumps(manifest))
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills, once for all processes of a test run."""
+    ours = factory.getbasetemp()
+    home = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / f"shared-{name}"
+    home.mkdir(exist_ok=True)
+    with (home / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / ".made").exists():
+            make(home)
+            (home / ".made").touch()
+    return home
+
+
 @pytest.fixture(scope="session")
 def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a real finished run, `mlp` on drawn images. Copy it before you change anything."""
-    home = tmp_path_factory.mktemp("run")
-    settings = TINY | {"LEARNING_RATE": "0.001", "EPOCHS": "2"}
-    done = subprocess.run([sys.executable, "-m", "job"], cwd=home, env=bare_environment() | settings, timeout=600)
-    assert done.returncode == 0
-    (run,) = (home / "outputs").iterdir()
+
+    def make(home: Path) -> None:
+        done = run_here(home, **TINY, LEARNING_RATE="0.001", EPOCHS="2")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    (run,) = (made_once(tmp_path_factory, "run", make) / "outputs").iterdir()
     return run
+
+
+@pytest.fixture(scope="session")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], float]:
+    """The files of an uninterrupted run of `chaos.SMALL`, and the seconds of its work: what killed ones must give."""
+    from tests.helpers import chaos
+
+    home = made_once(tmp_path_factory, "twin", chaos.local_twin)
+    return chaos.directory_files(home / "out" / "run"), float((home / "seconds").read_text())
+
+
+@pytest.fixture
+def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MODE=check in this process says how long a run would take from two steps, not from a second's."""
+    monkeypatch.setattr("job.preflight.timing.ENOUGH_SECONDS", 0.01)
+    monkeypatch.setattr("job.preflight.timing.MOST_STEPS", 2)
 
 
 @pytest.fixture
@@ -161,6 +194,29 @@ def run_here(directory: Path, *arguments: str, **variables: str) -> subprocess.C
     return subprocess.CompletedProcess(["job", *arguments], code, *said)
 
 
+def on_a_terminal(directory: Path, **variables: str) -> tuple[int, bytes]:
+    """`python -m job` in this process on a real pseudo-terminal: its exit code, and what the terminal got."""
+    from job.__main__ import main
+
+    master, slave = pty.openpty()
+    shown: list[bytes] = []
+    reader = threading.Thread(target=lambda: shown.extend(iter(partial(read_terminal, master), b"")))
+    reader.start()
+    with os.fdopen(slave, "w", closefd=True) as terminal, as_started(directory, variables, terminal, terminal):
+        code = main([])
+    reader.join()
+    os.close(master)
+    return code, b"".join(shown)
+
+
+def read_terminal(master: int) -> bytes:
+    """What was written to it by now; nothing when the other end is closed, for which Linux says EIO."""
+    try:
+        return os.read(master, 65536)
+    except OSError:
+        return b""
+
+
 @pytest.fixture
 def main(tmp_path: Path) -> Job:
     """The same as `job`, in this process (see `run_here`)."""
@@ -168,10 +224,10 @@ def main(tmp_path: Path) -> Job:
 
 
 @pytest.fixture
-def tiny(job: Job) -> Job:
+def tiny(main: Job) -> Job:
     """The same with the smallest useful run as the default."""
 
     def run(**variables: str) -> subprocess.CompletedProcess[str]:
-        return job(**(TINY | variables))
+        return main(**(TINY | variables))
 
     return run

@@ -5,12 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
-import pty
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,7 @@ import pytest
 import torch
 
 from job import models
-from tests.conftest import TINY, Job, bare_environment, start_job
+from tests.conftest import TINY, Job, on_a_terminal, start_job
 
 FILES = {
     "results.txt",
@@ -38,16 +34,6 @@ FILES = {
     "manifest.json",
     "status.json",
 }
-
-
-@pytest.fixture
-def tiny(main: Job) -> Job:
-    """The smallest useful run, in this process."""
-
-    def run(**variables: str) -> subprocess.CompletedProcess[str]:
-        return main(**(TINY | variables))
-
-    return run
 
 
 def only_run(tmp_path: Path) -> Path:
@@ -158,24 +144,9 @@ def test_json_lines(tiny: Job) -> None:
 
 def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
     """On a real pseudo-terminal: a bar that moves, and the results at the end."""
-    master, slave = pty.openpty()
     longer = {"DATA_LIMIT": "4000", "TUNE_MAX_EPOCHS": "4"}  # the bar shows itself every tenth of a second
-    environment = bare_environment() | TINY | longer | {"TERM": "xterm", "COLUMNS": "120"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "job"], cwd=tmp_path, env=environment, stdout=slave, stderr=slave, stdin=slave
-    )
-    os.close(slave)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(master, 65536)
-        except OSError:  # Linux says EIO when the other end is closed
-            break
-        if not chunk:
-            break
-        shown += chunk
-    os.close(master)
-    assert process.wait(60) == 0
+    code, shown = on_a_terminal(tmp_path, **TINY | longer, TERM="xterm", COLUMNS="120")
+    assert code == 0
     assert re.search(rb"tune [12]/2 epoch \d", shown)
     assert re.search(rb"train epoch \d/", shown)
     assert b"img/s" in shown
@@ -211,7 +182,9 @@ def test_an_own_folder_of_two_classes(tiny: Job, tmp_path: Path) -> None:
     assert "broken.png cannot be read" in broken.stdout
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_stops_at_the_next_batch(tmp_path: Path, signum: int, code: int) -> None:
     endless = TINY | {"LEARNING_RATE": "0.001", "EPOCHS": "100000"}
     process = start_job(tmp_path, endless)

@@ -1,8 +1,8 @@
 """Everything about speed: which device, which precision, how tensors lie in memory, how Adam runs.
 
 In reading order: this file (`Compute`, and how it is chosen), `hardware`, `precision`, `memory`, `cgroup` (what a
-container may use), `graphs` (steps recorded once on a GPU), `kernels` with `attention`, `convolution` and `dropout`
-(quick on a CPU).
+container may use), `adam`, `graphs` (steps recorded once on a GPU), `kernels` with `attention`, `convolution` and
+`dropout` (quick on a CPU).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from job.device import cgroup
+from job.device.adam import Adam
 from job.device.hardware import hardware
 from job.device.kernels import quicken
 from job.device.memory import OUT_OF_MEMORY as OUT_OF_MEMORY
@@ -91,7 +92,7 @@ class Compute:
         """Adam (Kingma and Ba, 2014, https://arxiv.org/abs/1412.6980), one fused kernel for all weights;
         on a GPU its step count lies there as well, so that a CUDA graph can hold it.
         """
-        return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True, capturable=self.on_gpu)
+        return Adam(model.parameters(), lr=learning_rate, fused=True, capturable=self.on_gpu)
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which fp16's narrow range needs; it does nothing in the other precisions."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import hyperopt
 import numpy as np
 
 from job.device import OUT_OF_MEMORY
@@ -17,6 +16,9 @@ from job.runs.checkpoint import START, Standing
 from job.search.runners import Runner
 from job.search.trial import Order
 from job.settings import Settings
+
+if TYPE_CHECKING:
+    import hyperopt
 
 LABEL = "learning_rate"
 FAR_ABOVE = 1.5  # times the loss of guessing
@@ -80,6 +82,8 @@ def suggest(settings: Settings, number: int, finished: Sequence[Trial]) -> float
     It depends on the seed, the number and those trials alone: hyperopt gets a random generator of its own for every
     suggestion. (Its `trials_save_file` would restart one shared random stream.)
     """
+    import hyperopt  # most of a second, which a run with a learning rate of its own does without
+
     space = hyperopt.hp.loguniform(LABEL, math.log(settings.lr_min), math.log(settings.lr_max))
     generator = np.random.default_rng([settings.seed, number])
     if number < settings.tune_startup_trials:
@@ -108,6 +112,8 @@ def suggest(settings: Settings, number: int, finished: Sequence[Trial]) -> float
 
 def as_hyperopt(finished: Sequence[Trial]) -> hyperopt.Trials:
     """Finished trials as hyperopt keeps them; a failed one has no loss."""
+    import hyperopt
+
     trials = hyperopt.Trials()
     if not finished:
         return trials  # an empty list of documents would not be accepted

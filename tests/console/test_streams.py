@@ -46,6 +46,6 @@ def test_a_cut_off_env_file_is_no_success(tmp_path: Path) -> None:
 
 
 def test_signs_that_the_encoding_lacks(tmp_path: Path) -> None:
-    done = run(tmp_path, "", PYTHONIOENCODING="ascii", RUN_ID="x", OUTPUT="ausgänge")
-    assert done.returncode == 0, done.stderr
-    assert r"ausg\xe4nge" in done.stdout
+    done = run(tmp_path, "", PYTHONIOENCODING="ascii", MODE="summary", OUTPUT="ausgänge")
+    assert done.returncode == 78, done.stderr
+    assert r"no finished run below ausg\xe4nge" in done.stdout

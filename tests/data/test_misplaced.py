@@ -52,22 +52,22 @@ def test_what_is_not_there_is_fetched(tmp_path: Path) -> None:
     misplaced.check(tmp_path / "some", cifar10.ARCHIVE, cifar10.FOLDER, cifar10.FILES)
 
 
-def test_three_of_five_files(tmp_path: Path, job: Job) -> None:
+def test_three_of_five_files(tmp_path: Path, main: Job) -> None:
     """In a run and in MODE=check: what is missing is named, beside what fetching it met."""
     lay(
         tmp_path / "data" / cifar10.FOLDER,
         *sorted(set(cifar10.FILES) - {"data_batch_4", "data_batch_5"}),
     )
     for mode in ("run", "check"):
-        done = job(DATA_DIR="data", DATA_URL="file:///nowhere/x.tar.gz", MODE=mode, DEVICE="cpu", MODEL="mlp")
+        done = main(DATA_DIR="data", DATA_URL="file:///nowhere/x.tar.gz", MODE=mode, DEVICE="cpu", MODEL="mlp")
         assert done.returncode == 78, done.stdout
         assert "cifar-10-batches-py lacks data_batch_4, data_batch_5" in done.stdout
         assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_the_job_tells_it_before_it_fetches(tmp_path: Path, job: Job) -> None:
+def test_the_job_tells_it_before_it_fetches(tmp_path: Path, main: Job) -> None:
     lay(tmp_path / "data" / cifar10.FOLDER / cifar10.FOLDER)
     for mode in ("run", "check"):
-        done = job(DATA_DIR="data", DATA_URL="http://127.0.0.1:9/x.tar.gz", MODE=mode, DEVICE="cpu", MODEL="mlp")
+        done = main(DATA_DIR="data", DATA_URL="http://127.0.0.1:9/x.tar.gz", MODE=mode, DEVICE="cpu", MODEL="mlp")
         assert done.returncode == 78, done.stdout
         assert f"Set DATA_DIR=data/{cifar10.FOLDER}." in done.stdout

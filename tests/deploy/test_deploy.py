@@ -452,6 +452,13 @@ def test_aws_batch_retries_what_a_retry_mends_and_nothing_else() -> None:
     assert writable == {"/tmp", "/data"}
 
 
+@pytest.mark.parametrize(
+    "place", ["deploy/kubernetes/s3.env.example", "docs/configuration.md", "docs/troubleshooting.md"]
+)
+def test_the_regions_variable_is_the_one_that_a_message_names(place: str) -> None:
+    assert re.search(r"\bAWS_REGION\b", (ROOT / place).read_text())
+
+
 # ---- SageMaker ----
 
 

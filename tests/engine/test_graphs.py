@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -257,6 +259,19 @@ def test_a_replay_that_spoils_one_sum_is_found(
     assert told in fault_of(cpu, after(lambda: spoil(tracks[-1])))
 
 
+def test_a_replay_that_spoils_the_scaler_is_found(cpu: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
+    scalers: list[Any] = []
+    real = Compute.scaler
+
+    def kept(compute: Compute) -> Any:
+        scalers.append(real(compute))
+        return scalers[-1]
+
+    monkeypatch.setattr(Compute, "scaler", kept)
+    half = replace(cpu, precision="fp16")
+    assert "counts" in fault_of(half, after(lambda: scalers[-1]._growth_tracker.add_(1)))
+
+
 def test_the_runs_own_sizes_are_proven(cpu: Compute) -> None:
     recorded: list[int] = []
 
@@ -326,6 +341,44 @@ def test_a_recording_that_fails_later_leaves_the_learner_to_eager_steps(
     assert "not permitted" in fallen.note
     assert len(calls) == at, "it is not tried again"
     assert "trial 3: its steps cannot be replayed" in caplog.text
+
+
+def test_graphs_of_before_are_gone_when_others_are_recorded(cpu: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never two sets of one stream: what ends a graph drops the workspace of cuBLAS that the others hold."""
+    learner = learner_of("mlp", replace(cpu, step="graph"))
+    engine.train_epoch(learner, images(20), 1, 10, ignore)
+    assert learner.recorded is not None
+    before = weakref.ref(learner.recorded)
+    left: list[object] = []
+
+    def recorder(run: Callable[[], None], pool: Any) -> Callable[[], None]:
+        left.append(before())
+        return run
+
+    monkeypatch.setattr(graphs, "record_graph", recorder)
+    engine.train_epoch(learner, images(20), 2, 8, ignore)
+    assert left == [None, None], "8 and the 4 that are left"
+
+
+def test_no_error_keeps_a_failed_graph_alive(cpu: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Graph:
+        pass
+
+    graph: list[weakref.ref[Graph]] = []
+
+    def fails(run: Callable[[], None], pool: Any) -> Callable[[], None]:
+        held = Graph()
+        graph.append(weakref.ref(held))
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(graphs, "record_graph", fails)
+    learner = learner_of("mlp", replace(cpu, step="graph"))
+    gc.disable()
+    try:
+        engine.train_epoch(learner, images(20), 1, 10, ignore)
+        assert graph[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_memory_that_is_not_enough_is_no_fault_of_recording(cpu: Compute, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from tests.helpers import s3_fixtures, s3_server
 SMALL = {
     "MODEL": "cnn",
     "DATASET": "synthetic",
-    "DATA_LIMIT": "600",
+    "DATA_LIMIT": "400",
     "TUNE_PERCENT": "50",
     "MAX_EVALS": "4",
     "TUNE_MAX_EPOCHS": "4",
@@ -172,12 +172,11 @@ def chaos(
     return report
 
 
-def local_twin() -> tuple[dict[str, bytes], float]:
-    """The files of an uninterrupted run, and how long its work took."""
-    with tempfile.TemporaryDirectory() as directory:
-        done = attempt({"OUTPUT": "out"}, Path(directory))
-        assert done.code == 0, done.output
-        return directory_files(Path(directory) / "out" / "run"), done.seconds
+def local_twin(home: Path) -> None:
+    """An uninterrupted run as `out/run` in `home`, and in `seconds` how long its work took."""
+    done = attempt({"OUTPUT": "out"}, home)
+    assert done.code == 0, done.output
+    (home / "seconds").write_text(str(done.seconds))
 
 
 def read_directory(place: str, home: Path) -> dict[str, bytes]:
@@ -199,9 +198,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100, help="in a directory; a fifth of it on a bucket")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    twin, work_seconds = local_twin()
     kills, fewer = arguments.kills, max(5, arguments.kills // 5)
     with tempfile.TemporaryDirectory() as scratch:
+        local_twin(Path(scratch))
+        twin, work_seconds = directory_files(Path(scratch, "out", "run")), float(Path(scratch, "seconds").read_text())
         server = s3_server.start(Path(scratch))
         client = s3_fixtures.s3_client(server)
         client.create_bucket(Bucket="chaos")

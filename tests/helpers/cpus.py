@@ -18,9 +18,11 @@ from job.device.hardware import cpu_flags
 from tests.conftest import ROOT
 
 FILES = (
-    "tests/device",
-    "tests/engine",
-    "tests/models",
+    "tests/device/test_adam.py",
+    "tests/device/test_device.py",
+    "tests/engine/test_engine.py",
+    "tests/engine/test_graphs.py",
+    "tests/models/test_models.py",
     "tests/report/test_metrics.py",
     "tests/search/test_batched.py",
     "tests/search/test_stacked.py",

@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import pty
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +27,7 @@ from job.preflight import disk, machine, timing
 from job.preflight.data import Counts
 from job.preflight.timing import Speed
 from job.settings import Settings
-from tests.conftest import TINY, Job, bare_environment
+from tests.conftest import TINY, Job, on_a_terminal
 from tests.helpers.mirror import mirror
 from tests.helpers.s3_fixtures import set_aws
 from tests.helpers.s3_server import OWNER, Key, Server
@@ -50,7 +48,9 @@ def as_found(lines: list[str]) -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Check:
+def check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, short_measurements: None
+) -> Check:
     """Runs the preflight in this process, in an empty directory, with these variables and short measurements."""
 
     def run(code: int, **variables: str) -> dict[str, list[dict[str, Any]]]:
@@ -58,8 +58,6 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
             patch.chdir(tmp_path)
             for name, value in (TINY | {"MODE": "check", "LOG_FORMAT": "json"} | variables).items():
                 patch.setenv(name, value)
-            patch.setattr(timing, "ENOUGH_SECONDS", 0.01)
-            patch.setattr(timing, "MOST_STEPS", 2)
             patch.setattr(logs.LOGGER, "handlers", [caplog.handler])
             patch.setattr(logs.LOGGER, "propagate", False)
             caplog.clear()
@@ -80,9 +78,9 @@ def failures(names: dict[str, list[dict[str, Any]]]) -> set[str]:
     return {name for name, events in names.items() if any(event["result"] == "fail" for event in events)}
 
 
-def test_all_is_well_and_nothing_is_left(job: Job, tmp_path: Path) -> None:
+def test_all_is_well_and_nothing_is_left(main: Job, tmp_path: Path) -> None:
     enough = TINY | {"DATA_LIMIT": "2000"}
-    done = job(**enough, MODE="check", LOG_FORMAT="json", PRICE_PER_HOUR="2", OUTPUT="some/where")
+    done = main(**enough, MODE="check", LOG_FORMAT="json", PRICE_PER_HOUR="2", OUTPUT="some/where")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert json.loads(lines[-1])["event"] == "checked"
@@ -97,8 +95,8 @@ def test_all_is_well_and_nothing_is_left(job: Job, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_list_for_people(job: Job) -> None:
-    done = job(**(TINY | {"MODE": "check", "DEVICE": "cuda"}))
+def test_the_list_for_people(main: Job) -> None:
+    done = main(**(TINY | {"MODE": "check", "DEVICE": "cuda"}))
     assert done.returncode == 78
     lines = done.stdout.splitlines()
     assert any(re.match(r"ok    settings  +set: DATASET", line) for line in lines)
@@ -112,23 +110,9 @@ def test_the_list_for_people(job: Job) -> None:
 
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_colours_on_a_terminal_alone(tmp_path: Path, no_color: str) -> None:
-    master, slave = pty.openpty()
-    variables = TINY | {"MODE": "check", "DEVICE": "cuda", "NO_COLOR": no_color, "TERM": "xterm", "COLUMNS": "80"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "job"], cwd=tmp_path, env=bare_environment() | variables, stdout=slave, stderr=slave
-    )
-    os.close(slave)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(master, 65536)
-        except OSError:  # Linux says EIO when the other end is closed
-            break
-        if not chunk:
-            break
-        shown += chunk
-    os.close(master)
-    assert process.wait(60) == 78
+    variables = {"MODE": "check", "DEVICE": "cuda", "NO_COLOR": no_color, "TERM": "xterm", "COLUMNS": "80"}
+    code, shown = on_a_terminal(tmp_path, **TINY | variables)
+    assert code == 78
     assert (b"\033[31mfail\033[0m  device" in shown) == (b"\033[32mok  \033[0m  store" in shown) == (not no_color)
     plain = re.sub(r"\033\[\d+m", "", shown.decode())
     assert max(len(line) for line in plain.splitlines() if re.match("ok|warn|fail|skip", line)) <= 80
@@ -185,12 +169,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_disk_with_too_little_room(job: Job, check: Check, small_disk: Path) -> None:
+def test_a_disk_with_too_little_room(main: Job, check: Check, small_disk: Path) -> None:
     names = check(75, OUTPUT=str(small_disk / "out"))
     assert failures(names) == {"disk"}
     assert re.search(r"OUTPUT: .*small has 2.1 MB free, about 76 MB are needed", names["disk"][0]["detail"])
 
-    run = job(**TINY, OUTPUT=str(small_disk / "out"))
+    run = main(**TINY, OUTPUT=str(small_disk / "out"))
     assert run.returncode == 75, "a run says so before it trains"
     assert "2.1 MB free" in run.stdout
     assert "epoch=" not in run.stdout
@@ -285,8 +269,8 @@ def test_packages_that_are_asked_for(check: Check) -> None:
     assert len(names["extras"]) == 3
 
 
-def test_where_the_run_stands(job: Job, check: Check, tmp_path: Path) -> None:
-    assert job(**TINY, **GIVEN, RUN_ID="mine").returncode == 0
+def test_where_the_run_stands(main: Job, check: Check, tmp_path: Path) -> None:
+    assert main(**TINY, **GIVEN, RUN_ID="mine").returncode == 0
     before = {file: file.read_bytes() for file in (tmp_path / "outputs").rglob("*") if file.is_file()}
     assert "is finished" in check(0, **GIVEN, RUN_ID="mine")["run"][0]["detail"]
     other = check(78, RUN_ID="mine")

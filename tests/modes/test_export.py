@@ -81,7 +81,7 @@ def test_every_model_computes_the_same(name: str) -> None:
 
 
 @pytest.mark.usefixtures("onnx_is_here")
-def test_a_run_as_a_person_exports_it(one_run: Path, job: Job, tmp_path: Path) -> None:
+def test_a_run_as_a_person_exports_it(one_run: Path, main: Job, tmp_path: Path) -> None:
     """Then used as its sidecar says, without torch or this job: the answers are those of MODE=predict."""
     import onnxruntime
 
@@ -90,13 +90,13 @@ def test_a_run_as_a_person_exports_it(one_run: Path, job: Job, tmp_path: Path) -
     before = json.loads((run / "manifest.json").read_text())["files"]
     variables = {"RUN_ID": "mine", "DEVICE": "cpu", "PRECISION": "fp32"}
     for _ in range(2):  # a second time replaces the first
-        done = job(MODE="export", **variables)
+        done = main(MODE="export", **variables)
         assert done.returncode == 0, done.stdout + done.stderr
     after = json.loads((run / "manifest.json").read_text())["files"]
     assert set(after) == {*before, "model.onnx", "model.onnx.json"}
     assert {name: after[name] for name in before} == before
     assert not (run / "lock.json").exists()
-    assert job(MODE="verify", **variables).returncode == 0
+    assert main(MODE="verify", **variables).returncode == 0
 
     sidecar = json.loads((run / "model.onnx.json").read_text())
     compared = sidecar["compared_with_torch"]
@@ -106,7 +106,7 @@ def test_a_run_as_a_person_exports_it(one_run: Path, job: Job, tmp_path: Path) -
     Image.fromarray(pixels).save(tmp_path / "one.png")
     session = onnxruntime.InferenceSession(run / "model.onnx", providers=["CPUExecutionProvider"])
     _, shares = session.run(None, {sidecar["input"]["name"]: pixels[None]})
-    assert job(MODE="predict", INPUT="one.png", **variables).returncode == 0
+    assert main(MODE="predict", INPUT="one.png", **variables).returncode == 0
     line = (tmp_path / "outputs" / "predictions" / "mine" / "predictions.csv").read_text().splitlines()[1]
     assert [float(value) for value in next(csv.reader([line]))[4:]] == pytest.approx(shares[0], abs=2e-6)
 
@@ -118,8 +118,8 @@ def test_a_run_as_a_person_exports_it(one_run: Path, job: Job, tmp_path: Path) -
 
 
 @pytest.mark.skipif(not MISSING, reason="the ONNX packages are installed here: nothing is missing")
-def test_missing_packages_are_told(job: Job) -> None:
-    done = job(MODE="export")
+def test_missing_packages_are_told(main: Job) -> None:
+    done = main(MODE="export")
     assert done.returncode == 78
     assert "not installed: onnx" in done.stdout
     assert "make install-onnx" in done.stdout

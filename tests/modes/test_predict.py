@@ -60,9 +60,9 @@ def images(arrays: Any, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder(handed_on: Path, images: Path, arrays: Any, job: Job, tmp_path: Path) -> None:
+def test_a_folder(handed_on: Path, images: Path, arrays: Any, main: Job, tmp_path: Path) -> None:
     """The answers are those of the engine on the same pixels; a broken image is named and stops no other one."""
-    done = job(MODE="predict", RUN_ID="mine", INPUT="images", DEVICE="cpu", PRECISION="fp32")
+    done = main(MODE="predict", RUN_ID="mine", INPUT="images", DEVICE="cpu", PRECISION="fp32")
     assert done.returncode == 78, done.stdout + done.stderr
     assert "1 of 7 images could not be read: broken.JPG (not a readable image)" in done.stdout
     assert "has no manifest: its files are used as they are" in done.stdout
@@ -233,7 +233,7 @@ def test_probabilities_are_whole(handed_on: Path) -> None:
     )
 
 
-def test_a_mode_without_its_input(job: Job) -> None:
-    done = job(MODE="predict")
+def test_a_mode_without_its_input(main: Job) -> None:
+    done = main(MODE="predict")
     assert done.returncode == 78
     assert "INPUT: MODE=predict needs it" in done.stdout

@@ -27,7 +27,7 @@ def change(run: Path, edit: Callable[[dict[str, Any], dict[str, Any]], None]) ->
     replace_file(run, "results.json", json.dumps(results).encode())
 
 
-def test_runs_side_by_side(one_run: Path, job: Job, tmp_path: Path) -> None:
+def test_runs_side_by_side(one_run: Path, main: Job, tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
 
     def better(results: dict[str, Any], manifest: dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ def test_runs_side_by_side(one_run: Path, job: Job, tmp_path: Path) -> None:
     shutil.copytree(one_run, outputs / "unfinished")
     (outputs / "unfinished" / "manifest.json").unlink()
 
-    done = job(MODE="summary", PRICE_PER_HOUR="3600")
+    done = main(MODE="summary", PRICE_PER_HOUR="3600")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "tampered is left out: results.json is not the file that its manifest names" in done.stdout
     text = (outputs / "summary.txt").read_text()
@@ -65,19 +65,19 @@ def test_runs_side_by_side(one_run: Path, job: Job, tmp_path: Path) -> None:
         assert said in page
     assert "unfinished" not in page
 
-    assert job(MODE="summary").returncode == 0, "its own files are no run"
+    assert main(MODE="summary").returncode == 0, "its own files are no run"
     assert "cost_usd" in (outputs / "summary.csv").read_text()
     assert "USD" not in (outputs / "summary.txt").read_text(), "no price, no cost"
 
 
-def test_two_runs_on_the_same_images(one_run: Path, job: Job, tmp_path: Path) -> None:
+def test_two_runs_on_the_same_images(one_run: Path, main: Job, tmp_path: Path) -> None:
     """Their own answers decide; a run whose answers are not those that its manifest names is left out."""
     outputs = tmp_path / "outputs"
     for name in ("one", "two", "tampered"):
         shutil.copytree(one_run, outputs / name)
     rows = (one_run / "test_predictions.csv").read_bytes().splitlines(keepends=True)
     (outputs / "tampered" / "test_predictions.csv").write_bytes(b"".join(rows[:-1]))
-    done = job(MODE="summary")
+    done = main(MODE="summary")
     assert done.returncode == 0, done.stdout + done.stderr
     text = (outputs / "summary.txt").read_text()
     assert "one and two: 0.00 points apart, may be chance (p = 1)" in text
@@ -86,18 +86,18 @@ def test_two_runs_on_the_same_images(one_run: Path, job: Job, tmp_path: Path) ->
 
 
 def test_a_bucket(
-    one_run: Path, job: Job, swift: Server, owner: Any, bucket: str, s3_environment: dict[str, str]
+    one_run: Path, main: Job, swift: Server, owner: Any, bucket: str, s3_environment: dict[str, str]
 ) -> None:
     for name in ("manifest.json", "results.json", "test_predictions.csv"):
         owner.put_object(Bucket=bucket, Key=f"runs/here/{name}", Body=(one_run / name).read_bytes())
-    done = job(MODE="summary", OUTPUT=f"s3://{bucket}/runs", **s3_environment)
+    done = main(MODE="summary", OUTPUT=f"s3://{bucket}/runs", **s3_environment)
     assert done.returncode == 0, done.stdout + done.stderr
     stored = owner.get_object(Bucket=bucket, Key="runs/summary.csv")["Body"].read().decode()
     assert [row["run"] for row in csv.DictReader(stored.splitlines())] == ["here"]
 
 
-def test_nothing_to_put_side_by_side(job: Job) -> None:
-    done = job(MODE="summary", OUTPUT="nowhere")
+def test_nothing_to_put_side_by_side(main: Job) -> None:
+    done = main(MODE="summary", OUTPUT="nowhere")
     assert done.returncode == 78
     assert "no finished run below nowhere" in done.stdout
 

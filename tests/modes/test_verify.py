@@ -53,10 +53,10 @@ def refused(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return told
 
 
-def test_a_run_gives_what_it_reports_to_the_last_bit(copy: Path, job: Job) -> None:
+def test_a_run_gives_what_it_reports_to_the_last_bit(copy: Path, main: Job) -> None:
     """Its name is enough: which images, how many and from which seed, the run knows itself."""
     before = {file.name: file.read_bytes() for file in copy.iterdir()}
-    done = job(MODE="verify", RUN_ID="mine", LOG_FORMAT="json", DEVICE="cpu")
+    done = main(MODE="verify", RUN_ID="mine", LOG_FORMAT="json", DEVICE="cpu")
     assert done.returncode == 0, done.stdout + done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
     verified = next(event for event in told if event["event"] == "verified")
@@ -253,14 +253,14 @@ def test_a_missing_key_is_told(copy: Path, refused: Any, name: str, path: tuple[
     assert str(path[-1]) in said or "does not tell which model" in said
 
 
-def test_a_file_that_nobody_vouches_for_is_named(copy: Path, job: Job) -> None:
+def test_a_file_that_nobody_vouches_for_is_named(copy: Path, main: Job) -> None:
     (copy / "notes.txt").write_text("mine")
-    done = job(MODE="verify", RUN_ID="mine", DEVICE="cpu")
+    done = main(MODE="verify", RUN_ID="mine", DEVICE="cpu")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^other files +not compared +the manifest does not name notes\.txt$", done.stdout, re.M)
 
 
-def test_a_run_of_another_version(copy: Path, job: Job) -> None:
+def test_a_run_of_another_version(copy: Path, main: Job) -> None:
     """It kept no answers, its page was laid out otherwise: that is told, and the rest still holds."""
     edit = in_json("provenance", "git_commit", value="0" * 40)
     replace_file(copy, "results.json", edit((copy / "results.json").read_bytes()))
@@ -270,7 +270,7 @@ def test_a_run_of_another_version(copy: Path, job: Job) -> None:
     del manifest["files"]["test_predictions.csv"]
     (copy / "manifest.json").write_text(json.dumps(manifest))
     (copy / "test_predictions.csv").unlink()
-    done = job(MODE="verify", RUN_ID="mine", DEVICE="cpu")
+    done = main(MODE="verify", RUN_ID="mine", DEVICE="cpu")
     assert done.returncode == 0, done.stdout + done.stderr
     for said in (
         r"test_predictions\.csv +not compared +the run kept no answers",
@@ -321,12 +321,12 @@ def test_a_run_that_is_not_there(copy: Path, refused: Any) -> None:
 
 
 def test_a_bucket(
-    one_run: Path, job: Job, swift: Server, owner: Any, bucket: str, s3_environment: dict[str, str]
+    one_run: Path, main: Job, swift: Server, owner: Any, bucket: str, s3_environment: dict[str, str]
 ) -> None:
     for file in one_run.iterdir():
         owner.put_object(Bucket=bucket, Key=f"runs/mine/{file.name}", Body=file.read_bytes())
     variables = {"MODE": "verify", "RUN_ID": "mine", "OUTPUT": f"s3://{bucket}/runs", "DEVICE": "cpu"}
-    done = job(**variables, **s3_environment)
+    done = main(**variables, **s3_environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal to the last bit" in done.stdout
 

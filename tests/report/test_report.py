@@ -23,6 +23,7 @@ from job.report.answers import answers_of, as_csv, from_csv
 from job.report.plots import answers as answer_plots
 from job.report.plots import drawing, fonts
 from job.report.plots import search as search_plots
+from job.report.tables import per_class_csv
 from job.report.templating import render
 from job.results import Epoch, Recipe, Score, Trial
 from tests.helpers import records
@@ -38,7 +39,7 @@ def read(run: RunReport) -> str:
     return " ".join(page.html(run).split())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def finished() -> RunReport:
     def epoch(number: int, loss: float) -> Epoch:
         return Epoch(number, Score(loss, 50.0), Score(loss + 0.1, 45.678), 85.6)
@@ -66,6 +67,12 @@ def finished() -> RunReport:
         evaluation=metrics.evaluate(ANSWERS, ("cat", "dog <b>")),
         thumbnails=np.zeros((1, 32, 32, 3), np.uint8),
     )
+
+
+@pytest.fixture(scope="module")
+def content(finished: RunReport) -> dict[str, bytes]:
+    """What it leaves; drawn once, which takes most of the time of these tests."""
+    return report.files(finished)
 
 
 def test_the_text_is_laid_out_as_specified(finished: RunReport) -> None:
@@ -101,20 +108,19 @@ def test_the_text_is_laid_out_as_specified(finished: RunReport) -> None:
     )
 
 
-def test_the_json_holds_every_number(finished: RunReport) -> None:
-    content = json.loads(report.files(finished)["results.json"])
-    assert content["test"] == {"loss": 1.1, "accuracy_percent": 45.678}
-    assert content["recipe"]["chosen_by"] == "trial 2"
-    assert content["tuning"]["best_trial"] == 2
-    assert content["tuning"]["trials"][0]["epochs"][0]["train_loss"] is None, "JSON knows no NaN"
-    assert content["settings"]["SEED"] == {"value": 3407, "source": "default"}
-    assert content["training"]["seconds"] == pytest.approx(171.2)
-    assert content["tuning"]["seconds"] == 250.0, "by the clock: trials run at the same time"
-    assert content["tuning"]["trial_seconds"] == pytest.approx(5 * 85.6)
+def test_the_json_holds_every_number(content: dict[str, bytes]) -> None:
+    results = json.loads(content["results.json"])
+    assert results["test"] == {"loss": 1.1, "accuracy_percent": 45.678}
+    assert results["recipe"]["chosen_by"] == "trial 2"
+    assert results["tuning"]["best_trial"] == 2
+    assert results["tuning"]["trials"][0]["epochs"][0]["train_loss"] is None, "JSON knows no NaN"
+    assert results["settings"]["SEED"] == {"value": 3407, "source": "default"}
+    assert results["training"]["seconds"] == pytest.approx(171.2)
+    assert results["tuning"]["seconds"] == 250.0, "by the clock: trials run at the same time"
+    assert results["tuning"]["trial_seconds"] == pytest.approx(5 * 85.6)
 
 
-def test_the_tables(finished: RunReport) -> None:
-    content = report.files(finished)
+def test_the_tables(content: dict[str, bytes]) -> None:
     history = list(csv.DictReader(io.StringIO(content["history.csv"].decode())))
     assert [row["test_loss"] for row in history] == ["2.1", "1.1"]
     assert not any("validation" in name for name in history[0]), "the test set is not a validation set"
@@ -124,8 +130,7 @@ def test_the_tables(finished: RunReport) -> None:
     assert float(trials[1]["learning_rate"]) == 0.0000564321
 
 
-def test_the_pictures(finished: RunReport) -> None:
-    content = report.files(finished)
+def test_the_pictures(finished: RunReport, content: dict[str, bytes]) -> None:
     for name in ("training_curves.png", "tuning.png"):
         with Image.open(io.BytesIO(content[name])) as picture:
             assert min(picture.size) > 400
@@ -155,8 +160,7 @@ def test_durations(seconds: float, text: str) -> None:
     assert report.duration(seconds) == text
 
 
-def test_the_evaluation_is_in_json_and_csv(finished: RunReport) -> None:
-    content = report.files(finished)
+def test_the_evaluation_is_in_json_and_csv(content: dict[str, bytes]) -> None:
     evaluation = json.loads(content["results.json"])["evaluation"]
     assert evaluation["confusion_matrix"] == [[1, 1], [0, 1]]
     assert (evaluation["images"], evaluation["correct"]) == (3, 2)
@@ -258,10 +262,9 @@ def test_a_folder_is_called_by_its_name(finished: RunReport) -> None:
     assert "<h1>mlp on my birds</h1>" in page.html(own)
 
 
-def test_a_mistake_is_found_by_its_name(finished: RunReport) -> None:
-    assert "test/cat/&lt;odd&gt; name, 2.jpg" in page.html(finished)
-    content = report.files(finished)["test_predictions.csv"]
-    rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+def test_a_mistake_is_found_by_its_name(content: dict[str, bytes]) -> None:
+    assert "test/cat/&lt;odd&gt; name, 2.jpg" in content["report.html"].decode()
+    rows = list(csv.DictReader(io.StringIO(content["test_predictions.csv"].decode(), newline="")))
     assert [row["image"] for row in rows] == list(ANSWERS.names)
     assert [(row["true"], row["predicted"]) for row in rows] == [("cat",) * 2, ("dog <b>",) * 2, ("cat", "dog <b>")]
 
@@ -288,8 +291,8 @@ def test_what_a_template_misspells_is_an_error(finished: RunReport) -> None:
 
 
 def test_markdown_keeps_its_table_whatever_names_hold(finished: RunReport) -> None:
-    told = replace(finished, data=finished.data | {"name": "a|b <i>", "train_images": 2000})
-    told.provenance.update(device="one\ntwo", hardware="h", precision="fp32")
+    ran = finished.provenance | {"device": "one\ntwo", "hardware": "h", "precision": "fp32"}
+    told = replace(finished, data=finished.data | {"name": "a|b <i>", "train_images": 2000}, provenance=ran)
     lines = report.markdown(report.as_json(told), "s3://bucket/a|b&c").splitlines()
     assert lines[0] == "### Run `mlp-12345678`"
     assert "| data | a\\|b &lt;i&gt;, 2,000 training images |" in lines
@@ -299,10 +302,10 @@ def test_markdown_keeps_its_table_whatever_names_hold(finished: RunReport) -> No
     assert all(line.count("|") - line.count("\\|") == 3 for line in lines[2:])
 
 
-def test_a_name_with_a_line_end_keeps_its_row(finished: RunReport) -> None:
+def test_a_name_with_a_line_end_keeps_its_row() -> None:
     """Line ends in names are spelled out, and every cell is quoted."""
     evaluation = metrics.evaluate(ANSWERS, ("a\rb", 'c\n"d", e'))
-    content = report.files(replace(finished, evaluation=evaluation))["per_class.csv"].decode()
+    content = per_class_csv(evaluation)
     assert '"a\\rb"' in content
     rows = list(csv.reader(io.StringIO(content, newline="")))
     assert [row[0] for row in rows] == ["name", "a\\rb", 'c\\n"d", e']

@@ -40,7 +40,7 @@ def settings_for(run: Path) -> Settings:
 def broken(content: bytes) -> Iterator[bytes]:
     """Cut at every length (of a long file at some), each field dropped, each of another type."""
     yield from WHOLE
-    yield from (content[:length] for length in range(0, len(content), max(1, len(content) // 150)))
+    yield from (content[:length] for length in range(0, len(content), max(1, len(content) // 60)))
     value = json.loads(content)
     for path in places(value):
         if sum(isinstance(step, int) for step in path) and path[-1] not in (0, "*"):
@@ -175,9 +175,10 @@ def test_what_a_run_leaves_is_as_its_readers_expect(run: Path) -> None:
     assert told(lambda: finished.model(finished.find(settings_for(run)))) is None
 
 
+@pytest.mark.usefixtures("short_measurements")
 @pytest.mark.parametrize("mode", ["run", "check", "predict", "verify", "summary"])
 def test_a_damaged_run_in_every_mode(tiny: Job, run: Path, mode: str) -> None:
-    """As a whole process: 78, no traceback; of a summary the other runs remain."""
+    """As a whole job: 78, no traceback; of a summary the other runs remain."""
     (run / manifest.NAME).write_bytes(b"null")
     place = {"OUTPUT": str(run.parent), "RUN_ID": "run", "INPUT": str(run), "MODE": mode}
     done = tiny(**(TINY | {"LEARNING_RATE": "0.001", "EPOCHS": "2"} | place))

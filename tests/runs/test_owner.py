@@ -398,7 +398,7 @@ def test_an_owner_who_asks_for_more_patience_gets_it(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "seconds", [0.3, 1.2, pytest.param(3.0, marks=pytest.mark.slow), pytest.param(6.0, marks=pytest.mark.slow)]
+    "seconds", [0.3, *(pytest.param(seconds, marks=pytest.mark.slow) for seconds in (1.2, 3.0, 6.0))]
 )
 def test_a_slow_store_works(proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """The lock is taken and recognised, a second job sees that its owner lives, and the run is published."""

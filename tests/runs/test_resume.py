@@ -35,16 +35,12 @@ from tests.helpers import chaos
 IDENTITY = Identity({"MODEL": "cnn", "SEED": 1}, "a" * 64, {"device": "cpu", "precision": "fp32", "threads": 1})
 
 
-@pytest.fixture(scope="module")
-def twin() -> tuple[dict[str, bytes], float]:
-    return chaos.local_twin()
-
-
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("signum", "kills"),
     [
-        (signal.SIGKILL, 10),
+        (signal.SIGKILL, 2),
+        pytest.param(signal.SIGKILL, 10, marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, 3, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow),
     ],
@@ -154,14 +150,14 @@ def test_a_learner_continues_bit_by_bit(name: str) -> None:
         return engine.new_learner(lambda: models.find(name).build(10), 1e-3, compute, 1, ("final",))
 
     straight = fresh()
-    engine.train_epoch(straight, images(64), 1, 32, ignore)
+    engine.train_epoch(straight, images(20), 1, 8, ignore)
     state = Standing((), "final", (), engine.snapshot(straight))
     resumed = fresh()
     back = checkpoint.decode(checkpoint.encode(Saved(IDENTITY, 1, state))).standing.learner
     assert back is not None
     engine.restore(resumed, back)
     for learner in (straight, resumed):
-        engine.train_epoch(learner, images(64), 2, 32, ignore)
+        engine.train_epoch(learner, images(20), 2, 8, ignore)
     for mine, theirs in zip(straight.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
         assert mine.stride() == theirs.stride()
         assert torch.equal(mine, theirs)
@@ -401,14 +397,13 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.wait()
 
 
-def test_two_jobs_on_one_run(running: subprocess.Popen[str], tiny: Job, tmp_path: Path) -> None:
+def test_a_second_job_and_other_settings(running: subprocess.Popen[str], tiny: Job, tmp_path: Path) -> None:
+    """While the first is at work, and when it was killed."""
     second = tiny(LEARNING_RATE="0.001", EPOCHS="100000", RUN_ID="run")
     assert second.returncode == 75
     assert f"another job is at work on this run: {os.uname().nodename}, process {running.pid}" in second.stdout
     assert running.poll() is None, "the first one goes on"
 
-
-def test_an_unfinished_run_with_other_settings(running: subprocess.Popen[str], tiny: Job, tmp_path: Path) -> None:
     running.kill()
     running.wait()
     status = json.loads((tmp_path / "outputs/run/status.json").read_text())

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import run_here
 from tests.helpers import chaos
 
 CANARIES = ("canary-one", "canary-two", "canary-three", "canary-four")
@@ -18,14 +19,17 @@ CANARIES = ("canary-one", "canary-two", "canary-three", "canary-four")
     ("signum", "kills"), [(signal.SIGKILL, 1), pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow)]
 )
 def test_killed_and_resumed_on_an_empty_disk(
-    s3_environment: dict[str, str], owner: Any, bucket: str, signum: int, kills: int
+    twin: tuple[dict[str, bytes], float],
+    s3_environment: dict[str, str],
+    owner: Any,
+    bucket: str,
+    signum: int,
+    kills: int,
 ) -> None:
-    twin, work_seconds = chaos.local_twin()
     report = chaos.chaos(
         kills,
         s3_environment,
-        twin,
-        work_seconds,  # the lock and the uploads take their time
+        *twin,  # the lock and the uploads take their time
         lambda place, home: chaos.bucket_files(owner, place),
         output=lambda number, home: f"s3://{bucket}/job-{number}",
         seed=2,
@@ -64,13 +68,14 @@ def test_a_store_that_does_not_serve(
 ) -> None:
     """One clear line, the right exit code, nothing published, and no secret anywhere."""
     variables = {"OUTPUT": f"s3://{bucket}/prefix"} | s3_environment | change
-    done = chaos.attempt(variables, tmp_path)
-    assert done.code == code, done.output
-    fault = json.loads([line for line in done.output.splitlines() if '"event": "fault"' in line][-1])
+    done = run_here(tmp_path, **chaos.SMALL | variables)
+    said = done.stdout + done.stderr
+    assert done.returncode == code, said
+    fault = json.loads([line for line in said.splitlines() if '"event": "fault"' in line][-1])
     assert told in fault["message"]
-    assert "Traceback" not in done.output
+    assert "Traceback" not in said
     left = chaos.bucket_files(owner, f"s3://{bucket}/prefix")
     assert "manifest.json" not in left
     secrets = (*CANARIES, s3_environment["AWS_SECRET_ACCESS_KEY"])
-    for place in (done.output, *(content.decode(errors="replace") for content in left.values())):
+    for place in (said, *(content.decode(errors="replace") for content in left.values())):
         assert not [secret for secret in secrets if secret in place]

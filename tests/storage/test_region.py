@@ -69,6 +69,7 @@ def store() -> Iterator[tuple[str, set[str]]]:
         server.shutdown()
 
 
+@pytest.mark.usefixtures("short_measurements")
 @pytest.mark.parametrize(
     "region",
     [
@@ -79,16 +80,17 @@ def store() -> Iterator[tuple[str, set[str]]]:
     ],
     ids=lambda region: "+".join(region),
 )
-def test_the_region_is_signed_for(job: Job, region: dict[str, str]) -> None:
+def test_the_region_is_signed_for(main: Job, region: dict[str, str]) -> None:
     with store() as (endpoint, seen):
-        done = job(**TINY, **aws(endpoint), **region, MODE="check")
+        done = main(**TINY, **aws(endpoint), **region, MODE="check")
     assert seen == {REGION}
     assert done.returncode == 0, done.stdout
 
 
-def test_another_region_is_told_with_its_variable(job: Job) -> None:
+@pytest.mark.usefixtures("short_measurements")
+def test_another_region_is_told_with_its_variable(main: Job) -> None:
     with store() as (endpoint, seen):
-        done = job(**TINY, **aws(endpoint), AWS_REGION="us-east-1", MODE="check")
+        done = main(**TINY, **aws(endpoint), AWS_REGION="us-east-1", MODE="check")
     assert seen == {"us-east-1"}
     assert done.returncode == 78
     assert "the bucket is in another region" in done.stdout

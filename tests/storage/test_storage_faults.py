@@ -31,7 +31,8 @@ from tests.helpers.s3_fixtures import s3_client, set_aws
 from tests.helpers.s3_server import OWNER, STRANGER, Key, Server
 from tests.storage.test_storage import MIB, QUICK
 
-HASTY = replace(QUICK, read=0.7, patience=0.5)  # for a store that hangs
+BRIEF = replace(QUICK, patience=0.5)  # for what no repeat mends
+HASTY = replace(BRIEF, read=0.7)  # for a store that hangs
 GETS_OVER = replace(HASTY, patience=5.0)  # repeats go by time: a hang of `read` seconds must leave some
 SOON = 12.0  # seconds in which a fault is told with QUICK's limits, on a machine under load
 SMALL = random.Random(1).randbytes(200_000)
@@ -236,13 +237,16 @@ def test_reading_that_never_passes(shaky: S3Store, proxy: Proxy, bucket: str, ki
         (507, "InsufficientStorage", TemporaryFault, "room"),
     ],
 )
+@pytest.mark.usefixtures("shaky")
 def test_what_stores_answer(
-    shaky: S3Store, proxy: Proxy, bucket: str, status: int, code: str | None, kind: type[Fault], word: str
+    proxy: Proxy, bucket: str, status: int, code: str | None, kind: type[Fault], word: str
 ) -> None:
     proxy.rules = [Rule("answer", "*", status=status, code=code)]
-    fails(kind, lambda: shaky.put("a", b""), bucket, "store a", word)
-    fails(kind, lambda: shaky.get("a"), bucket, "read a", word)
-    fails(kind, lambda: shaky.put_if("a", b"", None), bucket, word)
+    store = s3.open_store(f"s3://{bucket}", "run", BRIEF)
+    told = fails(kind, lambda: store.put("a", b""), bucket, "store a", word)
+    assert ("expired" in told) == (code == "ExpiredToken")
+    fails(kind, lambda: store.get("a"), bucket, "read a", word)
+    fails(kind, lambda: store.put_if("a", b"", None), bucket, word)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +308,7 @@ def test_a_server_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> Non
         port = taken.getsockname()[1]
     monkeypatch.setenv("AWS_SESSION_TOKEN", "canary-token")
     set_aws(monkeypatch, f"http://canary-user:canary-password@127.0.0.1:{port}", Key("id", "canary-secret"))
-    store = s3.open_store("s3://bucket", "run", QUICK)
+    store = s3.open_store("s3://bucket", "run", BRIEF)
     fails(TemporaryFault, lambda: store.get("a"), "bucket", f"127.0.0.1:{port}")
     fails(TemporaryFault, lambda: store.put("a", b""), "bucket", f"127.0.0.1:{port}")
     fails(TemporaryFault, store.tidy, "bucket", f"127.0.0.1:{port}")
@@ -374,7 +378,7 @@ def test_a_server_killed_in_a_multipart_upload(tmp_path: Path, monkeypatch: pyte
     set_aws(monkeypatch, first.endpoint)
     client = s3_client(first)
     client.create_bucket(Bucket="bucket")
-    store = s3.open_store("s3://bucket", "run", QUICK)
+    store = s3.open_store("s3://bucket", "run", BRIEF)
 
     def kill(params: dict[str, Any], **_: object) -> None:
         if params["query_string"]["partNumber"] == 2:

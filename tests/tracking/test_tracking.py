@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, TINY, Job, bare_environment, start_job
+from tests.conftest import ROOT, TINY, Job, bare_environment, run_here, start_job
 
 INSTALLED = all(importlib.util.find_spec(name) for name in ("tensorboard", "mlflow"))
 here = pytest.mark.skipif(
@@ -26,15 +26,22 @@ def history(run: Path) -> list[dict[str, float]]:
     return epochs
 
 
+@pytest.fixture
+def tiny(job: Job) -> Job:
+    """In a process of its own: what TensorBoard and MLflow keep in one is nobody else's."""
+
+    def run(**variables: str) -> subprocess.CompletedProcess[str]:
+        return job(**(TINY | variables))
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run called `run` and what it said."""
     place = tmp_path_factory.mktemp("recorded")
     (place / "summary.md").write_text("before\n")
-    variables = TINY | {"RUN_ID": "run", "GITHUB_STEP_SUMMARY": "summary.md"}
-    done = subprocess.run(
-        [sys.executable, "-m", "job"], cwd=place, env=bare_environment() | variables, capture_output=True, text=True
-    )
+    done = run_here(place, **TINY, RUN_ID="run", GITHUB_STEP_SUMMARY="summary.md")
     assert done.returncode == 0, done.stdout + done.stderr
     return place, done.stdout
 
@@ -91,8 +98,8 @@ def test_a_summary_for_continuous_integration(recorded: tuple[Path, str]) -> Non
     assert f"| test accuracy | **{results['test']['accuracy_percent']:.2f} %** (95 % interval " in text
 
 
-def test_a_summary_that_cannot_be_written_costs_a_warning(tiny: Job) -> None:
-    done = tiny(LEARNING_RATE="0.001", EPOCHS="1", GITHUB_STEP_SUMMARY="nowhere/summary.md")
+def test_a_summary_that_cannot_be_written_costs_a_warning(main: Job) -> None:
+    done = main(**TINY, LEARNING_RATE="0.001", EPOCHS="1", GITHUB_STEP_SUMMARY="nowhere/summary.md")
     assert done.returncode == 0, "the run is worth more than its summary"
     assert "warning: GITHUB_STEP_SUMMARY: nowhere/summary.md cannot be written" in done.stdout
 
@@ -108,8 +115,8 @@ def test_off_nothing_is_imported() -> None:
 
 
 @pytest.mark.skipif(INSTALLED, reason="the extras are installed here")
-def test_what_is_not_installed_is_told_before_the_work(tiny: Job) -> None:
-    run = tiny(TENSORBOARD_DIR="place")
+def test_what_is_not_installed_is_told_before_the_work(main: Job) -> None:
+    run = main(**TINY, TENSORBOARD_DIR="place")
     assert run.returncode == 78
     assert "TENSORBOARD_DIR is set, but tensorboard is not installed." in run.stdout
     assert "make install-extras" in run.stdout
