@@ -25,13 +25,14 @@ MODES = {  # MODE → the module whose `run` does it
 def main(arguments: list[str]) -> int:
     """Runs the job and returns the exit code that tells what to do next (see `job.errors`)."""
     with stop_on_signals(late=out_of_time) as stop:
-        from job import settings
         from job.console import logs
         from job.errors import Interrupted, as_fault
 
-        settings.settle()
-        logs.start(settings.log_format())
         try:
+            from job import settings
+
+            settings.settle()
+            logs.start(settings.log_format())
             return started(arguments, stop)
         except Interrupted as interrupted:
             return interrupted_by(interrupted.signum)

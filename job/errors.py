@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -163,6 +164,11 @@ def as_fault(error: Exception) -> Fault | None:
     text = str(error)
     if isinstance(error, Fault):
         return error
+    if isinstance(error, ModuleNotFoundError) and not f"{error.name}.".startswith("job."):
+        return Fault(
+            f"this Python ({sys.executable}) lacks the package {error.name}.",
+            "Run make install, then .venv/bin/python -m job, or make run.",
+        )
     if isinstance(error, OSError) and error.errno == errno.ENOMEM and error.filename is None:
         error = MemoryError()
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text or "Cannot allocate memory" in text:
