@@ -58,12 +58,12 @@ def started(arguments: list[str], stop: Stop) -> int:
     if arguments in (["--help"], ["-h"]):
         say(settings.help_text())
         return 0
-    print_env = arguments == ["--print-env"]
+    print_env = arguments in (["--print-env"], ["--print-env=all"])
     if arguments and not print_env:
         raise Fault(f"unknown argument: {' '.join(arguments)}.", "Everything is set by variables: python -m job --help")
     wanted = settings.load(strict=print_env)
     if print_env:
-        say(settings.env_file(wanted).rstrip("\n"))
+        say(settings.env_file(wanted, everything=arguments != ["--print-env"]).rstrip("\n"))
         return 0
     if wanted.mode != "check":  # which shows them in a line of its own
         for note in settings.notes(wanted):

@@ -71,7 +71,11 @@ class Refusal:
 
 
 AGAIN = "start the same command again: it goes on from where it stood"
-ALLOWED = Refusal(Fault, "Name a place in {variable} that this user may {action}; id and ls -ld show who may.")
+ALLOWED = Refusal(
+    Fault,
+    "Name a place in {variable} that this user may {action}; id and ls -ld show who may. A folder that Docker made "
+    'belongs to root: sudo chown -R "$(id -u)" it, and add --user "$(id -u):$(id -g)" to docker run.',
+)
 NAMES = Refusal(Fault, "Name a place in {variable} whose file system takes this name.")
 WAY = Refusal(Fault, "Correct the path in {variable}: a part of it is not what it is taken for.")
 LACKS = Refusal(

@@ -30,7 +30,7 @@ def test_env_example() -> None:
 
 
 def test_env_example_is_what_print_env_writes(job: Job) -> None:
-    assert job("--print-env").stdout == (ROOT / "env.example").read_text()
+    assert job("--print-env=all").stdout == (ROOT / "env.example").read_text()
 
 
 def test_env_example_is_a_default_run(monkeypatch: pytest.MonkeyPatch) -> None:
