@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from tests.container import documented, image, odd, platforms, runs
@@ -51,7 +52,7 @@ def main() -> int:
             check("SageMaker's folders and failure reason", lambda: platforms.sagemaker(Place(work, "sagemaker"), work))
             check("the Kaggle script in Kaggle's tree", lambda: platforms.kaggle(work))
             for place, line in documented.lines():
-                check(f"{place}, as an ordinary user", lambda line=line: documented.as_written(line, work))
+                check(f"{place}, as an ordinary user", partial(documented.as_written, line, work))
             check("a folder that root made is told with its remedy", lambda: documented.folder_of_root(work))
             check("an odd user: no HOME, umask 077, little shared memory", lambda: odd.user(Place(work, "odd")))
             check("make docker-run", lambda: platforms.make_docker_run(work))

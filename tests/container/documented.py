@@ -6,10 +6,8 @@ settings and without GPUs.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,10 +17,8 @@ from tests.container.shell import IMAGE, ROOT, sh
 USER = 4321
 PAGES = ("README.md", "docs/image.md", "docs/configuration.md", "docs/adding-a-data-set.md")
 BLOCK = re.compile(r"^```(?:sh|console|)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-DOCKER = f"""#!{sys.executable} -IS
-import json, sys
-with open("docker.json", "a") as file:
-    print(json.dumps(sys.argv[1:]), file=file)
+DOCKER = """#!/bin/sh
+printf '%s\\0' "$@" >docker.arguments
 """
 
 
@@ -60,18 +56,9 @@ def home(work: Path, name: str) -> Path:
 
 def handed_to_docker(folder: Path, script: str) -> list[str]:
     """What a shell of the ordinary user makes of the lines."""
-    as_user = (
-        "setpriv",
-        f"--reuid={USER}",
-        f"--regid={USER}",
-        "--clear-groups",
-        "env",
-        f"PATH={folder}/bin:/usr/bin:/bin",
-    )
-    sh(*as_user, "sh", "-euc", f"cd {folder}; {script}")
-    (said,) = (folder / "docker.json").read_text().splitlines()
-    arguments: list[str] = json.loads(said)
-    return arguments
+    as_user = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
+    sh(*as_user, "env", f"PATH={folder}/bin:/usr/bin:/bin", "sh", "-euc", f"cd {folder}; {script}")
+    return (folder / "docker.arguments").read_text().split("\0")[:-1]
 
 
 def with_podman(arguments: list[str], folder: Path) -> tuple[int, str]:

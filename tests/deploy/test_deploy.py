@@ -27,7 +27,7 @@ from deploy.kubernetes import render
 from deploy.variables import WrongSetting
 from job import models, settings
 from tests.conftest import ROOT, TINY, bare_environment
-from tests.container import check
+from tests.container import shell
 
 
 def test_the_variables_and_models_are_the_jobs() -> None:
@@ -141,9 +141,9 @@ def test_make_hands_the_build_the_wheels_and_a_base_that_fits_them(torch: str, b
 
 def test_a_command_that_hangs_ends_with_all_that_it_started(tmp_path: Path) -> None:
     number = tmp_path / "number"
-    checks = check.Checks()
-    checks("hangs", lambda: check.sh("sh", "-c", f"sleep 60 & echo $! >{number}; wait"), 0.5)
-    checks("goes on", lambda: check.sh("true"))
+    checks = shell.Checks()
+    checks("hangs", lambda: shell.sh("sh", "-c", f"sleep 60 & echo $! >{number}; wait"), 0.5)
+    checks("goes on", lambda: shell.sh("true"))
     assert (checks.passed, checks.failed) == (1, 1)
     assert not Path(f"/proc/{number.read_text().strip()}/stat").exists() or (
         Path(f"/proc/{number.read_text().strip()}/stat").read_text().split()[2] == "Z"
@@ -151,9 +151,9 @@ def test_a_command_that_hangs_ends_with_all_that_it_started(tmp_path: Path) -> N
 
 
 def test_no_time_is_left_once_it_is_used_up() -> None:
-    checks = check.Checks()
+    checks = shell.Checks()
     checks.ends = 0
-    checks("too late", lambda: check.sh("sleep", "60"))
+    checks("too late", lambda: shell.sh("sleep", "60"))
     assert (checks.passed, checks.failed) == (0, 1)
 
 
