@@ -58,6 +58,17 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Searched:
+    """A search that is over: its trials by number, and the time on the clock that it took, added up over all attempts.
+
+    Trials at the same time overlap, so that `seconds` (what a machine is paid for) may be far below their sum.
+    """
+
+    trials: tuple[Trial, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What the final training uses, and where it comes from: the winning trial, or the user's own settings."""
 

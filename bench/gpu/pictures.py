@@ -49,7 +49,9 @@ def bars(
     for position, (column, name) in enumerate(columns.items()):
         places = [place + position * height for place in range(len(rows))]
         drawn = axes.barh(places, [row[column] for row in rows], height * 0.9, label=name)
-        axes.bar_label(drawn, fmt="%.3g", fontsize="x-small", padding=2)
+        axes.bar_label(
+            drawn, fmt=lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}", fontsize="x-small", padding=2
+        )
     axes.set_yticks(
         [place + 0.4 - height / 2 for place in range(len(rows))],
         [f"{row['model']}, {row['precision']}" for row in rows],

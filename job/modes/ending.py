@@ -17,7 +17,7 @@ from job.modes import banner
 from job.modes.beginning import Run
 from job.report.answers import Answers
 from job.report.metrics import Evaluation
-from job.results import Recipe, Trial
+from job.results import Recipe, Searched
 from job.runs import checkpoint, finished, lock, manifest, provenance, status
 from job.runs.finished import Finished
 from job.runs.status import Status
@@ -44,13 +44,13 @@ def noted(status: Status, stop: Stop) -> Iterator[None]:
 
 
 def recorded(
-    run: Run, recipe: Recipe, trials: Sequence[Trial], fitted: Fitted, tested: tuple[Answers, Evaluation]
+    run: Run, recipe: Recipe, searched: Searched, fitted: Fitted, tested: tuple[Answers, Evaluation]
 ) -> report.RunReport:
     """All that the reports tell."""
     answers, evaluation = tested
     made_with = {
         **provenance.collect(run.compute),
-        **provenance.changes(run.identity.changes, trials, fitted.note),
+        **provenance.changes(run.identity.changes, searched.trials, fitted.note),
         **provenance.code(run.identity.code, run.settings.model),
         "workers": asdict(run.plan),
         "pretrained": run.weights.record() if run.weights else None,
@@ -63,7 +63,8 @@ def recorded(
         parameters=build.trainable_parameters(fitted.model),
         batch_size=run.settings.batch_size,
         recipe=recipe,
-        trials=tuple(trials),
+        trials=searched.trials,
+        tuning_seconds=searched.seconds,
         history=fitted.history,
         device=run.compute.describe(),
         settings=run.settings.values(),

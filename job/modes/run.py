@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from job import data, device, engine, report, storage
 from job.console.progress import Progress
@@ -15,9 +16,9 @@ from job.modes.beginning import Owned, Run
 from job.report import metrics
 from job.report.answers import Answers, answers_of
 from job.report.metrics import Evaluation
-from job.results import Epoch, Recipe, Trial, winner
+from job.results import Epoch, Recipe, Searched, Trial, winner
 from job.runs import lock, manifest, publish
-from job.runs.checkpoint import FINAL, Standing
+from job.runs.standing import FINAL, Standing
 from job.runs.status import Status
 from job.search import runners
 from job.search import tune as tuning
@@ -73,14 +74,14 @@ def work(settings: Settings, owned: Owned, progress: Progress, followers: Sequen
     """The run itself."""
     with beginning.begun(settings, owned, progress) as run:
         banner.begins(run)
-        trials = tune(run)
-        recipe = choose_recipe(settings, trials)
-        fitted = train(run, recipe, trials)
+        searched = tune(run)
+        recipe = choose_recipe(settings, searched.trials)
+        fitted = train(run, recipe, searched)
         run.keeper.flush()
         answers, evaluation = evaluate(run, fitted)
     progress.close()
     owned.status.tell("report")
-    record = ending.recorded(run, recipe, trials, fitted, (answers, evaluation))
+    record = ending.recorded(run, recipe, searched, fitted, (answers, evaluation))
     results = report.as_json(record)
     about = classifier.describe(settings.model, run.data, run.compute.precision, results["test"])
     files = report.files(record) | {"weights.pt": build.weights_file(fitted.model), "model.json": about}
@@ -91,11 +92,11 @@ def work(settings: Settings, owned: Owned, progress: Progress, followers: Sequen
     banner.ends(record, owned.store.uri, [*files, manifest.NAME])
 
 
-def tune(run: Run) -> list[Trial]:
-    """All trials of the search, on a part of the training set; none where LEARNING_RATE and EPOCHS are given."""
+def tune(run: Run) -> Searched:
+    """The search, on a part of the training set; no trials where LEARNING_RATE and EPOCHS are given."""
     settings, images = run.settings, run.data.train
     if settings.learning_rate is not None:
-        return []
+        return Searched()
     run.owned.status.tell("tune")
     drawn = data.tuning_rows(images.labels.cpu().numpy(), settings.tune_percent, settings.seed)
     banner.search_begins(run, drawn)
@@ -109,7 +110,7 @@ def tune(run: Run) -> list[Trial]:
     with runners.open_runner(run.plan, setup, book.callbacks(), run.standing) as runner:
         trials = tuning.search(settings, runner, run.plan.round, on_trial, run.standing)
     banner.search_ends(tuning.hopeless(trials, len(run.data.classes)))
-    return trials
+    return book.searched()
 
 
 def choose_recipe(settings: Settings, trials: Sequence[Trial]) -> Recipe:
@@ -122,7 +123,7 @@ def choose_recipe(settings: Settings, trials: Sequence[Trial]) -> Recipe:
     return Recipe(settings.learning_rate, settings.epochs, None)
 
 
-def train(run: Run, recipe: Recipe, trials: Sequence[Trial]) -> Fitted:
+def train(run: Run, recipe: Recipe, searched: Searched) -> Fitted:
     """The final training: a fresh model on the whole training set."""
     run.owned.status.tell("train")
     paused = run.standing.paused(FINAL)
@@ -133,7 +134,8 @@ def train(run: Run, recipe: Recipe, trials: Sequence[Trial]) -> Fitted:
 
     def on_epoch(history: Sequence[Epoch]) -> None:
         run.progress.final_epoch(history[-1])
-        run.keeper.offer(lambda: Standing(tuple(trials), FINAL, tuple(history), snapshot(learner)))
+        now = Standing(searched.trials, FINAL, tuple(history), search_seconds=searched.seconds)
+        run.keeper.offer(lambda: replace(now, learner=snapshot(learner)))
 
     return fit(learner, course, recipe, paused, on_epoch)
 

@@ -24,6 +24,7 @@ class Search:
     early: tuple[int, ...]
     failed: int
     seconds: float
+    trial_seconds: float
     share_of_time: float
     cost: float | None
     best: Trial
@@ -45,6 +46,7 @@ def search(report: RunReport) -> Search:
         early=early,
         failed=sum(bool(trial.failure) for trial in trials),
         seconds=report.tuning_seconds,
+        trial_seconds=report.trial_seconds,
         share_of_time=report.tuning_seconds / ((report.tuning_seconds + report.training_seconds) or 1),
         cost=report.cost(report.tuning_seconds),
         best=best,

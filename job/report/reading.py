@@ -37,6 +37,7 @@ def report_from(
         batch_size=settings["BATCH_SIZE"]["value"],
         recipe=recipe_from(trials, settings),
         trials=trials,
+        tuning_seconds=results["tuning"]["seconds"],
         history=tuple(epoch_from(each, "test") for each in results["training"]["epochs"]),
         device=ran_on(was),
         settings={name: entry["value"] for name, entry in settings.items()},

@@ -28,6 +28,7 @@ class RunReport:
     batch_size: int
     recipe: Recipe
     trials: tuple[Trial, ...]
+    tuning_seconds: float  # on the clock, over all attempts
     history: tuple[Epoch, ...]
     device: str
     settings: dict[str, Any]
@@ -39,7 +40,8 @@ class RunReport:
     thumbnails: NDArray[np.uint8]
 
     @property
-    def tuning_seconds(self) -> float:
+    def trial_seconds(self) -> float:
+        """The sum over the trials, of which several may have run at the same time."""
         return sum(trial.seconds for trial in self.trials)
 
     @property

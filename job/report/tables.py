@@ -33,6 +33,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
             "trials": [trial_json(trial) for trial in report.trials],
             "best_trial": None if best is None else best.number + 1,
             "seconds": report.tuning_seconds,
+            "trial_seconds": report.trial_seconds,
         },
         "training": {
             "epochs": [epoch_json(epoch, "test") for epoch in report.history],

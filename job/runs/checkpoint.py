@@ -69,6 +69,7 @@ def encode(saved: Saved) -> bytes:
         "part": standing.part,
         "history": [asdict(epoch) for epoch in standing.history],
         "begun": [asdict(trial) for trial in standing.begun],
+        "search_seconds": standing.search_seconds,
     }
     header_bytes = json.dumps(header).encode()
     out = io.BytesIO()
@@ -94,13 +95,15 @@ def decode(content: bytes) -> Saved:
     header, tensors = json.loads(body[8 : 8 + length]), body[8 + length :]
     if header["format"] != FORMAT:
         raise Fault(f"the saved state has format {header['format']}, this version reads {FORMAT}.", START_OVER)
+    trials = tuple(as_trial(trial) for trial in header["trials"])
     learner = torch.load(io.BytesIO(tensors), map_location="cpu", weights_only=True) if tensors else None
     standing = Standing(
-        trials=tuple(as_trial(trial) for trial in header["trials"]),
+        trials=trials,
         part=header["part"],
         history=tuple(as_epoch(epoch) for epoch in header["history"]),
         learner=learner,
         begun=tuple(as_trial(trial) for trial in header["begun"]),
+        search_seconds=header.get("search_seconds", sum(trial.seconds for trial in trials)),
     )
     return Saved(Identity(**header["identity"]), header["sequence"], standing)
 

@@ -19,7 +19,7 @@ class Standing:
     `part` is the running trial's number, `final` for the final training, or None between two parts. `learner` is the
     state of model and optimizer after the last epoch in `history` (see `engine.snapshot`), None where there is none.
     `begun` holds the trials that train together as one model, as far as they have come; `learner` is then their state,
-    a row each (see `stacked.state.snapshot`).
+    a row each (see `stacked.state.snapshot`). `search_seconds` is the search's time on the clock so far, all attempts.
     """
 
     trials: tuple[Trial, ...] = ()
@@ -27,6 +27,7 @@ class Standing:
     history: tuple[Epoch, ...] = ()
     learner: dict[str, Any] | None = None
     begun: tuple[Trial, ...] = ()
+    search_seconds: float = 0.0
 
     @property
     def epochs_of_part(self) -> int:

