@@ -1,4 +1,4 @@
-"""Adam as torch has it, without what keeps torch.compile out of an optimizer. Nothing is compiled here, and to load
+"""Adam as torch has it, without what keeps torch's compiler out of an optimizer. Nothing is compiled here, and to load
 torch._dynamo for that takes a second at every start, longer than many an epoch.
 """
 
