@@ -56,6 +56,39 @@ pick_model() {
   found="$found, $variable=$index, MODEL=$MODEL"
 }
 
+# contained: whether this is a container, whose own files are gone when it ends
+contained() {
+  [ "$app" = /app ] || [ -e "$root/.dockerenv" ] || [ -e "$root/run/.containerenv" ] || [ -n "${KUBERNETES_SERVICE_HOST:-}" ]
+}
+
+# inside NAME VALUE DEFAULT FOLDER: what a place means in a container. Empty, or as the default is written in an env file, it
+# is the folder that is mounted; another one that begins in the working folder would vanish with the container.
+inside() {
+  case $2 in
+  "" | "$3") export "$1=$4" ;;
+  /* | *://*) ;;
+  *)
+    say error fault "$1=$(shown "$2") begins in a folder of the container, whose files are gone when it ends. Leave it out: \
+then it is $4, where a folder of yours is mounted (docker run -v \"\$PWD$4:$4\"); or begin it with /."
+    exit 78
+    ;;
+  esac
+}
+
+# mounted FOLDER: whether it lies on a mount of its own; true where that cannot be known
+mounted() {
+  [ -r "$root/proc/self/mountinfo" ] || return 0
+  while read -r _ _ _ _ point _; do
+    case $1/ in "$point"/*) [ "$point" = / ] || return 0 ;; esac
+  done <"$root/proc/self/mountinfo"
+  return 1
+}
+
+if contained; then
+  inside OUTPUT "${OUTPUT:-}" ./outputs /outputs
+  inside DATA_DIR "${DATA_DIR:-}" ./data /data
+fi
+
 threads="threads: as torch chooses"
 case ${OMP_NUM_THREADS:-} in
 "") ;;
@@ -103,6 +136,19 @@ elif [ -n "${KUBERNETES_SERVICE_HOST:-}" ]; then
 else
   found="none, OUTPUT=$(shown "${OUTPUT:-./outputs}")"
 fi
+case "$found $*" in
+SageMaker* | Vertex* | Kaggle* | *--help | *--print-env*) ;;
+*)
+  case ${OUTPUT:-} in
+  /*)
+    if contained && ! mounted "$OUTPUT"; then
+      say warning output "nothing is mounted at $OUTPUT: the results are gone when this container is removed. \
+docker run -v \"\$PWD/outputs:$OUTPUT\" keeps them"
+    fi
+    ;;
+  esac
+  ;;
+esac
 if [ "${TORCH_HOME:-}" = /data/torch ] && [ ! -w /data ]; then export TORCH_HOME=/tmp/torch; fi
 
 say info platform "platform: $found; $threads"

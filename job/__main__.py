@@ -25,13 +25,14 @@ MODES = {  # MODE → the module whose `run` does it
 def main(arguments: list[str]) -> int:
     """Runs the job and returns the exit code that tells what to do next (see `job.errors`)."""
     with stop_on_signals(late=out_of_time) as stop:
-        from job import settings
         from job.console import logs
         from job.errors import Interrupted, as_fault
 
-        settings.settle()
-        logs.start(settings.log_format())
         try:
+            from job import settings
+
+            settings.settle()
+            logs.start(settings.log_format())
             return started(arguments, stop)
         except Interrupted as interrupted:
             return interrupted_by(interrupted.signum)
@@ -57,12 +58,12 @@ def started(arguments: list[str], stop: Stop) -> int:
     if arguments in (["--help"], ["-h"]):
         say(settings.help_text())
         return 0
-    print_env = arguments == ["--print-env"]
+    print_env = arguments in (["--print-env"], ["--print-env=all"])
     if arguments and not print_env:
         raise Fault(f"unknown argument: {' '.join(arguments)}.", "Everything is set by variables: python -m job --help")
     wanted = settings.load(strict=print_env)
     if print_env:
-        say(settings.env_file(wanted).rstrip("\n"))
+        say(settings.env_file(wanted, everything=arguments != ["--print-env"]).rstrip("\n"))
         return 0
     if wanted.mode != "check":  # which shows them in a line of its own
         for note in settings.notes(wanted):

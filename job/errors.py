@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,7 +71,11 @@ class Refusal:
 
 
 AGAIN = "start the same command again: it goes on from where it stood"
-ALLOWED = Refusal(Fault, "Name a place in {variable} that this user may {action}; id and ls -ld show who may.")
+ALLOWED = Refusal(
+    Fault,
+    "Name a place in {variable} that this user may {action}; id and ls -ld show who may. A folder that Docker made "
+    'belongs to root: sudo chown -R "$(id -u)" it, and add --user "$(id -u):$(id -g)" to docker run.',
+)
 NAMES = Refusal(Fault, "Name a place in {variable} whose file system takes this name.")
 WAY = Refusal(Fault, "Correct the path in {variable}: a part of it is not what it is taken for.")
 LACKS = Refusal(
@@ -163,6 +168,11 @@ def as_fault(error: Exception) -> Fault | None:
     text = str(error)
     if isinstance(error, Fault):
         return error
+    if isinstance(error, ModuleNotFoundError) and not f"{error.name}.".startswith("job."):
+        return Fault(
+            f"this Python ({sys.executable}) lacks the package {error.name}.",
+            "Run make install, then .venv/bin/python -m job, or make run.",
+        )
     if isinstance(error, OSError) and error.errno == errno.ENOMEM and error.filename is None:
         error = MemoryError()
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text or "Cannot allocate memory" in text:

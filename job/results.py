@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+FAR_ABOVE = 1.5  # times the loss of guessing
+
 
 @dataclass(frozen=True)
 class Score:
@@ -101,6 +103,18 @@ def winner(trials: Sequence[Trial]) -> Trial | None:
     """The trial with the lowest validation loss, the earlier one of equals; None where every trial failed."""
     good = [trial for trial in trials if not trial.failure]
     return min(good, key=lambda trial: (trial.validation_loss, trial.number), default=None)
+
+
+def hopeless(trials: Sequence[Trial], classes: int) -> str:
+    """Words for a search whose best trial is far worse than guessing: the loss of equal shares is ln of the classes."""
+    best, guessing = winner(trials), math.log(classes)
+    if best is None or best.validation_loss <= FAR_ABOVE * guessing:
+        return ""
+    return (
+        f"no trial learned anything: the lowest validation loss, {best.validation_loss:.4g} at the learning rate "
+        f"{rate(best.learning_rate)}, is far above that of guessing (ln {classes} = {guessing:.3f}). "
+        "Lower LR_MAX, or look at the images and their labels."
+    )
 
 
 def rate(learning_rate: float) -> str:

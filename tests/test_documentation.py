@@ -14,6 +14,7 @@ from job import settings
 from tests.conftest import ROOT, Job, bare_environment
 from tests.helpers.messages import messages
 
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("deploy/**/*.md")})
 OWN = ("job/", "tests/", "bench/", "deploy/", "docs/")
 
 
@@ -29,7 +30,7 @@ def test_env_example() -> None:
 
 
 def test_env_example_is_what_print_env_writes(job: Job) -> None:
-    assert job("--print-env").stdout == (ROOT / "env.example").read_text()
+    assert job("--print-env=all").stdout == (ROOT / "env.example").read_text()
 
 
 def test_env_example_is_a_default_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +71,16 @@ def test_every_message_is_explained() -> None:
         assert re.search(r"[a-z]{3}", rest), f"{text}: why, and what to do?"
 
 
+RUN = re.compile(r"\b((?:cnn|mlp|vit|resnet18(?:_pretrained)?)-[0-9a-f]{8})\b(?!\.pth)")
+
+
+def test_runs_that_the_docs_name_are_default_runs() -> None:
+    """Whoever follows a page has such a run after `make run MODEL=…`."""
+    named = {name for page in PAGES for name in RUN.findall(page.read_text())}
+    assert named
+    assert named == {settings.Settings(model=name.split("-")[0]).run_name for name in named}
+
+
 def blocks(page: str) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / page).read_text(), flags=re.M | re.S)
 
@@ -89,9 +100,6 @@ def test_the_commands_run(script: str, tmp_path: Path) -> None:
 def test_every_variable_is_explained_in_use() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text()
     assert [name for name in documented() if f"`{name}" not in text] == []
-
-
-PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("deploy/**/*.md")})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

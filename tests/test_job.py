@@ -7,6 +7,8 @@ import hashlib
 import json
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 import torch
 
 from job import models
-from tests.conftest import TINY, Job, on_a_terminal, start_job
+from tests.conftest import ROOT, TINY, Job, bare_environment, on_a_terminal, start_job
 
 FILES = {
     "results.txt",
@@ -216,6 +218,15 @@ def test_a_fault_that_a_retry_cannot_mend(tiny: Job, variables: dict[str, str], 
     assert done.returncode == 78, done.stdout + done.stderr
     assert told in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_without_the_packages_it_says_how_to_get_them() -> None:
+    """The system's Python, as after `make demo` in a new terminal: here one that looks into no site-packages."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "job"], cwd=ROOT, env=bare_environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 78
+    assert re.fullmatch(r"this Python .* lacks the package \w+\.\n  Run make install, then .*\n", done.stderr)
 
 
 def test_cifar10_that_does_not_arrive_is_not_replaced_by_anything(tiny: Job, tmp_path: Path) -> None:

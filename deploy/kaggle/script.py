@@ -26,6 +26,14 @@ CODE = ""
 
 INPUT = Path("/kaggle/input")
 
+# Asked of Kaggle's secrets (Add-ons), under the same names; nothing of them may stand in this file.
+SECRETS = (
+    *(f"AWS_{name}" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "REGION", "ENDPOINT_URL")),
+    *(f"MLFLOW_TRACKING_{name}" for name in ("URI", "USERNAME", "PASSWORD", "TOKEN")),
+    "DATA_URL",
+    "PRETRAINED_WEIGHTS",
+)
+
 # Stays as Kaggle has it: its torch fits its driver, and the rest fits its torch.
 KEPT = ("torch", "torchvision", "numpy", "scipy", "pillow", "matplotlib")
 
@@ -61,6 +69,25 @@ def mounted(place: str) -> str:
     return str(found[0]) if found else place
 
 
+def secrets() -> dict[str, str]:
+    """What of SECRETS is attached to this kernel. Kaggle's client says by an error that one is not there."""
+    try:
+        from kaggle_secrets import UserSecretsClient
+
+        client = UserSecretsClient()
+    except Exception:  # not on Kaggle, or a session without a token for them
+        return {}
+    found = {}
+    for name in SECRETS:
+        try:
+            found[name] = str(client.get_secret(name))
+        except Exception:  # its classes of errors differ from version to version
+            continue
+    if found:
+        print("from Kaggle's secrets:", *found, flush=True)
+    return found
+
+
 def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="job-"))  # what lies in /kaggle/working becomes the kernel's output
     zipfile.ZipFile(io.BytesIO(base64.b64decode(CODE))).extractall(folder)
@@ -69,12 +96,17 @@ def main() -> int:
         **os.environ,
         "KAGGLE_KERNEL_RUN_TYPE": os.environ.get("KAGGLE_KERNEL_RUN_TYPE", "Batch"),  # tells entrypoint.sh where it is
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        **secrets(),
         **SETTINGS,
     }
     for name in ("DATA_DIR", "PRETRAINED_WEIGHTS"):
         if environment.get(name):
             environment[name] = mounted(environment[name])
-    return subprocess.run(["sh", str(folder / "entrypoint.sh")], cwd=folder, env=environment).returncode
+    return run(["sh", str(folder / "entrypoint.sh")], folder, environment)
+
+
+def run(command: list[str], cwd: Path, env: dict[str, str]) -> int:
+    return subprocess.run(command, cwd=cwd, env=env).returncode
 
 
 if __name__ == "__main__":

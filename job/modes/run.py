@@ -16,7 +16,7 @@ from job.modes.beginning import Owned, Run
 from job.report import metrics
 from job.report.answers import Answers, answers_of
 from job.report.metrics import Evaluation
-from job.results import Epoch, Recipe, Searched, Trial, winner
+from job.results import Epoch, Recipe, Searched, Trial, hopeless, winner
 from job.runs import lock, manifest, publish
 from job.runs.standing import FINAL, Standing
 from job.runs.status import Status
@@ -109,7 +109,7 @@ def tune(run: Run) -> Searched:
 
     with runners.open_runner(run.plan, setup, book.callbacks(), run.standing) as runner:
         trials = tuning.search(settings, runner, run.plan.round, on_trial, run.standing)
-    banner.search_ends(tuning.hopeless(trials, len(run.data.classes)))
+    banner.search_ends(hopeless(trials, len(run.data.classes)))
     return book.searched()
 
 

@@ -9,7 +9,7 @@ from job.report.plots import search as plots
 from job.report.records import RunReport
 from job.report.templating import Drawing, drawing
 from job.report.words import plural
-from job.results import Trial, winner
+from job.results import Trial, hopeless, winner
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Search:
     near: Trial
     factor: float
     median: float
+    doubt: str
     default: float
     drawings: tuple[Drawing, ...]
 
@@ -53,6 +54,7 @@ def search(report: RunReport) -> Search:
         near=near,
         factor=max(near.learning_rate / plots.ADAM_DEFAULT, plots.ADAM_DEFAULT / near.learning_rate),
         median=median(trial.validation_loss for trial in trials if not trial.failure),
+        doubt=hopeless(trials, len(report.evaluation.per_class)),
         default=plots.ADAM_DEFAULT,
         drawings=drawings(report, early),
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from job.device import OUT_OF_MEMORY
 from job.errors import Fault
-from job.results import Trial, rate, winner
+from job.results import Trial, winner
 from job.runs.checkpoint import START, Standing
 from job.search.runners import Runner
 from job.search.trial import Order
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import hyperopt
 
 LABEL = "learning_rate"
-FAR_ABOVE = 1.5  # times the loss of guessing
 
 
 def search(
@@ -54,18 +53,6 @@ def search(
             else "Lower LR_MAX, or look at the data set's images and labels.",
         )
     return trials
-
-
-def hopeless(trials: Sequence[Trial], classes: int) -> str:
-    """Words for a search whose best trial is far worse than guessing: the loss of equal shares is ln of the classes."""
-    best, guessing = winner(trials), math.log(classes)
-    if best is None or best.validation_loss <= FAR_ABOVE * guessing:
-        return ""
-    return (
-        f"no trial learned anything: the lowest validation loss, {best.validation_loss:.4g} at the learning rate "
-        f"{rate(best.learning_rate)}, is far above that of guessing (ln {classes} = {guessing:.3f}). "
-        "Lower LR_MAX, or look at the images and their labels."
-    )
 
 
 def rounds(settings: Settings, workers: int) -> Iterator[range]:

@@ -12,10 +12,10 @@ from job.settings.redaction import told, without_secrets
 from job.settings.rules import bounds, default_of, type_of, value_of
 from job.settings.variables import extra, variables
 
-HEAD = """usage: python -m job [--help | --print-env]
+HEAD = """usage: python -m job [--help | --print-env[=all]]
 
 Tunes, trains and reports an image classifier. Everything is set by environment variables, shown here as they are now;
---print-env writes them as a file for `docker run --env-file`."""
+--print-env writes those that are not the defaults, as a file for `docker run --env-file`, --print-env=all every one."""
 FOOT = "Exit codes: 0 finished, 78 a fault to mend first, 75 try again, 143 stopped by SIGTERM, 130 by SIGINT, 1 a bug."
 WIDEST = 120
 
@@ -52,15 +52,18 @@ def help_text() -> str:
     return "\n".join([*lines, "", FOOT])
 
 
-def env_file(settings: Settings) -> str:
-    """Every variable with its value, ready for `docker run --env-file`; `env.example` is the one of the defaults.
+def env_file(settings: Settings, everything: bool = False) -> str:
+    """What differs from the defaults, ready for `docker run --env-file`, where a default written out would take the
+    place of the image's own; or `everything`, as in `env.example`.
 
     An address that holds a password or key is left out, with a line that says so.
     """
-    lines = ["# Every variable of the job; one that is empty counts as not set."]
+    which = "Every variable of the job" if everything else "The job's variables that differ from the defaults"
+    lines = [f"# {which}; one that is empty counts as not set."]
     for heading, names in groups():
-        lines += ["", f"# {heading}"]
-        for name in names:
+        wanted = [name for name in names if everything or value_of(settings, name) != default_of(name)]
+        lines += ["", f"# {heading}"] if wanted else []
+        for name in wanted:
             value = value_of(settings, name)
             shown = without_secrets(value)
             lines.append(f"# {description(name)}")

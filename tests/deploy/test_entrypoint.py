@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import ROOT, TINY, bare_environment
 
 ENTRYPOINT = ROOT / "entrypoint.sh"
-SHOWN = ("OMP_NUM_THREADS", "OUTPUT", "MODEL", "TORCH_HOME", "SM_MODEL_DIR", "PYTHONPATH")
+SHOWN = ("OMP_NUM_THREADS", "OUTPUT", "DATA_DIR", "MODEL", "TORCH_HOME", "SM_MODEL_DIR", "PYTHONPATH")
 PYTHON = "#!/bin/sh\n" + "".join(f'echo "{name}=${{{name}-unset}}"\n' for name in SHOWN) + 'echo "arguments=$*"\n'
 
 
@@ -100,6 +100,60 @@ def test_a_thread_count_that_is_none_gives_way_to_the_quota(machine: Machine, va
     started = machine.start(OMP_NUM_THREADS=value)
     assert started.said == f"warning: OMP_NUM_THREADS={value} is no whole number from 1 on: left out"
     assert started.job["OMP_NUM_THREADS"] == "2"
+
+
+MOUNTS = """\
+22 1 0:20 / / rw,relatime - overlay overlay rw
+25 22 0:23 / {point} rw,relatime shared:1 - ext4 /dev/sda1 rw
+"""
+MOUNTED = {"OUTPUT": "/outputs", "DATA_DIR": "/data"}
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"OUTPUT": "", "DATA_DIR": ""}, {"OUTPUT": "./outputs", "DATA_DIR": "./data"}, MOUNTED]
+)
+@pytest.mark.parametrize("mark", [".dockerenv", "run/.containerenv", ""])
+def test_in_a_container_the_defaults_are_the_mounted_folders(
+    machine: Machine, given: dict[str, str], mark: str
+) -> None:
+    """Also as `--print-env=all` and env.example write them: relative, they would vanish with the container."""
+    if mark:
+        machine.file(mark, "")
+    started = machine.start(**given, **({} if mark else {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}))
+    assert {name: started.job[name] for name in MOUNTED} == MOUNTED
+
+
+@pytest.mark.parametrize(("name", "value"), [("OUTPUT", "results"), ("OUTPUT", "~/runs"), ("DATA_DIR", "../data")])
+def test_no_place_vanishes_with_the_container(machine: Machine, name: str, value: str) -> None:
+    machine.file(".dockerenv", "")
+    started = machine.start(**{name: value})
+    assert started.code == 78
+    assert started.said.startswith(f"error: {name}={value} begins in a folder of the container, ")
+    told = json.loads(machine.start(LOG_FORMAT="json", **{name: value}).said)
+    assert (told["level"], told["event"]) == ("error", "fault")
+    assert f'docker run -v "$PWD{MOUNTED[name]}:{MOUNTED[name]}"' in told["message"]
+
+
+def test_places_that_last_are_left_alone(machine: Machine) -> None:
+    machine.file(".dockerenv", "")
+    given = {"OUTPUT": "s3://bucket/runs", "DATA_DIR": "/mnt/photos"}
+    started = machine.start(**given)
+    assert {name: started.job[name] for name in given} == given
+    assert "nothing is mounted" not in started.said
+
+
+def test_outside_a_container_a_relative_place_is_one(machine: Machine) -> None:
+    assert machine.start(OUTPUT="results").job["OUTPUT"] == "results"
+
+
+@pytest.mark.parametrize(("point", "lost"), [("/outputs", False), ("/outputs/runs", True), ("/data", True)])
+def test_results_that_would_be_lost_are_told(machine: Machine, point: str, lost: bool) -> None:
+    machine.file(".dockerenv", "")
+    machine.file("proc/self/mountinfo", MOUNTS.format(point=point))
+    told = machine.start().said
+    assert told.startswith("warning: nothing is mounted at /outputs: the results are gone") == lost
+    assert "nothing is mounted" not in machine.start(OUTPUT="s3://bucket/runs").said
+    assert "nothing is mounted" not in machine.start("--help").said
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -96,6 +97,33 @@ def test_the_script_says_what_to_do_where_it_cannot_install(kaggle: Path) -> Non
     done = subprocess.run([sys.executable, written], env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert "Switch the kernel's internet on" in done.stderr
+
+
+CLIENT = """
+class UserSecretsClient:
+    def get_secret(self, label):
+        secrets = {"MLFLOW_TRACKING_TOKEN": "canary", "DATA_URL": "from the secrets", "MODEL": "asked by nobody"}
+        if label not in secrets:
+            raise RuntimeError(f"No user secrets exist for kernel id 1 and label {label}")
+        return secrets[label]
+"""
+
+
+def test_secrets_reach_the_job_and_no_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.secrets() == {}, "elsewhere there is no such client"
+    (tmp_path / "kaggle_secrets.py").write_text(CLIENT)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert script.secrets() == {"MLFLOW_TRACKING_TOKEN": "canary", "DATA_URL": "from the secrets"}
+    assert capsys.readouterr().out == "from Kaggle's secrets: MLFLOW_TRACKING_TOKEN DATA_URL\n"
+    given: dict[str, str] = {}
+    monkeypatch.setattr(script, "SETTINGS", {"DATA_URL": "set in the script"})
+    monkeypatch.setattr(script, "CODE", base64.encodebytes(render.packed()).decode())
+    monkeypatch.setattr(script, "install_missing", lambda folder: None)
+    monkeypatch.setattr(script, "run", lambda command, cwd, env: given.update(env) or 0)
+    assert script.main() == 0
+    assert (given["MLFLOW_TRACKING_TOKEN"], given["DATA_URL"]) == ("canary", "set in the script")
 
 
 def test_a_data_set_is_found_where_kaggle_mounts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,9 @@ def test_a_run_as_a_person_exports_it(one_run: Path, main: Job, tmp_path: Path) 
 
     page = (ROOT / "docs" / "outputs.md").read_text()
     (snippet,) = (code for code in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "onnxruntime" in code)
-    Image.fromarray(pixels).save(run / "cat.jpg", format="png")
+    exif = Image.Exif()
+    exif[0x0112] = 3  # orientation: the camera was upside down
+    Image.fromarray(pixels[::-1, ::-1]).save(run / "cat.jpg", format="png", exif=exif)
     done = subprocess.run([sys.executable, "-c", snippet], cwd=run, capture_output=True, text=True)
     assert done.stdout.strip() == sidecar["classes"][shares[0].argmax()], done.stderr
 

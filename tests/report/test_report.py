@@ -257,6 +257,17 @@ def test_the_cost_of_tuning(finished: RunReport) -> None:
     assert "4m 10s or 59 % of the run’s time and 2.50 USD (7m 8s added up over the trials)" in text
 
 
+def test_a_search_that_learned_nothing_says_so(finished: RunReport) -> None:
+    """Two classes: guessing has a loss of ln 2."""
+    (first, _, _), warning = (
+        finished.trials[1].epochs,
+        "Warning: no trial learned anything: the lowest validation loss, ",
+    )
+    trials = {loss: (Trial(0, 4e-7, (replace(first, heldout=Score(loss, 50.0)),)),) for loss in (1.0, 2.1)}
+    assert warning not in page.html(replace(finished, trials=trials[1.0]))
+    assert f"{warning}2.1 at the learning rate 4e-07" in page.html(replace(finished, trials=trials[2.1]))
+
+
 def test_a_folder_is_called_by_its_name(finished: RunReport) -> None:
     own = replace(finished, data=finished.data | {"name": "folder", "origin": "/data/my birds"})
     assert "<h1>mlp on my birds</h1>" in page.html(own)

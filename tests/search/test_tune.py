@@ -14,7 +14,7 @@ import torch
 from job import device, engine
 from job.data import Split, tuning_counts, tuning_doubt, tuning_rows
 from job.errors import Fault
-from job.results import Epoch, Score, Trial, best_epoch, out_of_patience, winner
+from job.results import Epoch, Score, Trial, best_epoch, hopeless, out_of_patience, winner
 from job.runs.checkpoint import Standing
 from job.search import trial as trials_of
 from job.search import tune
@@ -258,9 +258,9 @@ def test_a_search_that_is_worse_than_guessing_is_told() -> None:
     def trials(loss: float) -> list[Trial]:
         return [Trial(0, 4e-7, (Epoch(1, Score(1.0, 10.0), Score(loss, 10.0), 1.0),))]
 
-    told = tune.hopeless(trials(2e9), 10)
+    told = hopeless(trials(2e9), 10)
     assert "2e+09 at the learning rate 4e-07, is far above that of guessing (ln 10 = 2.303)" in told
-    assert tune.hopeless(trials(2.4), 10) == ""
+    assert hopeless(trials(2.4), 10) == ""
 
 
 def test_a_tuning_subset_that_is_too_small() -> None:

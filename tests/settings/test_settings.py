@@ -192,6 +192,8 @@ def test_print_env_writes_the_settings_as_they_are(job: Job, monkeypatch: pytest
     """Read back, the file gives the very same settings; what holds a password is left out and says so."""
     given = {"LR_MIN": "1e-4", "DATA_DIR": "/mnt/x", "FRESH": "true", "DATA_URL": "s3://a/b,file:///c", "PATIENCE": "3"}
     written = job("--print-env", **given).stdout
+    told = {line.split("=")[0] for line in written.splitlines() if line and not line.startswith("#")}
+    assert told == given.keys(), "a default would take the place of the image's own, e.g. of OUTPUT=/outputs"
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     wanted = settings.load()
@@ -208,7 +210,7 @@ def test_print_env_writes_the_settings_as_they_are(job: Job, monkeypatch: pytest
     assert job("--print-env", MODE="check", SEED="x").returncode == 78
 
 
-@pytest.mark.parametrize("argument", ["--help", "--print-env"])
+@pytest.mark.parametrize("argument", ["--help", "--print-env", "--print-env=all"])
 def test_help_and_print_env_load_nothing_heavy(job: Job, argument: str) -> None:
     done = job(argument, PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0
