@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from job import report
 from job.errors import Fault
+from job.interrupt import Stop
+from job.report import page
+from job.results import Trial
+from job.runs import provenance, status
 from job.runs.checkpoint import Identity, Saved, Standing, decode, encode, goes_on
+from job.runs.status import Status
+from job.storage.local import LocalStore
 from tests.conftest import TINY, bare_environment
+from tests.helpers import records
 from tests.helpers.chaos import directory_files
 
 SETTINGS = {"MODEL": "mlp"}
@@ -48,6 +58,24 @@ def test_another_precision_is_another_run() -> None:
 def test_a_state_of_before_the_hardware_was_noted_is_gone_on_with() -> None:
     older = {name: value for name, value in A100.items() if name != "hardware"}
     assert goes_on(Saved(identity(older), 1, Standing()), identity(H100), "here").changes == []
+
+
+def test_what_changed_stands_in_status_results_and_page(tmp_path: Path) -> None:
+    """In the words of the run's identity; the whole way is gone by the slow test below."""
+    moved = ["after 3 trials and 0 epochs of the next part: the hardware was NVIDIA A100 and is NVIDIA H100"]
+    with Status(LocalStore(tmp_path), Stop()) as told:
+        told.computes_on("NVIDIA H100", moved)
+    said = status.read(LocalStore(tmp_path))
+    assert (said["hardware"], said["changes"]) == ("NVIDIA H100", moved)
+
+    fell = Trial(1, 1e-3, (), note="eager steps: not permitted")
+    noted = provenance.changes(moved, [fell], "eager steps: no room")["changes"]
+    assert noted == [*moved, "trial 2: eager steps: not permitted", "final training: eager steps: no room"]
+    run = records.run_report()
+    run = replace(run, provenance=run.provenance | {"hardware": "NVIDIA H100", "changes": noted})
+    assert report.as_json(run)["provenance"]["changes"] == noted
+    text = html.unescape(page.html(run))
+    assert all(change in text for change in noted)
 
 
 # A job on a CPU that takes itself to be on a GPU: a recorded step is the function itself, to the same bits. HARDWARE is

@@ -61,6 +61,18 @@ def test_killed_at_random_moments(twin: tuple[dict[str, bytes], float], signum: 
     assert report.slowest_stop < 10
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_another_model_killed_at_random_moments(tmp_path: Path) -> None:
+    mlp = {"MODEL": "mlp", "PRECISION": "fp32", "MAX_EVALS": "6"}
+    whole = chaos.attempt({**mlp, "OUTPUT": "out"}, tmp_path)
+    assert whole.code == 0, whole.output
+    twin = chaos.directory_files(tmp_path / "out" / "run")
+    report = chaos.chaos(5, mlp, twin, whole.seconds, chaos.read_directory, output=lambda number, home: "out", seed=5)
+    assert report.different == []
+    assert report.kills == 5
+
+
 # --- checkpoints ---
 
 
