@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path, default=Path("outputs/bench/precision.json"))
     wanted = parser.parse_args()
-    dataset = data.load("folder", wanted.directory, urls=(), limit=wanted.limit, seed=3407, bar=quiet, open_s3=no_s3)
+    dataset = data.load(data.Wanted("folder", wanted.directory, wanted.limit, 3407), quiet, no_s3)
     print(f"{len(dataset.train):,} training and {len(dataset.test):,} test images; seeds {SEEDS}")
     results: dict[str, Any] = {}
     for name in wanted.models:

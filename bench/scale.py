@@ -31,8 +31,9 @@ import torch
 from job import device, models
 from job.data import Split
 from job.results import Epoch, Score, Trial
-from job.runs.checkpoint import Identity, Standing
+from job.runs.checkpoint import Identity, Saved
 from job.runs.keeper import Keeper
+from job.runs.standing import START, Standing
 from job.search import tune
 from job.search.processes import Processes, Worker, processes
 from job.search.shared import shared_file
@@ -114,7 +115,7 @@ def search(trials: int, workers: int, mean: float) -> dict[str, float]:
     quiet = Callbacks(on_batch=lambda count: None, on_epoch=lambda number, rate, history, learner: None)
     with tempfile.TemporaryDirectory() as scratch, shared_file() as file:
         store = LocalStore(Path(scratch))
-        with Keeper(store, Identity({}, "", {}), 0, lambda standing: None) as keeper:
+        with Keeper(store, Saved(Identity({}, "", {}), 0, START), lambda standing: None) as keeper:
 
             def on_trial(trial: Trial) -> None:
                 done[trial.number] = trial

@@ -36,7 +36,7 @@ def epoch(runner: Runner, question: str = "epoch") -> dict[str, Any]:
 
 def contend(pipe: Connection, title: str, name: str, count: int, where: str, precision: str) -> None:
     """A contender's process: an epoch for every message, and how long it took."""
-    dataset = data.load("synthetic", Path(), urls=(), limit=count, seed=1, bar=no_bar, open_s3=no_s3)
+    dataset = data.load(data.Wanted("synthetic", Path(), count, 1), no_bar, no_s3)
     if title in ("job", "limit"):
         compute = device.choose(where, precision)
         if title == "job" or compute.step == "graph":

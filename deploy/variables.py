@@ -39,14 +39,17 @@ def given(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: environment[name] for name in names() if environment.get(name)}
 
 
-def elsewhere(given: Mapping[str, str], where: str, instead: str) -> dict[str, str]:
-    """What of the variables has a meaning on another machine: no paths of this one. Ends the program for a password or
-    signature, which does not belong into a file called `where`; `instead` says where it does.
+def elsewhere(given: Mapping[str, str], where: str, instead: str, there: str = "//") -> dict[str, str]:
+    """What of the variables has a meaning on another machine: no paths of this one, but those that begin as `there`, a
+    folder of the other one. Ends the program for a password or signature, which does not belong into a file called
+    `where`; `instead` says where it does.
     """
     secret = [name for name, value in given.items() if SECRET_IN_URL.search(value)]
     if secret:
         raise WrongSetting(f"{', '.join(secret)}: a password or signature would stand in {where}. {instead}")
-    return {name: value for name, value in given.items() if name not in PATHS or "://" in value}
+    return {
+        name: value for name, value in given.items() if name not in PATHS or "://" in value or value.startswith(there)
+    }
 
 
 def models() -> tuple[str, ...]:

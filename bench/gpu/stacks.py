@@ -14,6 +14,7 @@ from bench.gpu.work import Wanted
 from job import device
 from job.data import Split
 from job.device import Compute
+from job.engine import Course
 from job.search import batched
 from job.search.stacked import epochs
 from job.search.stacked.architecture import architecture
@@ -41,7 +42,7 @@ class Learners:
         else:
             copied = torch.load(io.BytesIO(kept), map_location="cpu", weights_only=True)
             state = restored(copied, self.compute)
-        return Stack(kind, self.compute, SEED, parts, RATES, state)
+        return Stack(kind, self.compute, SEED, list(zip(parts, RATES, strict=True)), state)
 
 
 def prove(wanted: Wanted) -> None:
@@ -96,7 +97,7 @@ def after(stack: Stack, split: Split, batch: int, numbers: tuple[int, ...], *, r
         stack.full_step = None
     for number in numbers:
         each = [number] * len(stack.parts)
-        figures = epochs.epoch(stack, split, split, numbers=each, batch_size=batch, on_batch=ignore)
+        figures = epochs.epoch(stack, Course(split, split, batch, ignore), each)
     copied = snapshot(stack.state)
     file = io.BytesIO()
     torch.save(copied, file)

@@ -41,6 +41,7 @@ def write(folder: Path, given: Mapping[str, str], environment: Mapping[str, str]
         given,
         "train.py",
         "Put it into Kaggle's secrets (Add-ons), or leave it out and fetch the data as a Kaggle dataset.",
+        there="/kaggle/",
     )
     model = variables.check_model(settings.setdefault("MODEL", "cnn"))
     if not settings.get("OUTPUT", "s3://").startswith("s3://"):

@@ -76,34 +76,37 @@ class Dataset:
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
 
-def load(
-    name: str,
-    directory: Path,
-    *,
-    urls: tuple[str, ...],
-    limit: int | None,
-    seed: int,
-    bar: Bar,
-    open_s3: Opener,
-    kaggle_input: Path | None = None,
-) -> Dataset:
-    """The data set called `name`, on the CPU.
+@dataclass(frozen=True)
+class Wanted:
+    """Which data set, where it is or is cached, and how much of it.
 
-    `urls` replace the built-in mirrors of CIFAR-10; `limit` reduces the training set and, by the same fraction, the
-    test set; `kaggle_input` is searched for a CIFAR-10 copy before anything is downloaded.
+    `urls` replace the built-in mirrors of CIFAR-10; `kaggle_input` is searched for a copy of it before anything is
+    downloaded. `limit` reduces the training set and, by the same fraction, the test set; `seed` draws what is left.
+    """
+
+    name: str
+    directory: Path
+    limit: int | None
+    seed: int
+    urls: tuple[str, ...] = ()
+    kaggle_input: Path | None = None
+
+
+def load(wanted: Wanted, bar: Bar, open_s3: Opener) -> Dataset:
+    """The data set on the CPU.
 
     Raises Fault where the data set is broken or unusable and TemporaryFault where it could not be fetched.
     """
-    if name == "synthetic":
-        arrays = synthetic.draw(seed, limit)
+    if wanted.name == "synthetic":
+        arrays = synthetic.draw(wanted.seed, wanted.limit)
     else:
-        if name == "cifar10":
-            arrays = cifar10.load(directory, urls=urls, bar=bar, open_s3=open_s3, kaggle_input=kaggle_input)
+        if wanted.name == "cifar10":
+            arrays = cifar10.load(wanted.directory, cifar10.Sources(wanted.urls, wanted.kaggle_input), bar, open_s3)
         else:
-            arrays = folder.load(directory, bar=bar)
-        arrays = reduced(arrays, limit, seed)
+            arrays = folder.load(wanted.directory, bar=bar)
+        arrays = reduced(arrays, wanted.limit, wanted.seed)
     return Dataset(
-        name=name,
+        name=wanted.name,
         origin=arrays.origin,
         classes=arrays.classes,
         train=Split(torch.from_numpy(arrays.train_images), torch.from_numpy(arrays.train_labels)),

@@ -49,39 +49,40 @@ class Listener:
         return piece
 
 
-@contextmanager
-def opened(opener: Opener, url: str, poll: Callable[[], object], timeout: float) -> Iterator[Listener]:
-    """Opens `url` and reads ahead. Raises what the opener and its stream raise, what `poll` raises, and TimeoutError
-    where nothing comes for `timeout` seconds, whatever the thread is waiting for.
-    """
-    items: queue.Queue[Item] = queue.Queue(WAITING)
-    left = threading.Event()
+class Pieces:
+    """What a thread has read and nobody has taken yet; `left` once nobody will."""
 
-    def put(item: Item) -> bool:
+    def __init__(self) -> None:
+        self._items: queue.Queue[Item] = queue.Queue(WAITING)
+        self.left = threading.Event()
+
+    def put(self, item: Item) -> bool:
         """False once nobody listens any more."""
-        while not left.is_set():
+        while not self.left.is_set():
             try:
-                items.put(item, timeout=LOOK_UP_SECONDS)
+                self._items.put(item, timeout=LOOK_UP_SECONDS)
                 return True
             except queue.Full:
                 continue
         return False
 
-    def read_all() -> None:
+    def read_all(self, opener: Opener, url: str) -> None:
+        """The thread's part."""
         try:
             with opener(url) as stream:
-                put(stream)
-                while put(piece := stream.read1(CHUNK)) and piece:
+                self.put(stream)
+                while self.put(piece := stream.read1(CHUNK)) and piece:
                     pass
         except BaseException as error:  # told by whoever listens
-            put(error)
+            self.put(error)
 
-    def take() -> Item:
+    def take(self, poll: Callable[[], object], timeout: float) -> Item:
+        """The next one. Raises what came in its place, what `poll` raises, and TimeoutError."""
         until = time.monotonic() + timeout
         while True:
             poll()
             try:
-                item = items.get(timeout=LOOK_UP_SECONDS)
+                item = self._items.get(timeout=LOOK_UP_SECONDS)
             except queue.Empty:
                 if time.monotonic() >= until:
                     raise TimeoutError("timed out") from None
@@ -90,10 +91,17 @@ def opened(opener: Opener, url: str, poll: Callable[[], object], timeout: float)
                 raise item
             return item
 
-    threading.Thread(target=read_all, name="download", daemon=True).start()
+
+@contextmanager
+def opened(opener: Opener, url: str, poll: Callable[[], object], timeout: float) -> Iterator[Listener]:
+    """Opens `url` and reads ahead. Raises what the opener and its stream raise, what `poll` raises, and TimeoutError
+    where nothing comes for `timeout` seconds, whatever the thread is waiting for.
+    """
+    pieces = Pieces()
+    threading.Thread(target=pieces.read_all, args=(opener, url), name="download", daemon=True).start()
     try:
-        stream = take()
+        stream = pieces.take(poll, timeout)
         assert not isinstance(stream, bytes | BaseException)
-        yield Listener(stream, stream.length, take)
+        yield Listener(stream, stream.length, lambda: pieces.take(poll, timeout))
     finally:
-        left.set()
+        pieces.left.set()

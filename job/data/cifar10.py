@@ -8,6 +8,7 @@ import os
 import pickle
 import tarfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -47,24 +48,31 @@ KAGGLE_INPUT = Path("/kaggle/input")
 SEARCH_DEPTH = 4  # folders below /kaggle/input in which a copy is looked for
 
 
-def load(
-    directory: Path,
-    *,
-    urls: tuple[str, ...],
-    bar: Bar,
-    open_s3: Opener,
-    kaggle_input: Path | None = None,
-    archive_md5: str = ARCHIVE_MD5,
-    file_md5: Mapping[str, str] = FILE_MD5,
-) -> Arrays:
-    """CIFAR-10 from `directory` if its checksums hold, else from below `kaggle_input`, else from `urls` or the mirrors.
+@dataclass(frozen=True)
+class Checksums:
+    """MD5 (hex) of the archive, and of the files in it by name."""
+
+    archive: str = ARCHIVE_MD5
+    files: Mapping[str, str] = field(default_factory=lambda: FILE_MD5)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where else to look: a folder that Kaggle mounts, and addresses of the archive in place of the mirrors."""
+
+    urls: tuple[str, ...] = ()
+    kaggle_input: Path | None = None
+
+
+def load(directory: Path, sources: Sources, bar: Bar, open_s3: Opener, sums: Checksums = Checksums()) -> Arrays:
+    """CIFAR-10 from `directory` if its checksums hold, else from below Kaggle's folder, else from an address.
 
     Nothing is unpickled before its checksum was verified, and what was verified is what is unpickled: the same bytes
     in memory. Raises Fault and TemporaryFault as `download.fetch` does.
     """
-    for place in [directory, *copies_below(kaggle_input)]:
+    for place in [directory, *copies_below(sources.kaggle_input)]:
         for read in (from_folder, from_archive):
-            arrays = read(place, archive_md5, file_md5)
+            arrays = read(place, sums)
             if arrays is not None:
                 return arrays
     misplaced.check(directory, ARCHIVE, FOLDER, FILES)
@@ -72,12 +80,12 @@ def load(
     if incomplete:
         event("data", f"{incomplete}: fetching the whole", level="WARNING")
     try:
-        fetch(urls or MIRRORS, data_file(directory / ARCHIVE, archive_md5), bar=bar, open_s3=open_s3)
+        fetch(sources.urls or MIRRORS, data_file(directory / ARCHIVE, sums.archive), bar=bar, open_s3=open_s3)
     except Fault as fault:
         if incomplete:
             raise type(fault)(f"{incomplete}, and {fault.what}", fault.remedy) from None
         raise
-    arrays = from_archive(directory, archive_md5, file_md5)
+    arrays = from_archive(directory, sums)
     if arrays is None:
         raise Fault(f"{directory / ARCHIVE} changed while it was read.", "Start again; nothing else may write there.")
     return arrays
@@ -86,21 +94,20 @@ def load(
 def look(
     directory: Path,
     kaggle_input: Path | None = None,
-    archive_md5: str = ARCHIVE_MD5,
-    file_md5: Mapping[str, str] = FILE_MD5,
+    sums: Checksums = Checksums(),
 ) -> tuple[Path | None, list[str]]:
     """The copy that `load` would take, and a line for every one before it that it would not; nothing is unpickled."""
     damaged: list[str] = []
     for place in [directory, *copies_below(kaggle_input)]:
         files = [place / FOLDER / name for name in FILES]
         if all(file.is_file() for file in files):
-            changed = [file.name for file in files if md5_of(file.read_bytes()) != file_md5[file.name]]
+            changed = [file.name for file in files if md5_of(file.read_bytes()) != sums.files[file.name]]
             if not changed:
                 return place / FOLDER, damaged
             damaged.append(f"{place / FOLDER}: wrong MD5 of {', '.join(changed)}")
         archive = place / ARCHIVE
         if archive.is_file():
-            if md5_of(archive.read_bytes()) == archive_md5:
+            if md5_of(archive.read_bytes()) == sums.archive:
                 return archive, damaged
             damaged.append(f"{archive}: wrong MD5")
     return None, damaged
@@ -120,26 +127,26 @@ def copies_below(root: Path | None) -> list[Path]:
     return found
 
 
-def from_folder(place: Path, archive_md5: str, file_md5: Mapping[str, str]) -> Arrays | None:
+def from_folder(place: Path, sums: Checksums) -> Arrays | None:
     """The unpacked files, where all are there and unchanged."""
     folder = place / FOLDER
     if not all((folder / name).is_file() for name in FILES):
         return None
     files = {name: (folder / name).read_bytes() for name in FILES}
-    changed = [name for name in FILES if md5_of(files[name]) != file_md5[name]]
+    changed = [name for name in FILES if md5_of(files[name]) != sums.files[name]]
     if changed:
         event("data", f"{folder}: not used, wrong MD5 of {', '.join(changed)}", level="WARNING")
         return None
     return unpickled(str(folder), files.__getitem__)
 
 
-def from_archive(place: Path, archive_md5: str, file_md5: Mapping[str, str]) -> Arrays | None:
+def from_archive(place: Path, sums: Checksums) -> Arrays | None:
     """The archive as published, where it is there and unchanged."""
     archive = place / ARCHIVE
     if not archive.is_file():
         return None
     content = archive.read_bytes()
-    if md5_of(content) != archive_md5:
+    if md5_of(content) != sums.archive:
         event("data", f"{archive}: not used, wrong MD5", level="WARNING")
         return None
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:

@@ -16,16 +16,15 @@ from job.settings import Settings
 
 def load_data(settings: Settings, progress: Progress) -> Dataset:
     """The data set on the CPU. A copy that Kaggle mounts is looked for only where DATA_DIR was not given."""
-    return data.load(
-        settings.dataset,
-        settings.data_dir,
-        urls=settings.data_url,
+    wanted = data.Wanted(
+        name=settings.dataset,
+        directory=settings.data_dir,
         limit=settings.data_limit,
         seed=settings.seed,
-        bar=progress.bar,
-        open_s3=storage.open_object,
+        urls=settings.data_url,
         kaggle_input=None if "data_dir" in settings.model_fields_set else KAGGLE_INPUT,
     )
+    return data.load(wanted, progress.bar, storage.open_object)
 
 
 def load_weights(settings: Settings, progress: Progress) -> Pretrained | None:

@@ -13,7 +13,7 @@ from job.data.pretrained import Pretrained
 from job.device import Compute
 from job.modes.beginning import Run
 from job.results import Recipe, Trial, rate
-from job.runs.checkpoint import FINAL, START, Standing
+from job.runs.standing import FINAL, START, Standing
 from job.settings import Settings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -19,9 +19,10 @@ from job.device import Compute
 from job.engine import build
 from job.interrupt import Stop
 from job.runs import checkpoint, code
-from job.runs.checkpoint import FINAL, START, Identity, Standing
+from job.runs.checkpoint import Identity, Saved
 from job.runs.keeper import Keeper
 from job.runs.lock import Lock
+from job.runs.standing import FINAL, START, Standing
 from job.runs.status import Status
 from job.search import runners
 from job.search.runners import Plan
@@ -95,9 +96,10 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
         if saved is not None:
             identity = checkpoint.goes_on(saved, identity, owned.store.uri)
         owned.status.computes_on(compute.hardware, identity.changes)
-        standing, sequence = (saved.standing, saved.sequence) if saved else (START, 0)
+        last = replace(saved, identity=identity) if saved else Saved(identity, 0, START)
+        standing = last.standing
         data = data.to(compute.device)
-        with Keeper(owned.brief, identity, sequence, owned.status.stands, owned.stop) as keeper:
+        with Keeper(owned.brief, last, owned.status.stands, owned.stop) as keeper:
             progress.check = both(owned.check, keeper.check)
             running = len(standing.history) if standing.part != FINAL else 0
             progress.begin(work_of(settings, data, plan.workers), standing.trials, running)

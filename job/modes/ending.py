@@ -18,7 +18,7 @@ from job.modes.beginning import Run
 from job.report.answers import Answers
 from job.report.metrics import Evaluation
 from job.results import Recipe, Searched
-from job.runs import checkpoint, finished, lock, manifest, provenance, status
+from job.runs import checkpoint, finished, manifest, provenance, status, taking
 from job.runs.finished import Finished
 from job.runs.status import Status
 from job.settings import Settings
@@ -85,7 +85,7 @@ def is_settled(store: ArtifactStore) -> bool:
         said = status.read(store).get("phase")
     except ValueError:
         said = None
-    return said == status.FINISHED and all(store.get(name) is None for name in (lock.NAME, *checkpoint.SLOTS))
+    return said == status.FINISHED and all(store.get(name) is None for name in (taking.NAME, *checkpoint.SLOTS))
 
 
 def settle(

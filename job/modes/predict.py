@@ -80,19 +80,23 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
         uri=f"{store.uri}/{name}",
     )
     if bad:
-        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        kind = TemporaryFault if any(answer.may_mend for answer in bad) else Fault
-        raise kind(
-            f"INPUT: {len(bad)} of {len(answers)} images could not be read: "
-            + "; ".join(f"{printable(answer.name)} ({printable(answer.failure)})" for answer in bad[:NAMED])
-            + f"{more}.",
-            (
-                "Start the same command again: they may be readable then."
-                if kind is TemporaryFault
-                else "Mend or remove them."
-            )
-            + " The answers for all others are stored.",
+        raise unreadable(bad, len(answers))
+
+
+def unreadable(bad: Sequence[Answer], of: int) -> Fault:
+    """The fault of a folder with images that have no answer."""
+    more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+    what = "; ".join(f"{printable(answer.name)} ({printable(answer.failure)})" for answer in bad[:NAMED])
+    kind = TemporaryFault if any(answer.may_mend for answer in bad) else Fault
+    return kind(
+        f"INPUT: {len(bad)} of {of} images could not be read: {what}{more}.",
+        (
+            "Start the same command again: they may be readable then."
+            if kind is TemporaryFault
+            else "Mend or remove them."
         )
+        + " The answers for all others are stored.",
+    )
 
 
 def classified(

@@ -17,7 +17,7 @@ from job.report import metrics
 from job.report.answers import Answers, answers_of
 from job.report.metrics import Evaluation
 from job.results import Epoch, Recipe, Searched, Trial, hopeless, winner
-from job.runs import lock, manifest, publish
+from job.runs import lock, manifest, publish, taking
 from job.runs.standing import FINAL, Standing
 from job.runs.status import Status
 from job.search import runners
@@ -48,7 +48,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
             done = is_finished(settings, held.store, progress)  # perhaps by the job that held the lock until now
             with stop.heard(lambda: Status(held.brief, stop)) as status:
                 own(settings, Owned(held, status, stop), progress, done)
-    except lock.AtWork:
+    except taking.AtWork:
         if not done:
             raise
     if done:

@@ -14,9 +14,9 @@ from job.modes.verify_rows import EXACT, Facts, Row, judged
 from job.report import answers
 from job.report.reading import differing
 from job.results import rate
-from job.runs import finished, lock, manifest, status
+from job.runs import finished, manifest, status, taking
 
-OWN = (manifest.NAME, status.NAME, lock.NAME)  # what stands beside a run's files and in no manifest
+OWN = (manifest.NAME, status.NAME, taking.NAME)  # what stands beside a run's files and in no manifest
 PICTURE = re.compile(r'<svg .*?</svg>|"data:image/png;base64,[^"]*"', re.DOTALL)
 COMPARED_ELSEWHERE = ("results.json", answers.FILE)
 

@@ -20,9 +20,7 @@ from job.console.logs import event
 from job.errors import Fault
 from job.results import Epoch, Score, Trial
 from job.runs import code
-from job.runs.standing import FINAL as FINAL
-from job.runs.standing import START as START
-from job.runs.standing import Standing as Standing
+from job.runs.standing import Standing
 from job.storage import ArtifactStore
 
 FORMAT = 3  # raise it when the state of an older job can no longer be continued with the same result

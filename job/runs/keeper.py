@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from job.console.logs import event
 from job.errors import Fault, NoRoom, TakenOver, TemporaryFault
 from job.interrupt import Stop
-from job.runs.checkpoint import SLOTS, Identity, Saved, Standing, encode
+from job.runs.checkpoint import SLOTS, Saved, encode
+from job.runs.standing import Standing
 from job.storage import ArtifactStore
 
 SHARE = 1 / 80  # of the run's time: what copying and writing states may take of a processor
@@ -38,19 +39,18 @@ class Keeper:
     def __init__(
         self,
         store: ArtifactStore,
-        identity: Identity,
-        sequence: int,
+        last: Saved,
         written: Callable[[Standing], object],
         stop: Stop | None = None,
         patience: Patience = Patience(),
     ) -> None:
-        """`sequence` is the last state's; `written` is called, in the background, after every state that is durable.
-        `store` is the owner's own, and soon gives up.
+        """`last` is the state that the run goes on from; `written` is called, in the background, after every state that
+        is durable. `store` is the owner's own, and soon gives up.
         """
         self._store = store
         self._written = written
-        self._identity = identity
-        self._sequence = sequence
+        self._identity = last.identity
+        self._sequence = last.sequence
         self._stop = stop or Stop()
         self._patience = patience
         self._pending: Standing | None = None

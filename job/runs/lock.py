@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -20,7 +20,6 @@ from job.console.logs import event
 from job.errors import Fault, TakenOver, TemporaryFault
 from job.interrupt import Stop
 from job.runs.owner import (
-    PATIENCE_MOST,
     SLOW_SECONDS,
     Clock,
     Owner,
@@ -33,15 +32,11 @@ from job.runs.owner import (
     start_time,
     this_machine,
 )
+from job.runs.taking import NAME, Claim, acquire, taken_over
 from job.storage import ArtifactStore, Heard
 
-NAME = "lock.json"
 PATIENCE = 600.0  # seconds that a store may be ill under a run: for a proof, for a state, for publishing
 BRIEF = 20.0  # the same for what is tried anew anyway
-
-
-class AtWork(TemporaryFault):
-    """Another job is at work on this run, alive."""
 
 
 class Lock:
@@ -49,18 +44,18 @@ class Lock:
     `brief` is the same for what is soon tried anew. Both raise TakenOver once another job has the run.
     """
 
-    def __init__(self, store: ArtifactStore, me: Owner, timing: Timing, clock: Clock, stop: Stop, since: float) -> None:
-        """`since` is the moment (`boot_time`) before the lock was taken."""
+    def __init__(self, store: ArtifactStore, claim: Claim, since: float, stop: Stop) -> None:
+        """`since` is the moment (`boot_time`) before the lock was taken by this claim."""
         self.lost: Fault | None = None
         self.store = Heard(store.guarded(self.prove, PATIENCE), stop)
         self.brief = store.guarded(self.prove, BRIEF)
         self._store = store.guarded(self._in_time, 0.0)
         self._near = store.near
-        self._me = me
-        self._base = timing
-        self._clock = clock
+        self._me = claim.me
+        self._base = claim.timing
+        self._clock = claim.clock
         self._stop = stop
-        self._timing = timing.with_answers_of(clock.answer)
+        self._timing = claim.timing.with_answers_of(claim.clock.answer)
         self._confirmed, self._looked = since, 0.0
         self._over = False
         self._changed = threading.Condition()
@@ -187,71 +182,12 @@ def held(store: ArtifactStore, stop: Stop, timing: Timing = Timing()) -> Iterato
     if isinstance(store, Heard):
         store = store.store  # heartbeats go on through a stop, until the lock is given back
     me = Owner(uuid.uuid4().hex, socket.gethostname(), this_machine(), os.getpid(), start_time(os.getpid()))
-    clock = Clock()
-    taken = stop.heard(lambda: acquire(store, me, timing, clock, stop.check))
-    lock = Lock(store, me, timing, clock, stop, taken)
+    claim = Claim(me, timing, Clock())
+    since = stop.heard(lambda: acquire(store, claim, stop.check))
+    lock = Lock(store, claim, since, stop)
     thread = threading.Thread(target=lock.beat, name="heartbeat", daemon=True)
     try:
         thread.start()
         yield lock
     finally:
         stop.heard(lock.release)
-
-
-def acquire(store: ArtifactStore, me: Owner, timing: Timing, clock: Clock, check: Callable[[], object]) -> float:
-    """Takes the lock and returns since when (`boot_time`) it is sure; waits for a sign of life of another owner."""
-    watched, since, told = "", time.monotonic(), False
-    while True:
-        check()
-        with clock.timed():
-            found = store.get_versioned(NAME)
-        if found is None:
-            sent = take(store, me, None, timing, clock)
-            if sent is not None:
-                return sent
-            continue
-        other, version = owner(found[0]), found[1]
-        if version != watched:
-            if watched:
-                raise at_work(store, other, clock)
-            watched, since = version, time.monotonic()
-        patience = max(timing.patience, min(PATIENCE_MOST, other.patience))
-        if other.is_dead_here() or time.monotonic() - since >= patience:
-            event("lock", f"the job on {other.host}, process {other.process}, is gone; going on in its place")
-            sent = take(store, me, version, timing, clock)
-            if sent is None:
-                raise taken_over(store, clock)
-            return sent
-        if not told:
-            told = True
-            event("lock", f"waiting up to {patience:g} s for a sign of life of the job on {other.host}")
-        time.sleep(min(timing.beat, timing.patience) / 5)
-
-
-def take(store: ArtifactStore, me: Owner, version: str | None, timing: Timing, clock: Clock) -> float | None:
-    """Puts this job's name into the lock; the moment before, or None where another's is there."""
-    mine = replace(me, patience=timing.with_answers_of(clock.answer).patience)
-    while True:
-        sent = boot_time()
-        won = store.put_if(NAME, content(mine), version)
-        with clock.timed():
-            found = store.get_versioned(NAME)
-        if found is None or owner(found[0]).job != me.job:
-            return None
-        if won:
-            return sent
-        version = found[1]  # it is there, only so late that it cannot be told who was first: so once more, over itself
-
-
-def at_work(store: ArtifactStore, other: Owner, clock: Clock) -> AtWork:
-    return AtWork(
-        f"another job is at work on this run: {other.host}, process {other.process} ({store.uri}).",
-        "Wait for it, stop it, or choose another RUN_ID.",
-    )
-
-
-def taken_over(store: ArtifactStore, clock: Clock) -> TakenOver:
-    slow = f" Meanwhile {slowness(store, clock)}." if clock.answer > SLOW_SECONDS else ""
-    return TakenOver(
-        f"another job has taken over this run ({store.uri}).{slow}", "Leave it to that one, or choose another RUN_ID."
-    )

@@ -8,7 +8,7 @@ from typing import Any
 
 from job.console.logs import event
 from job.errors import Fault, TemporaryFault
-from job.runs import lock, manifest, status
+from job.runs import manifest, status, taking
 from job.runs.code import differences as code_differences
 from job.runs.manifest import NAME as MANIFEST
 from job.settings import Settings
@@ -126,7 +126,7 @@ def remove(store: ArtifactStore) -> None:
     """Removes all that lies in the run's place but the lock, whatever a manifest says: the manifest first, so that
     nothing vouches for a file that is gone, and the status last. Call it with the run's lock held.
     """
-    names = [name for name in store.list() if name not in (MANIFEST, status.NAME, lock.NAME) and is_name(name)]
+    names = [name for name in store.list() if name not in (MANIFEST, status.NAME, taking.NAME) and is_name(name)]
     store.delete(MANIFEST)
     for name in (*names, status.NAME):
         store.delete(name)

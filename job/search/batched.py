@@ -24,6 +24,7 @@ from torch import nn
 from job import device
 from job.console.logs import event
 from job.device import Compute
+from job.engine import Course
 from job.results import Epoch, Trial
 from job.search.stacked import epochs
 from job.search.stacked.architecture import architecture, bytes_each, runs_stacked
@@ -141,8 +142,8 @@ class Batched:
         for member in group[len(rows) :]:
             new = member.start or fresh(setup.build, kind, setup.compute, seed, part(member))
             states.append(new)
-        rates = [member.order.learning_rate for member in group]
-        stack = Stack(kind, setup.compute, seed, [part(member) for member in group], rates, joined(states))
+        learners = [(part(member), member.order.learning_rate) for member in group]
+        stack = Stack(kind, setup.compute, seed, learners, joined(states))
         if any(member.note for member in group):
             stack.full_step = None
         return stack
@@ -150,14 +151,9 @@ class Batched:
     def _epoch(self, group: Sequence[Member], stack: Stack) -> None:
         """One epoch of every member. Each is booked an equal share of the time."""
         started = time.monotonic()
-        scores = epochs.epoch(
-            stack,
-            self._setup.train,
-            self._setup.validation,
-            numbers=[len(member.history) + 1 for member in group],
-            batch_size=self._setup.settings.batch_size,
-            on_batch=self._callbacks.on_batch,
-        )
+        setup = self._setup
+        course = Course(setup.train, setup.validation, setup.settings.batch_size, self._callbacks.on_batch)
+        scores = epochs.epoch(stack, course, [len(member.history) + 1 for member in group])
         seconds = (time.monotonic() - started) / len(group)
         for member, (trained, validated) in zip(group, scores, strict=True):
             member.note = member.note or stack.note

@@ -18,7 +18,7 @@ from job import device
 from job.console.logs import event
 from job.device import Compute
 from job.results import Trial
-from job.runs.checkpoint import START, Standing
+from job.runs.standing import START, Standing
 from job.search import batched, cluster
 from job.search.batched import Batched, Begun
 from job.search.inline import Inline

@@ -12,7 +12,7 @@ import numpy as np
 from job.device import OUT_OF_MEMORY
 from job.errors import Fault
 from job.results import Trial, winner
-from job.runs.checkpoint import START, Standing
+from job.runs.standing import START, Standing
 from job.search.runners import Runner
 from job.search.trial import Order
 from job.settings import Settings

@@ -3,48 +3,29 @@
 What botocore leaves to its users, as seen with other stores than AWS's own:
 - checksum headers that it adds since 1.36 are refused by several stores, so they are off behind a custom endpoint
   (https://github.com/boto/boto3/issues/4392); Content-MD5, which all know, guards every upload instead;
-- it does not repeat a request whose body arrived altered, nor a download that was cut off or altered; what it would
-  repeat, it would without asking whether this job may still write: so all repeats are made here;
+- requests are repeated by this job alone (`s3_requests`), large uploads go in parts (`s3_parts`);
 - HEAD answers have no body and cannot tell a missing bucket from a missing object, so none is sent.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import random
 import time
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
 
 from botocore import exceptions as boto_errors
 
-from job.console.logs import event
-from job.errors import Fault, NoRoom, TakenOver, TemporaryFault
-from job.storage.files import unguarded
+from job.errors import TakenOver, TemporaryFault
+from job.storage import s3_parts
 from job.storage.names import checked
 from job.storage.s3_client import BRIEF as BRIEF
-from job.storage.s3_client import PAUSE_MOST, connect, split
 from job.storage.s3_client import Limits as Limits
-from job.storage.s3_faults import (
-    CONDITION_NOT_MET,
-    CONDITION_UNKNOWN,
-    TROUBLE,
-    Damaged,
-    NotThere,
-    Place,
-    code_of,
-    explained,
-)
+from job.storage.s3_client import connect, split
+from job.storage.s3_faults import CONDITION_NOT_MET, CONDITION_UNKNOWN, Damaged, NotThere, code_of
+from job.storage.s3_requests import SHA256, STAMP, Clients, Requests, md5, metadata_of, sha256
 
-T = TypeVar("T")
-
-STAMP = "job-write"  # metadata: which single write this content comes from
 SLOW = 3  # times the time of a look is what a write of a lock, and what it settles, may take
-SHA256 = "job-sha256"  # metadata: of the whole content, as multipart ETags are no hash of it
 
 
 def open_store(output: str, run_name: str = "", limits: Limits = Limits(), variable: str = "OUTPUT") -> S3Store:
@@ -55,58 +36,36 @@ def open_store(output: str, run_name: str = "", limits: Limits = Limits(), varia
     bucket, prefix = split(output, variable)
     once = Limits(connect=min(3.0, limits.connect), read=min(5.0, limits.read))
     (client, brief), place = connect(bucket, variable, limits, once)
-    return S3Store(Clients(client, brief), place, f"{prefix}/{run_name}".strip("/"), limits)
-
-
-@dataclass
-class Clients:
-    """What one store asks with. `brief` gives up soon, to clean up after a failure. `answered`: whether the server has
-    ever done so. `abandoned` holds multipart uploads that could not be aborted when they failed.
-    """
-
-    usual: Any
-    brief: Any
-    answered: bool = False
-    abandoned: list[dict[str, str]] = field(default_factory=list)
+    return S3Store(Requests(Clients(client, brief), place, limits), f"{prefix}/{run_name}".strip("/"))
 
 
 class S3Store:
-    """Objects whose keys start with `root/`, all where `root` is empty. `guard`: see `ArtifactStore.guarded`."""
+    """Objects whose keys start with `root/`, all where `root` is empty."""
 
-    def __init__(
-        self, clients: Clients, place: Place, root: str, limits: Limits, guard: Callable[[], object] = unguarded
-    ) -> None:
-        self.clients = clients
-        self.place = place
+    def __init__(self, requests: Requests, root: str) -> None:
+        self.requests = requests
         self.root = root
-        self.limits = limits
-        self.guard = guard
-
-    @property
-    def client(self) -> Any:
-        return self.clients.usual
 
     @property
     def near(self) -> bool:
         return False
 
     def guarded(self, guard: Callable[[], object], patience: float) -> S3Store:
-        limits = replace(self.limits, patience=patience, first=min(self.limits.first, patience))
-        return S3Store(self.clients, self.place, self.root, limits, guard)
+        limits = self.requests.limits
+        limits = replace(limits, patience=patience, first=min(limits.first, patience))
+        return S3Store(replace(self.requests, limits=limits, guard=guard), self.root)
 
     @property
     def uri(self) -> str:
-        return f"s3://{self.place.bucket}/{self.root}".rstrip("/")
+        return f"s3://{self.requests.place.bucket}/{self.root}".rstrip("/")
 
     def put(self, name: str, content: bytes) -> None:
-        target = self._target(name)
-        if len(content) > self.limits.part:
-            self._put_in_parts(target, content, metadata_of(content))
+        target, metadata = self._target(name), metadata_of(content)
+        if len(content) > self.requests.limits.part:
+            self._put_in_parts(name, target, content, metadata)
         else:
-            self._change("store", name, lambda: self._put_whole(target, content, metadata_of(content)))
-        abandoned, self.clients.abandoned = self.clients.abandoned, []
-        for upload in abandoned:  # the store answers again
-            self._abort(upload)
+            self.requests.change("store", name, lambda: self._put_whole(target, content, metadata))
+        s3_parts.abort_abandoned(self.requests)
 
     def get(self, name: str) -> bytes | None:
         found = self._read(name)
@@ -115,10 +74,10 @@ class S3Store:
     def list(self, prefix: str = "") -> list[str]:
         names: list[str] = []
         start = self._start
-        page: dict[str, str] = {}
+        where, page = {"Bucket": self.requests.place.bucket, "Prefix": start + prefix}, dict[str, str]()
         while True:
-            request = partial(self.client.list_objects_v2, Bucket=self.place.bucket, Prefix=start + prefix, **page)
-            answer = self._ask("list", prefix, request)
+            request = partial(self.requests.client.list_objects_v2, **where, **page)
+            answer = self.requests.ask("list", prefix, request)
             keys = (item["Key"] for item in answer.get("Contents", ()))
             names += [key[len(start) :] for key in keys if key.startswith(start) and not key.endswith("/")]
             if not answer.get("IsTruncated"):
@@ -128,7 +87,7 @@ class S3Store:
     def delete(self, name: str) -> None:
         target = self._target(name)
         try:
-            self._change("delete", name, lambda: self.client.delete_object(**target))
+            self.requests.change("delete", name, lambda: self.requests.client.delete_object(**target))
         except NotThere:
             return
 
@@ -148,20 +107,17 @@ class S3Store:
         """
         started = time.monotonic()
         before = self._read(name)
-        allowed = max(self.limits.settle, SLOW * (time.monotonic() - started))  # a slow store gets more time for both
+        looked = time.monotonic() - started
+        allowed = max(self.requests.limits.settle, SLOW * looked)  # a slow store gets more time for both
         if version != (None if before is None else before.etag):
             return False
         metadata = metadata_of(content)
 
-        def is_ours() -> bool:
-            found = self._read(name)
-            return found is not None and found.stamp == metadata[STAMP]
-
         self._put_on_condition(name, content, metadata, version)
-        if time.monotonic() - started > allowed or not is_ours():
+        if time.monotonic() - started > allowed or not self._is_stored(name, metadata):
             return False
         time.sleep(allowed)
-        return is_ours()
+        return self._is_stored(name, metadata)
 
     def put_known(self, name: str, content: bytes, version: str | None) -> str:
         metadata = metadata_of(content)
@@ -174,6 +130,24 @@ class S3Store:
                 f"another job has written {self.uri}/{name}.", "Leave this run to it, or choose another RUN_ID."
             )
         return found.etag
+
+    def tidy(self) -> None:
+        s3_parts.abort_all(self.requests, self.root, self._start)
+
+    def _put_in_parts(self, name: str, target: dict[str, str], content: bytes, metadata: dict[str, str]) -> None:
+        try:
+            s3_parts.put_in_parts(self.requests, name, target, content, metadata)
+        except NotThere:  # completed already, by a first sending whose answer was lost?
+            if not self._is_stored(name, metadata):
+                raise TemporaryFault(
+                    f"The upload of {name} to S3 bucket {self.requests.place.bucket} was ended by somebody else.",
+                    "Let no other job write to the same RUN_ID, then start the same command again.",
+                ) from None
+
+    def _is_stored(self, name: str, metadata: dict[str, str]) -> bool:
+        """Whether what is there comes from the very write that had this metadata."""
+        found = self._read(name)
+        return found is not None and found.stamp == metadata[STAMP]
 
     def _put_on_condition(
         self, name: str, content: bytes, metadata: dict[str, str], version: str | None
@@ -195,33 +169,10 @@ class S3Store:
             there = self._read(name)
             if (None if there is None else there.etag) != version:
                 return False, ""
-            self.guard()
+            self.requests.guard()
             return False, self._put_whole(target, content, metadata)
 
-        return self._change("store", name, write)
-
-    def tidy(self) -> None:
-        """Aborts multipart uploads below `root`. Not every store lists them by the start of their keys (MinIO wants the
-        whole one), and not every key may: those are left to the store's own clean-up.
-        """
-        start = self._start
-        page: dict[str, str] = {}
-        while True:
-            request = partial(self.client.list_multipart_uploads, Bucket=self.place.bucket, Prefix=start, **page)
-            try:
-                answer = self._ask("list the multipart uploads of", self.root, request)
-            except TemporaryFault:
-                raise
-            except Fault as fault:
-                event("tidy", f"{fault.what} Unfinished uploads, if any, stay there.", level="WARNING")
-                return
-            for upload in answer.get("Uploads", ()):
-                if upload["Key"].startswith(start):
-                    self.guard()
-                    self._abort({"Key": upload["Key"], "UploadId": upload["UploadId"]})
-            if not answer.get("IsTruncated"):
-                return
-            page = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
+        return self.requests.change("store", name, write)
 
     @property
     def _start(self) -> str:
@@ -229,42 +180,13 @@ class S3Store:
         return f"{self.root}/" if self.root else ""
 
     def _target(self, name: str) -> dict[str, str]:
-        return {"Bucket": self.place.bucket, "Key": self._start + checked(name)}
-
-    def _change(self, operation: str, name: str, request: Callable[[], T]) -> T:
-        """`_ask` for what changes something: each sending has to pass the guard first."""
-
-        def allowed() -> T:
-            self.guard()
-            return request()
-
-        return self._ask(operation, name, allowed)
-
-    def _ask(self, operation: str, name: str, request: Callable[[], T]) -> T:
-        """What `request` returns, tried again as `Limits` says. Raises Fault; NotThere for a 404 about an object."""
-        started, pause = time.monotonic(), self.limits.pause
-        while True:
-            try:
-                result = request()
-                self.clients.answered = True
-                return result
-            except TROUBLE as error:
-                self.clients.answered |= isinstance(error, boto_errors.ClientError)
-                fault = explained(error, self.place, operation, name)
-            patience = self.limits.patience if self.clients.answered else self.limits.first
-            pause = min(PAUSE_MOST, pause) * random.uniform(0.5, 1.5)
-            left = started + patience - time.monotonic()
-            if not isinstance(fault, TemporaryFault) or isinstance(fault, NoRoom) or pause > left:
-                raise fault from None
-            event("retry", f"{fault.what} Trying again, for {left:.0f} s at most.", level="WARNING")
-            time.sleep(pause)
-            pause *= 2
+        return {"Bucket": self.requests.place.bucket, "Key": self._start + checked(name)}
 
     def _read(self, name: str) -> _Found | None:
         target = self._target(name)
 
         def request() -> _Found:
-            answer = self.client.get_object(**target)
+            answer = self.requests.client.get_object(**target)
             with answer["Body"] as raw:
                 content = raw.read()
             metadata = answer.get("Metadata", {})
@@ -274,49 +196,15 @@ class S3Store:
             return _Found(content, answer["ETag"], metadata.get(STAMP, ""))
 
         try:
-            return self._ask("read", name, request)
+            return self.requests.ask("read", name, request)
         except NotThere:
             return None
 
     def _put_whole(self, target: dict[str, str], content: bytes, metadata: dict[str, str], **condition: str) -> str:
         """Sends it once. Returns the ETag."""
-        answer = self.client.put_object(**target, Body=content, ContentMD5=md5(content), Metadata=metadata, **condition)
+        body = {"Body": content, "ContentMD5": md5(content), "Metadata": metadata}
+        answer = self.requests.client.put_object(**target, **body, **condition)
         return str(answer.get("ETag", ""))
-
-    def _put_in_parts(self, target: dict[str, str], content: bytes, metadata: dict[str, str]) -> None:
-        """Uploads parts in order. Whatever ends it early, a signal included, aborts the upload."""
-        name = target["Key"][len(self._start) :]
-        started = self._change("store", name, lambda: self.client.create_multipart_upload(**target, Metadata=metadata))
-        upload = {**target, "UploadId": started["UploadId"]}
-        try:
-            parts = []
-            for number, start in enumerate(range(0, len(content), self.limits.part), 1):
-                send = partial(self._put_part, upload, number, content[start : start + self.limits.part])
-                parts.append({"PartNumber": number, "ETag": self._change("store", name, send)})
-            complete = partial(self.client.complete_multipart_upload, **upload, MultipartUpload={"Parts": parts})
-            self._change("store", name, complete)
-        except NotThere:  # completed already, by a first sending whose answer was lost?
-            found = self._read(name)
-            if found is None or found.stamp != metadata[STAMP]:
-                raise TemporaryFault(
-                    f"The upload of {name} to S3 bucket {self.place.bucket} was ended by somebody else.",
-                    "Let no other job write to the same RUN_ID, then start the same command again.",
-                ) from None
-        except BaseException:
-            self._abort({"Key": target["Key"], "UploadId": upload["UploadId"]})
-            raise
-
-    def _put_part(self, upload: dict[str, str], number: int, part: bytes) -> str:
-        answer = self.client.upload_part(**upload, PartNumber=number, Body=part, ContentMD5=md5(part))
-        return str(answer["ETag"])
-
-    def _abort(self, upload: dict[str, str]) -> None:
-        """Aborts a multipart upload, or keeps it in mind where the store does not answer."""
-        try:
-            self.clients.brief.abort_multipart_upload(Bucket=self.place.bucket, **upload)
-        except TROUBLE as error:
-            if isinstance(explained(error, self.place, "abort", ""), TemporaryFault):
-                self.clients.abandoned.append(upload)
 
 
 @dataclass(frozen=True)
@@ -324,15 +212,3 @@ class _Found:
     content: bytes
     etag: str
     stamp: str
-
-
-def metadata_of(content: bytes) -> dict[str, str]:
-    return {STAMP: uuid.uuid4().hex, SHA256: sha256(content)}
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def md5(content: bytes) -> str:
-    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()

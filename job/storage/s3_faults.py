@@ -47,6 +47,7 @@ EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "Req
 NO_ROOM = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"}
 OTHER_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 UNKNOWN_KEY = {"InvalidAccessKeyId", "UnrecognizedClientException", "InvalidClientTokenId"}
+KEYS = UNKNOWN_KEY | EXPIRED | {"SignatureDoesNotMatch", "RequestTimeTooSkewed", "InvalidToken"}
 
 NOT_VERIFIED = ("CERTIFICATE_VERIFY_FAILED", "NO_CERTIFICATE_OR_CRL_FOUND", "[Errno 2]", "[Errno 13]")  # of a TLS error
 
@@ -80,7 +81,15 @@ def explained(error: Exception, place: Place, operation: str, name: str) -> Faul
     if isinstance(error, boto_errors.ClientError):
         return refused(error, place, operation, name)
     doing = f"S3 bucket {place.bucket}: cannot {operation} {name}".rstrip()
-    again = f"Check that {place.server} is up and reachable from here, then start the same command again."
+    known = of_settings(error, place, doing) or of_network(error, place, doing)
+    return known or Fault(
+        f"{doing}: the AWS settings are unusable ({type(error).__name__}).",
+        "Check AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION and the files in ~/.aws.",
+    )
+
+
+def of_settings(error: Exception, place: Place, doing: str) -> Fault | None:
+    """Credentials, certificates and names."""
     match error:
         case FileNotFoundError() | PermissionError() | IsADirectoryError():
             return Fault(
@@ -105,6 +114,13 @@ def explained(error: Exception, place: Place, operation: str, name: str) -> Faul
             )
         case boto_errors.ParamValidationError():
             return Fault(f"{doing}: not a valid name.", f"Choose another bucket or prefix in {place.variable}.")
+    return None
+
+
+def of_network(error: Exception, place: Place, doing: str) -> Fault | None:
+    """What lies between here and the store, and what it makes of an answer."""
+    again = f"Check that {place.server} is up and reachable from here, then start the same command again."
+    match error:
         case boto_errors.ReadTimeoutError() | boto_errors.ConnectTimeoutError() | urllib3.exceptions.TimeoutError():
             return TemporaryFault(f"{doing}: {place.server} did not answer in time.", again)
         case boto_errors.ProxyConnectionError():
@@ -120,10 +136,7 @@ def explained(error: Exception, place: Place, operation: str, name: str) -> Faul
             )
         case _ if isinstance(error, FOUND_DAMAGED):
             return TemporaryFault(f"{doing}: what {place.server} sent arrived cut off or altered.", again)
-    return Fault(
-        f"{doing}: the AWS settings are unusable ({type(error).__name__}).",
-        "Check AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION and the files in ~/.aws.",
-    )
+    return None
 
 
 def refused(error: boto_errors.ClientError, place: Place, operation: str, name: str) -> Fault:
@@ -141,24 +154,10 @@ def refused(error: boto_errors.ClientError, place: Place, operation: str, name: 
             )
         case "NoSuchKey" | "NoSuchUpload":
             return NotThere(f"{doing}: not there {said}.")
-        case "SignatureDoesNotMatch":
-            return Fault(  # some stores say so for an unknown key as well
-                f"{doing}: the secret key does not belong to the access key {said}.",
-                "Check AWS_SECRET_ACCESS_KEY and AWS_ACCESS_KEY_ID, or the profile or role that gives them.",
-            )
-        case "RequestTimeTooSkewed":
-            return Fault(f"{doing}: this machine's clock is wrong {said}.", "Set the clock.")
         case "InvalidBucketName":
             return Fault(f"{doing}: not a bucket name {said}.", f"Correct {place.variable}.")
-    if code in UNKNOWN_KEY:
-        return Fault(f"{doing}: the access key is unknown to {place.server} {said}.", "Check AWS_ACCESS_KEY_ID.")
-    if code in EXPIRED:
-        return Fault(f"{doing}: the credentials have expired {said}.", "Renew them (AWS_SESSION_TOKEN, role, login).")
-    if code == "InvalidToken":
-        return Fault(
-            f"{doing}: the session token is not one of the access key's {said}.",
-            "Set AWS_SESSION_TOKEN to the one that came with the keys, or unset it where keys of a user have none.",
-        )
+    if code in KEYS:
+        return of_keys(code, place, doing, said)
     if code in OTHER_REGION:
         return Fault(f"{doing}: the bucket is in another region {said}.", "Name it in AWS_REGION.")
     if code in NO_ROOM:
@@ -172,4 +171,23 @@ def refused(error: boto_errors.ClientError, place: Place, operation: str, name: 
     return Fault(
         f"{doing}: {place.server} refused it {said}.",
         f"Check that {place.server} speaks S3, and {place.variable} and the AWS variables with it.",
+    )
+
+
+def of_keys(code: str, place: Place, doing: str, said: str) -> Fault:
+    """The fault for an answer about keys, tokens and the clock that signs with them; `code` is one of KEYS."""
+    if code == "SignatureDoesNotMatch":
+        return Fault(  # some stores say so for an unknown key as well
+            f"{doing}: the secret key does not belong to the access key {said}.",
+            "Check AWS_SECRET_ACCESS_KEY and AWS_ACCESS_KEY_ID, or the profile or role that gives them.",
+        )
+    if code == "RequestTimeTooSkewed":
+        return Fault(f"{doing}: this machine's clock is wrong {said}.", "Set the clock.")
+    if code in UNKNOWN_KEY:
+        return Fault(f"{doing}: the access key is unknown to {place.server} {said}.", "Check AWS_ACCESS_KEY_ID.")
+    if code in EXPIRED:
+        return Fault(f"{doing}: the credentials have expired {said}.", "Renew them (AWS_SESSION_TOKEN, role, login).")
+    return Fault(
+        f"{doing}: the session token is not one of the access key's {said}.",
+        "Set AWS_SESSION_TOKEN to the one that came with the keys, or unset it where keys of a user have none.",
     )

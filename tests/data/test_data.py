@@ -58,15 +58,9 @@ def archive(published: dict[str, bytes]) -> bytes:
 
 
 def load_cifar10(directory: Path, published: dict[str, bytes], archive: bytes, *urls: str, **more: Path) -> data.Arrays:
-    return cifar10.load(
-        directory,
-        urls=urls or ("http://127.0.0.1:9/never",),
-        bar=BAR,
-        open_s3=no_s3,
-        archive_md5=hashlib.md5(archive).hexdigest(),
-        file_md5={name: hashlib.md5(content).hexdigest() for name, content in published.items()},
-        **more,
-    )
+    files = {name: hashlib.md5(content).hexdigest() for name, content in published.items()}
+    sums = cifar10.Checksums(hashlib.md5(archive).hexdigest(), files)
+    return cifar10.load(directory, cifar10.Sources(urls or ("http://127.0.0.1:9/never",), **more), BAR, no_s3, sums)
 
 
 def unpack(published: dict[str, bytes], directory: Path) -> None:
@@ -296,7 +290,7 @@ def test_no_single_pixel_tells_the_class() -> None:
 
 
 def load(name: str, directory: Path, limit: int | None) -> Dataset:
-    return data.load(name, directory, urls=(), limit=limit, seed=3407, bar=BAR, open_s3=no_s3)
+    return data.load(data.Wanted(name, directory, limit, 3407), BAR, no_s3)
 
 
 def test_a_limit_keeps_the_shares_of_the_classes() -> None:

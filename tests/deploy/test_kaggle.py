@@ -46,6 +46,7 @@ def test_the_metadata_is_explicit(tmp_path: Path) -> None:
 def test_what_is_explicit_can_be_changed(tmp_path: Path) -> None:
     wanted = {"KAGGLE_INTERNET": "0", "MACHINE_SHAPE": "NvidiaTeslaP100", "KAGGLE_DATASETS": "me/images, me/weights"}
     render.write(tmp_path, {"DATASET": "folder", "DATA_DIR": "/kaggle/input/images"}, ME | wanted)
+    assert '"DATA_DIR": "/kaggle/input/images"' in (tmp_path / "train.py").read_text()
     about = json.loads((tmp_path / "kernel-metadata.json").read_text())
     assert about["enable_internet"] is False
     assert about["machine_shape"] == "NvidiaTeslaP100"

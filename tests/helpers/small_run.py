@@ -18,7 +18,7 @@ from typing import Any
 
 from job.errors import Fault, Interrupted
 from job.interrupt import Stop, stop_on_signals
-from job.runs import lock, publish
+from job.runs import lock, publish, taking
 from job.runs.owner import Timing
 from job.runs.status import FINISHED, Status
 from job.storage import ArtifactStore
@@ -53,7 +53,7 @@ def freeze(kind: type, step: int) -> None:
     def frozen(method: Callable[..., Any]) -> Callable[..., Any]:
         def call(store: ArtifactStore, name: str, *arguments: Any) -> Any:
             nonlocal done
-            beats = name == lock.NAME and method.__name__ == "put_known"
+            beats = name == taking.NAME and method.__name__ == "put_known"
             done += not beats
             if (done == step and not beats) or (step == -1 and beats):
                 print(f"frozen in {method.__name__} {name}", flush=True)

@@ -12,7 +12,7 @@ import pytest
 from job.console.progress import Progress
 from job.interrupt import Stop
 from job.modes import ending, run
-from job.runs import checkpoint, lock, manifest, status
+from job.runs import checkpoint, manifest, owner, status, taking
 from job.runs.owner import Owner, content
 from job.runs.status import Status
 from job.settings import Settings
@@ -45,9 +45,9 @@ def settings_for(place: Path) -> Settings:
 
 def test_the_next_start_makes_up_for_what_was_missing(finished: Path) -> None:
     store = LocalStore(finished)
-    mine = replace(DEAD_HERE, machine=lock.this_machine())
-    store.put(lock.NAME, content(mine))
-    files = {name: store.get(name) for name in store.list() if name not in (status.NAME, lock.NAME)}
+    mine = replace(DEAD_HERE, machine=owner.this_machine())
+    store.put(taking.NAME, content(mine))
+    files = {name: store.get(name) for name in store.list() if name not in (status.NAME, taking.NAME)}
     assert not ending.is_settled(store)
     run.run(settings_for(finished), Progress("off"), Stop())
     assert ending.is_settled(store)
@@ -60,13 +60,13 @@ def test_the_next_start_makes_up_for_what_was_missing(finished: Path) -> None:
 def test_who_only_looks_removes_nothing(finished: Path) -> None:
     """The owner is alive, perhaps at a run with FRESH=1: its state and its status stay."""
     store, over = LocalStore(finished), threading.Event()
-    store.put(lock.NAME, content(ALIVE))
+    store.put(taking.NAME, content(ALIVE))
 
     def beat() -> None:
         number = 0
         while not over.wait(0.2):
             number += 1
-            store.put(lock.NAME, content(replace(ALIVE, beat=number)))
+            store.put(taking.NAME, content(replace(ALIVE, beat=number)))
 
     thread = threading.Thread(target=beat)
     thread.start()
@@ -77,4 +77,4 @@ def test_who_only_looks_removes_nothing(finished: Path) -> None:
         thread.join()
     assert store.get(checkpoint.SLOTS[0]) == b"a state"
     assert status.read(store)["phase"] == "report"
-    assert store.get(lock.NAME) is not None
+    assert store.get(taking.NAME) is not None

@@ -15,7 +15,7 @@ from job.errors import Fault, TemporaryFault
 from job.interrupt import Stop
 from job.modes import ending, summary
 from job.preflight import store as preflight_store
-from job.runs import checkpoint, finished, lock, manifest, publish, shapes, status
+from job.runs import checkpoint, finished, lock, manifest, publish, shapes, status, taking
 from job.runs.finished import Finished
 from job.runs.owner import Timing, owner
 from job.runs.status import Status
@@ -150,10 +150,10 @@ def test_a_damaged_status_is_written_anew(run: Path) -> None:
 def test_a_damaged_lock_belongs_to_nobody(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     with lock.held(store, Stop(), Timing(beat=10)):
-        whole = (tmp_path / lock.NAME).read_bytes()
+        whole = (tmp_path / taking.NAME).read_bytes()
     for content in broken(whole):
         assert isinstance(owner(content).process, int)
-    store.put(lock.NAME, b"null")
+    store.put(taking.NAME, b"null")
     with lock.held(store, Stop(), Timing(beat=0.1, patience=0.3)):
         pass
 

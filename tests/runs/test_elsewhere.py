@@ -18,7 +18,8 @@ from job.interrupt import Stop
 from job.report import page
 from job.results import Trial
 from job.runs import provenance, status
-from job.runs.checkpoint import Identity, Saved, Standing, decode, encode, goes_on
+from job.runs.checkpoint import Identity, Saved, decode, encode, goes_on
+from job.runs.standing import Standing
 from job.runs.status import Status
 from job.storage.local import LocalStore
 from tests.conftest import TINY, bare_environment

@@ -18,7 +18,7 @@ import pytest
 
 from job.errors import TakenOver, TemporaryFault
 from job.interrupt import Stop
-from job.runs import lock, manifest, publish, status
+from job.runs import lock, manifest, publish, status, taking
 from job.runs.owner import Clock, Owner, Timing, boot_time, content, owner
 from job.storage import Heard, s3
 from job.storage.local import LocalStore
@@ -279,7 +279,7 @@ def test_a_heartbeat_that_ends_ends_the_job(tmp_path: Path, monkeypatch: pytest.
             assert caught.value.exit_code == 75
             with pytest.raises(TemporaryFault, match="heartbeat"):
                 held.store.put("results.json", b"")
-        store.delete(lock.NAME)
+        store.delete(taking.NAME)
 
 
 def test_without_a_heartbeat_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +311,7 @@ def test_a_lock_that_another_may_be_about_to_take_is_not_removed(tmp_path: Path,
 
         monkeypatch.setattr(LocalStore, "put_known", refused)
         time.sleep(QUICK.trust + 0.3)
-    assert store.get(lock.NAME) is not None
+    assert store.get(taking.NAME) is not None
 
 
 def test_without_another_thread_no_lock_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,7 +323,7 @@ def test_without_another_thread_no_lock_stays_behind(tmp_path: Path, monkeypatch
     monkeypatch.setattr(threading.Thread, "start", refused)
     with pytest.raises(RuntimeError), lock.held(LocalStore(tmp_path), Stop(), Timing()):
         pytest.fail("held without a heartbeat")
-    assert not (tmp_path / lock.NAME).exists()
+    assert not (tmp_path / taking.NAME).exists()
 
 
 def test_heartbeats_go_on_through_a_stop(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_heartbeats_go_on_through_a_stop(tmp_path: Path) -> None:
         held.check()
         held.store.put("status.json", b"stopped")
     assert store.get("status.json") == b"stopped"
-    assert store.get(lock.NAME) is None
+    assert store.get(taking.NAME) is None
 
 
 def test_after_release_nothing_is_written(output: str) -> None:
@@ -352,18 +352,18 @@ def test_a_lock_that_vanished_is_not_ours(tmp_path: Path) -> None:
     """The new owner has finished and removed it."""
     store = LocalStore(tmp_path)
     with lock.held(store, Stop(), QUICK) as held:
-        store.delete(lock.NAME)
+        store.delete(taking.NAME)
         with pytest.raises(TakenOver):
             held.store.put("results.json", b"")
     assert store.get("results.json") is None
-    assert store.get(lock.NAME) is None
+    assert store.get(taking.NAME) is None
 
 
 def test_whose_lock_it_is_decides_who_removes_it(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     with lock.held(store, Stop(), Timing(beat=60, patience=240)):
-        store.put(lock.NAME, foreign())
-    assert owner(store.get(lock.NAME) or b"").job == "someone"
+        store.put(taking.NAME, foreign())
+    assert owner(store.get(taking.NAME) or b"").job == "someone"
 
 
 def test_the_owner_gives_up_before_others_take_over() -> None:
@@ -384,11 +384,11 @@ def test_a_suspended_machine_counts() -> None:
 
 def test_an_owner_who_asks_for_more_patience_gets_it(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    store.put(lock.NAME, foreign(patience=1.5))
+    store.put(taking.NAME, foreign(patience=1.5))
     started = time.monotonic()
     with lock.held(store, Stop(), QUICK):
         assert time.monotonic() - started >= 1.5
-    store.put(lock.NAME, json.dumps({**json.loads(foreign()), "patience": "long"}).encode())
+    store.put(taking.NAME, json.dumps({**json.loads(foreign()), "patience": "long"}).encode())
     with lock.held(store, Stop(), QUICK):
         pass
 
@@ -406,20 +406,20 @@ def test_a_slow_store_works(proxy: Proxy, bucket: str, monkeypatch: pytest.Monke
     proxy.rules = [Rule("late", "*", delay=seconds)]
     store = s3.open_store(f"s3://{bucket}", "run")
     with lock.held(store, Stop()) as held:
-        with pytest.raises(lock.AtWork), lock.held(s3.open_store(f"s3://{bucket}", "run"), Stop()):
+        with pytest.raises(taking.AtWork), lock.held(s3.open_store(f"s3://{bucket}", "run"), Stop()):
             pytest.fail("a live owner looked dead")
         publish.publish(held.store, {"results.json": b"1"}, small_run.ABOUT, held.check)
         assert held.lost is None
     proxy.rules = []
     assert manifest.read(store) is not None
-    assert store.get(lock.NAME) is None
+    assert store.get(taking.NAME) is None
 
 
 def test_a_slow_store_is_named(tmp_path: Path) -> None:
     clock = Clock([0.2, 3.25])
-    told = str(lock.taken_over(LocalStore(tmp_path), clock))
+    told = str(taking.taken_over(LocalStore(tmp_path), clock))
     assert "takes 3.2 s to answer" in told
-    assert "answer" not in str(lock.taken_over(LocalStore(tmp_path), Clock([0.1])))
+    assert "answer" not in str(taking.taken_over(LocalStore(tmp_path), Clock([0.1])))
 
 
 # ---- a stop, whatever the store does ----
@@ -444,10 +444,10 @@ def test_a_stop_ends_in_time_whatever_the_store_does(
     set_aws(monkeypatch, swift.endpoint)
     output, proxied = f"s3://{bucket}", aws_variables(proxy.endpoint)
     if part == "waiting for the lock":
-        small_run.place(output).put(lock.NAME, foreign(patience=500.0))
+        small_run.place(output).put(taking.NAME, foreign(patience=500.0))
         process = begin(running, output, "me", **proxied)
         end = time.monotonic() + PATIENT
-        while not any(lock.NAME in line for line in proxy.requests) and time.monotonic() < end:
+        while not any(taking.NAME in line for line in proxy.requests) and time.monotonic() < end:
             time.sleep(0.1)
     else:
         process = begin(running, output, "me", "-2" if part == "training" else "5", **proxied)

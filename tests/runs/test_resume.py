@@ -24,9 +24,10 @@ from job.errors import Fault, Interrupted, NoRoom, TakenOver, TemporaryFault
 from job.interrupt import GRACE, Stop
 from job.results import Epoch, Score, Trial
 from job.runs import checkpoint, lock
-from job.runs.checkpoint import Identity, Saved, Standing
+from job.runs.checkpoint import Identity, Saved
 from job.runs.keeper import Keeper, Patience
 from job.runs.owner import Owner, Timing, content, owner, start_time, this_machine
+from job.runs.standing import START, Standing
 from job.runs.status import write_termination_log
 from job.storage.local import LocalStore
 from tests.conftest import TINY, Job, start_job, tells
@@ -193,7 +194,7 @@ class SlowStore(LocalStore):
 
 def test_training_does_not_wait_for_the_store(tmp_path: Path) -> None:
     store = SlowStore(tmp_path, 0.5)
-    with Keeper(store, IDENTITY, 0, lambda _: None) as keeper:
+    with Keeper(store, Saved(IDENTITY, 0, START), lambda _: None) as keeper:
         started = time.monotonic()
         for number in range(1, 6):
             keeper.hand_over(standing(number))
@@ -209,7 +210,7 @@ def test_training_does_not_wait_for_the_store(tmp_path: Path) -> None:
 
 def test_leaving_writes_what_was_handed_over(tmp_path: Path) -> None:
     store = SlowStore(tmp_path, 0.1)
-    keeper = Keeper(store, IDENTITY, 0, lambda _: None)
+    keeper = Keeper(store, Saved(IDENTITY, 0, START), lambda _: None)
     with suppress(Interrupted), keeper:
         keeper.hand_over(standing(1))
         raise Interrupted(signal.SIGTERM)
@@ -222,7 +223,7 @@ HASTY = Patience(give_up=1.0, pause=0.05)
 def test_a_store_that_refuses_for_a_while_costs_nothing(tmp_path: Path) -> None:
     """The next state is tried, and the newest is durable in the end; the slot of the last durable one stays its own."""
     store = SlowStore(tmp_path, 0.0)
-    with Keeper(store, IDENTITY, 0, lambda _: None, patience=Patience(60, 0.05)) as keeper:
+    with Keeper(store, Saved(IDENTITY, 0, START), lambda _: None, patience=Patience(60, 0.05)) as keeper:
         keeper.hand_over(standing(1))
         keeper.flush()
         store.error = TemporaryFault("S3 bucket x: cannot store: SlowDown.")
@@ -243,7 +244,7 @@ def test_a_store_that_refuses_for_a_while_costs_nothing(tmp_path: Path) -> None:
 def test_states_are_offered_while_the_store_refuses(tmp_path: Path) -> None:
     """Not the one that was refused first is tried for ever: what would be lost grows otherwise."""
     store = SlowStore(tmp_path, 0.0, TemporaryFault("ill"))
-    with Keeper(store, IDENTITY, 0, lambda _: None, patience=Patience(60, 0.05)) as keeper:
+    with Keeper(store, Saved(IDENTITY, 0, START), lambda _: None, patience=Patience(60, 0.05)) as keeper:
         taken = 0
         for number in range(1, 30):
             before = taken
@@ -266,7 +267,7 @@ def test_states_are_offered_while_the_store_refuses(tmp_path: Path) -> None:
 
 def test_without_a_durable_state_for_long_the_job_gives_up(tmp_path: Path) -> None:
     store = SlowStore(tmp_path, 0.0, TemporaryFault("S3 bucket x: cannot store: SlowDown."))
-    with Keeper(store, IDENTITY, 0, lambda _: None, patience=HASTY) as keeper:
+    with Keeper(store, Saved(IDENTITY, 0, START), lambda _: None, patience=HASTY) as keeper:
         keeper.hand_over(standing(1))
         keeper.check()
         with pytest.raises(TemporaryFault, match="SlowDown") as caught:
@@ -281,7 +282,7 @@ def test_without_a_durable_state_for_long_the_job_gives_up(tmp_path: Path) -> No
 @pytest.mark.parametrize("fault", [TakenOver("another job has taken over"), Fault("not permitted")])
 def test_what_cannot_pass_ends_the_job_at_once(tmp_path: Path, fault: Fault) -> None:
     store = SlowStore(tmp_path, 0.0, fault)
-    with Keeper(store, IDENTITY, 0, lambda _: None) as keeper:
+    with Keeper(store, Saved(IDENTITY, 0, START), lambda _: None) as keeper:
         keeper.hand_over(standing(1))
         started = time.monotonic()
         with pytest.raises(type(fault), match=fault.what):
@@ -292,7 +293,7 @@ def test_what_cannot_pass_ends_the_job_at_once(tmp_path: Path, fault: Fault) -> 
 def test_a_full_disk_is_told_at_the_end_at_once(tmp_path: Path) -> None:
     """Before that somebody may make room; at the end nothing but a later start is left."""
     store = SlowStore(tmp_path, 0.0, NoRoom("cannot write here: No space left on device."))
-    with Keeper(store, IDENTITY, 0, lambda _: None, patience=Patience(600, 0.05)) as keeper:
+    with Keeper(store, Saved(IDENTITY, 0, START), lambda _: None, patience=Patience(600, 0.05)) as keeper:
         keeper.hand_over(standing(1))
         time.sleep(0.2)
         keeper.check()
@@ -305,7 +306,7 @@ def test_a_full_disk_is_told_at_the_end_at_once(tmp_path: Path) -> None:
 def test_a_stop_sets_the_time_for_the_last_state(tmp_path: Path) -> None:
     """A store that hangs keeps nobody for longer than is left; flushing hears the stop."""
     store, stop = SlowStore(tmp_path, 60.0), Stop()
-    with Keeper(store, IDENTITY, 0, lambda _: None, stop) as keeper:
+    with Keeper(store, Saved(IDENTITY, 0, START), lambda _: None, stop) as keeper:
         keeper.hand_over(standing(1))
         threading.Timer(0.2, lambda: stop.request(signal.SIGTERM)).start()
         with pytest.raises(Interrupted):

@@ -16,7 +16,8 @@ from job.console.progress import Progress
 from job.data.dataset import other_weights
 from job.errors import Fault
 from job.runs import checkpoint, code, publish
-from job.runs.checkpoint import Identity, Saved, Standing
+from job.runs.checkpoint import Identity, Saved
+from job.runs.standing import Standing
 from job.storage.local import LocalStore
 from tests.conftest import TINY, Job, start_job, tells
 from tests.helpers.mirror import mirror

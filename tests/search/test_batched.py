@@ -20,7 +20,8 @@ from job.data import Split, synthetic
 from job.device import Compute
 from job.errors import Fault
 from job.results import Trial, winner
-from job.runs.checkpoint import Identity, Saved, Standing, check, decode, encode
+from job.runs.checkpoint import Identity, Saved, check, decode, encode
+from job.runs.standing import Standing
 from job.search import batched, runners, tune
 from job.search.batched import Batched, Begun
 from job.search.runners import Plan
@@ -147,11 +148,11 @@ def test_a_group_that_is_too_large_is_halved(monkeypatch: pytest.MonkeyPatch) ->
     sizes: list[int] = []
     real = epochs.epoch
 
-    def epoch(stack: Stack, *splits: Any, **rest: Any) -> Any:
+    def epoch(stack: Stack, *rest: Any) -> Any:
         sizes.append(len(stack.parts))
         if len(stack.parts) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(stack, *splits, **rest)
+        return real(stack, *rest)
 
     monkeypatch.setattr(epochs, "epoch", epoch)
     common = setup()

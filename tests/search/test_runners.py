@@ -18,8 +18,9 @@ from job import device
 from job.engine import Learner, snapshot
 from job.errors import Interrupted
 from job.results import Epoch, Paused, Score, Trial
-from job.runs.checkpoint import Identity, Saved, Standing, decode, encode
-from job.runs.lock import start_time
+from job.runs.checkpoint import Identity, Saved, decode, encode
+from job.runs.owner import start_time
+from job.runs.standing import Standing
 from job.search import runners, tune
 from job.search.processes import DEATHS, processes
 from job.search.runners import Plan

@@ -16,6 +16,7 @@ from torch.nn import functional
 from job import device, engine, models
 from job.data import Split
 from job.device import Compute
+from job.engine import Course
 from job.results import Score
 from job.search.stacked import epochs, proof, step
 from job.search.stacked.architecture import architecture, runs_stacked
@@ -48,11 +49,11 @@ WITH_DROPOUT = {name: small_models.MODELS[name] for name in ("convolutional", "t
 def new_stack(build: Callable[[], nn.Module], compute: Compute, parts: Sequence[Part] = PARTS) -> Stack:
     kind = architecture(build, compute)
     state = joined([fresh(build, kind, compute, SEED, part) for part in parts])
-    return Stack(kind, compute, SEED, parts, RATES[-len(parts) :], state)
+    return Stack(kind, compute, SEED, list(zip(parts, RATES[-len(parts) :], strict=True)), state)
 
 
 def run(stack: Stack, train: Split, heldout: Split, numbers: Sequence[int], batch: int) -> list[tuple[Score, Score]]:
-    return epochs.epoch(stack, train, heldout, numbers=numbers, batch_size=batch, on_batch=ignore)
+    return epochs.epoch(stack, Course(train, heldout, batch, ignore), numbers)
 
 
 def losses(scores: Sequence[tuple[Score, Score]]) -> list[float]:
@@ -76,7 +77,13 @@ def test_gradients_are_those_of_each_model_alone(name: str) -> None:
     }
     buffers = {key: torch.stack([dict(m.named_buffers())[key] for m in alike]) for key, _ in alike[0].named_buffers()}
     nothing = torch.empty(0)
-    stack = Stack(kind, FP64, SEED, PARTS[:2], RATES[:2], State(nothing, nothing, nothing, nothing, buffers))
+    stack = Stack(
+        kind,
+        FP64,
+        SEED,
+        list(zip(PARTS[:2], RATES[:2], strict=True)),
+        State(nothing, nothing, nothing, nothing, buffers),
+    )
 
     kind.model.train()
     logits = forward(stack, weights, torch.empty(2, 0, dtype=torch.int16), batch, shared=False)
@@ -346,7 +353,7 @@ def test_a_stack_goes_on_bit_by_bit(cpu: Compute) -> None:
     run(stack, train, heldout, [1, 1, 1], 32)
     copied = snapshot(stack.state)
     straight = run(stack, train, heldout, [2, 2, 2], 32)
-    again = Stack(stack.kind, cpu, SEED, PARTS, RATES, restored(copied, cpu))
+    again = Stack(stack.kind, cpu, SEED, list(zip(PARTS, RATES, strict=True)), restored(copied, cpu))
     assert run(again, train, heldout, [2, 2, 2], 32) == straight
 
 

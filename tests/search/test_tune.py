@@ -15,7 +15,7 @@ from job import device, engine
 from job.data import Split, tuning_counts, tuning_doubt, tuning_rows
 from job.errors import Fault
 from job.results import Epoch, Score, Trial, best_epoch, hopeless, out_of_patience, winner
-from job.runs.checkpoint import Standing
+from job.runs.standing import Standing
 from job.search import trial as trials_of
 from job.search import tune
 from job.search.inline import Inline

@@ -366,7 +366,7 @@ def test_a_signal_in_a_multipart_upload_aborts_it(shaky: S3Store, owner: Any, bu
         if params["query_string"]["partNumber"] == 2:
             raise KeyboardInterrupt
 
-    shaky.client.meta.events.register("before-call.s3.UploadPart", interrupt)
+    shaky.requests.client.meta.events.register("before-call.s3.UploadPart", interrupt)
     with pytest.raises(KeyboardInterrupt):
         shaky.put("a", LARGE)
     assert uploads(owner, bucket) == []
@@ -384,7 +384,7 @@ def test_a_server_killed_in_a_multipart_upload(tmp_path: Path, monkeypatch: pyte
         if params["query_string"]["partNumber"] == 2:
             first.kill()
 
-    store.client.meta.events.register("before-call.s3.UploadPart", kill)
+    store.requests.client.meta.events.register("before-call.s3.UploadPart", kill)
     fails(TemporaryFault, lambda: store.put("a", LARGE), "bucket", "store a")
     second = s3_server.start(tmp_path / "swift", first.port)
     try:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from job.data import Split
-from job.engine import EVALUATION_BATCH, OnBatch, prepare
+from job.engine import EVALUATION_BATCH, Course, OnBatch, prepare
 from job.results import Score
 from job.search.stacked.draws import drawn
 from job.search.stacked.step import Stack, forward, train_step
@@ -67,15 +67,15 @@ def evaluate(stack: Stack, split: Split, batch_size: int, on_batch: OnBatch) -> 
     return loss_sums, correct
 
 
-def epoch(
-    stack: Stack, train: Split, heldout: Split, *, numbers: Sequence[int], batch_size: int, on_batch: OnBatch
-) -> list[tuple[Score, Score]]:
-    """Trains every learner for one epoch and evaluates it: its scores while training and on `heldout`.
+def epoch(stack: Stack, course: Course, numbers: Sequence[int]) -> list[tuple[Score, Score]]:
+    """Trains every learner for one epoch, learner k for its epoch `numbers[k]`, and evaluates it: its scores while
+    training and on the held-out images.
 
-    `on_batch` is called with 0 after every batch. The device is waited for once, at the end.
+    `course.on_batch` is called with 0 after every batch. The device is waited for once, at the end.
     """
-    trained = train_epoch(stack, train, numbers, batch_size, on_batch)
-    evaluated = evaluate(stack, heldout, batch_size, on_batch)
+    train, heldout, batch_size = course.train, course.heldout, course.batch_size
+    trained = train_epoch(stack, train, numbers, batch_size, course.on_batch)
+    evaluated = evaluate(stack, heldout, batch_size, course.on_batch)
     sums = torch.stack([part.double() for part in (*trained, *evaluated)]).tolist()
     return [
         (Score(loss / len(train), 100 * right / len(train)), Score(held / len(heldout), 100 * hit / len(heldout)))

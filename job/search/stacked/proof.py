@@ -34,9 +34,9 @@ def fault_of(build: Callable[[], nn.Module], compute: Compute) -> str:
 
         def losses(captured: bool) -> list[float]:
             state = joined([fresh(build, kind, compute, 0, part) for part in parts])
-            stack = Stack(kind, compute, 0, parts, (rate, rate), state)
+            stack = Stack(kind, compute, 0, [(part, rate) for part in parts], state)
             stack.full_step = stack.full_step if captured else None
-            scores = epoch(stack, split, split, numbers=(1, 1), batch_size=16, on_batch=ignore)
+            scores = epoch(stack, Course(split, split, 16, ignore), (1, 1))
             return [heldout.loss for _, heldout in scores]
 
         written, replayed, alone = losses(False), losses(True), []

@@ -19,22 +19,22 @@ from job.search.stacked.state import Part, State
 
 
 class Stack:
-    """Learners that train together: row k of `state` is the part `parts[k]`, at the rate `rates[k]`."""
+    """Learners that train together: row k of `state` is learner k, a part of the run at a rate of its own."""
 
     def __init__(
         self,
         kind: Architecture,
         compute: Compute,
         seed: int,
-        parts: Sequence[Part],
-        rates: Sequence[float],
+        learners: Sequence[tuple[Part, float]],
         state: State,
     ) -> None:
         self.kind = kind
         self.compute = compute
         self.seed = seed
-        self.parts = tuple(parts)
+        self.parts = tuple(part for part, _ in learners)
         self.state = state
+        rates = [rate for _, rate in learners]
         self.rates = torch.tensor(rates, dtype=compute.param_dtype)[:, None].to(compute.device)  # [learners, 1]
         self.update = torch.zeros_like(state.weights)  # Adam's step at the rate 1; zeros between two steps
         self.full_step: Repeated | None = Repeated() if compute.on_gpu else None

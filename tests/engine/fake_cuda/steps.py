@@ -244,7 +244,7 @@ def stack(name: str, precision: str, kind: Architecture, learners: int = 3) -> R
     kind = replace(kind, model=moved(build(), CUDA))
     parts: list[Part] = [("trial", number) for number in range(learners)]
     state = joined([fresh(build, kind, compute, 0, part) for part in parts])
-    together = Stack(kind, compute, 0, parts, [1e-3] * learners, state)
+    together = Stack(kind, compute, 0, [(part, 1e-3) for part in parts], state)
     kind.model.train()
 
     def step(size: int) -> Watch:
