@@ -87,15 +87,12 @@ def unreadable(bad: Sequence[Answer], of: int) -> Fault:
     """The fault of a folder with images that have no answer."""
     more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     what = "; ".join(f"{printable(answer.name)} ({printable(answer.failure)})" for answer in bad[:NAMED])
-    kind = TemporaryFault if any(answer.may_mend for answer in bad) else Fault
+    again = any(answer.may_mend for answer in bad)
+    kind = TemporaryFault if again else Fault
+    remedy = "Start the same command again: they may be readable then." if again else "Mend or remove them."
     return kind(
         f"INPUT: {len(bad)} of {of} images could not be read: {what}{more}.",
-        (
-            "Start the same command again: they may be readable then."
-            if kind is TemporaryFault
-            else "Mend or remove them."
-        )
-        + " The answers for all others are stored.",
+        f"{remedy} The answers for all others are stored.",
     )
 
 

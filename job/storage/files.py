@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -82,7 +84,7 @@ def temporary(path: Path, content: bytes) -> Iterator[Path]:
             file.write(content)
             file.flush()
             with suppress(OSError):  # a share has modes of its own
-                os.fchmod(descriptor, 0o644)  # mkstemp's 0600 would keep others from reading a mounted folder
+                os.fchmod(descriptor, 0o666 & ~umask())  # mkstemp's 0600 would keep others from a mounted folder
             os.fsync(descriptor)
         yield part
     finally:
@@ -150,3 +152,13 @@ def sync_directory(directory: Path) -> None:
     except OSError as error:
         if not is_permanent(error):  # CIFS and some FUSE mounts have no such call; a failing disk is another matter
             raise
+
+
+@cache
+def umask() -> int:
+    """This process's umask, which Python only tells by changing it; the usual 022 where the kernel does not say."""
+    try:
+        found = re.search(r"^Umask:\s+([0-7]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return int(found[1], 8) if found else 0o022

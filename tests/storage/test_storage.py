@@ -293,11 +293,20 @@ def test_tidy_removes_only_unfinished_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == [".hidden", "deep", "er", "mine.part"]
 
 
-def test_results_are_readable_by_others(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    store.put("a", b"1")
-    store.put_if("b", b"1", None)
-    assert [(tmp_path / name).stat().st_mode & 0o777 for name in "ab"] == [0o644, 0o644]
+@pytest.mark.parametrize(("umask", "mode"), [("022", 0o644), ("077", 0o600), ("002", 0o664)])
+def test_others_may_read_results_as_the_umask_says(tmp_path: Path, umask: str, mode: int) -> None:
+    """Temporary files are their owner's alone, whatever the umask; what becomes of them must not be."""
+    code = """
+import sys
+from pathlib import Path
+from job.storage.local import LocalStore
+store = LocalStore(Path(sys.argv[1]))
+store.put("a", b"1")
+store.put_if("b", b"1", None)
+"""
+    as_user = ["sh", "-c", f'umask {umask}; exec "$@"', "sh", sys.executable, "-c", code, str(tmp_path)]
+    subprocess.run(as_user, env=bare_environment(), check=True)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in "ab"] == [mode, mode]
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace", "link"])
