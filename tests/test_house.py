@@ -41,6 +41,11 @@ ONLY_IMPORTERS = {
 UNSEEN = {"engine": {"settings", "storage", "interrupt"}}  # rooms below that a room still does not know
 
 
+LINES, BODY, PARAMETERS = 250, 40, 5  # of a file, of a function without its docstring, of a function
+# With as many parameters as the function of torch's that they stand in for.
+AS_TORCH = {"job/search/stacked/draws.py: self_attention"}
+
+
 def room(module: str) -> str:
     """The room of a module such as `job.data.folder`: `data`."""
     name = module.split(".")[1]
@@ -120,3 +125,37 @@ def test_the_house_is_seen_from_the_door() -> None:
     names = {entry.stem for entry in JOB.iterdir() if entry.suffix == ".py" or list(entry.glob("*.py"))}
     assert names == (set(TIER) | ROOT_WORDS | {"__init__"}) - {WORDS}
     assert len(names - {"__init__"}) == 18
+
+
+def test_no_file_is_long() -> None:
+    """A page or two of one idea. Tests may be longer: they are lists."""
+    files = {
+        file
+        for place in ("job", "deploy", "bench", "tests/helpers", "tests/container")
+        for file in (ROOT / place).rglob("*.py")
+    }
+    assert len(files) > 150
+    long = {
+        str(file.relative_to(ROOT)): count for file in files if (count := len(file.read_text().splitlines())) > LINES
+    }
+    assert not long
+
+
+def test_no_function_is_long_or_asks_for_much() -> None:
+    found, large = set(), {}
+    for file, tree in FILES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                name, first = f"{file.relative_to(ROOT)}: {node.name}", node.body[ast.get_docstring(node) is not None :]
+                arguments = [
+                    argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+                ]
+                size = (
+                    node.end_lineno - first[0].lineno + 1 if first and node.end_lineno else 0,
+                    len(arguments) - (arguments[:1] == ["self"]),
+                )
+                found.add(name)
+                if size[0] > BODY or (size[1] > PARAMETERS and name not in AS_TORCH):
+                    large[name] = size
+    assert AS_TORCH <= found
+    assert not large

@@ -20,7 +20,7 @@ from job import storage
 from job.errors import Fault, TemporaryFault
 from job.storage import ArtifactStore, files, s3
 from job.storage.local import LocalStore
-from tests.conftest import ROOT
+from tests.conftest import ROOT, bare_environment
 
 MIB = 1 << 20
 QUICK = s3.Limits(connect=2, read=5, pause=0.05, first=2, patience=5, settle=0.2, part=5 * MIB)
