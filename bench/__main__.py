@@ -24,9 +24,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench import contenders, picture
 from bench.turns import epoch, start
-from job import device, engine, models
+from job import device, models
 from job.data import Split
-from job.device import DTYPES, Compute
+from job.device import Compute
+from job.device.precision import DTYPES
+from job.engine.step import train_step
 
 # Training images of one epoch on a CPU; a fifth of them is evaluated. On a GPU: all 50,000 and 10,000.
 CPU_IMAGES = {"mlp": 16_000, "cnn": 5_120, "resnet18": 256, "resnet18_pretrained": 256, "vit": 768}
@@ -134,7 +136,7 @@ def step_flops(name: str, compute: Compute) -> float:
         plain.device
     )
     with FlopCounterMode(display=False) as counter:
-        engine.train_step(learner, split.images, split.labels)
+        train_step(learner, split.images, split.labels)
     return float(counter.get_total_flops())
 
 

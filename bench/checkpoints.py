@@ -14,8 +14,8 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
-from job import engine
 from job.console.progress import Progress
+from job.engine.learner import Learner, snapshot
 from job.interrupt import Stop
 from job.modes import beginning, run
 from job.runs.keeper import Keeper
@@ -42,9 +42,9 @@ class Without(Keeper):
     hand_over = offer
 
 
-def counted_copy(learner: engine.Learner) -> dict[str, Any]:
+def counted_copy(learner: Learner) -> dict[str, Any]:
     started = time.thread_time()
-    state = engine.snapshot(learner)
+    state = snapshot(learner)
     processor_seconds[0] += time.thread_time() - started
     return state
 

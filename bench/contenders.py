@@ -20,6 +20,8 @@ from torchvision import transforms
 from job import engine, models
 from job.data import Split
 from job.device import Compute, graphs
+from job.engine.learner import Learner, new_learner
+from job.engine.step import MEAN, STD, normalise
 
 BATCH = 128
 LEARNING_RATE = 1e-3
@@ -33,7 +35,7 @@ class DecodedImages(Dataset[tuple[Tensor, int]]):
     def __init__(self, split: Split) -> None:
         self.images = split.images.cpu().numpy()  # uint8 [count, 32, 32, 3]
         self.labels = split.labels.tolist()
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(engine.MEAN, engine.STD)])
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -159,9 +161,9 @@ def limit(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
     """
     learner = learner_of(name, compute)
     model = learner.model
-    images, labels = engine.normalise(train.images[:BATCH]), train.labels[:BATCH]
+    images, labels = normalise(train.images[:BATCH]), train.labels[:BATCH]
     rest = len(train) % BATCH
-    held = engine.normalise(test.images[: engine.EVALUATION_BATCH])
+    held = normalise(test.images[: engine.EVALUATION_BATCH])
     whole, left = divmod(len(test), engine.EVALUATION_BATCH)
 
     def step(count: int) -> None:
@@ -209,8 +211,8 @@ def builder(name: str) -> Callable[[], nn.Module]:
     return partial(models.find(name).build, 10)
 
 
-def learner_of(name: str, compute: Compute) -> engine.Learner:
-    return engine.new_learner(builder(name), LEARNING_RATE, compute, 1, ("bench",))
+def learner_of(name: str, compute: Compute) -> Learner:
+    return new_learner(builder(name), LEARNING_RATE, compute, 1, ("bench",))
 
 
 PREPARE: dict[str, Callable[[str, Split, Split, Compute], Epoch]] = {

@@ -18,6 +18,7 @@ from bench import contenders
 from job import data, device, engine
 from job.console.progress import Move
 from job.data import Dataset
+from job.engine.learner import new_learner
 
 EPOCHS = {"mlp": (1e-4, 8), "cnn": (1e-3, 4)}  # learning rate and epochs
 SEEDS = (1, 2, 3)
@@ -54,7 +55,7 @@ def accuracy(name: str, dataset: Dataset, where: str, precision: str, seed: int,
     """Test accuracy, in percent, after the last epoch."""
     compute = device.choose(where, precision)
     on_device = dataset.to(compute.device)
-    learner = engine.new_learner(contenders.builder(name), rate, compute, seed, ("final",))
+    learner = new_learner(contenders.builder(name), rate, compute, seed, ("final",))
     course = engine.Course(on_device.train, on_device.test, batch_size=128)
     *_, (_, _, tested) = engine.epochs(learner, course, range(1, epochs + 1))
     return round(tested.accuracy, 2)

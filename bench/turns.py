@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from bench import contenders
-from job import data, device, engine
+from job import data, device
 from job.device import Compute
+from job.engine.proof import settle
 
 SPAWN = get_context("spawn")
 
@@ -40,7 +41,7 @@ def contend(pipe: Connection, title: str, name: str, count: int, where: str, pre
     if title in ("job", "limit"):
         compute = device.choose(where, precision)
         if title == "job" or compute.step == "graph":
-            compute = engine.settle(compute, contenders.builder(name), contenders.BATCH)
+            compute = settle(compute, contenders.builder(name), contenders.BATCH)
     else:  # torch as it comes, apart from the device
         compute = Compute(torch.device(where), "fp32", "", "")
     train, test = dataset.to(compute.device).train, dataset.to(compute.device).test

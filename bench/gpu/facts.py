@@ -17,8 +17,9 @@ import torch
 from bench.gpu.page import CHOICE
 from bench.gpu.work import Wanted
 from job import device
-from job.device import DTYPES, Compute
+from job.device import Compute
 from job.device.hardware import proc_cpuinfo
+from job.device.precision import DTYPES, native_precisions
 
 OLDEST = {"torch": (2, 11), "torchvision": (0, 26)}
 PACKAGES = (
@@ -113,7 +114,7 @@ def rates(compute: Compute, *, small: bool) -> dict[str, str]:
     goal = torch.empty_like(source)
     taken = seconds_of(lambda: goal.copy_(source), compute, 5)
     found["copy within its memory"] = f"{2 * cells / taken / 1e9:,.0f} GB/s, read and written"
-    for precision in device.native_precisions(compute.device):
+    for precision in native_precisions(compute.device):
         a = torch.randn(side, side, device=compute.device).to(DTYPES[precision])
         rate = 2 * side**3 / seconds_of(lambda a=a: a @ a, compute, 5)  # type: ignore[misc]
         found[f"product {side} x {side}, {precision}"] = f"{rate / 1e12:,.1f} TFLOP/s"

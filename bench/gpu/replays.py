@@ -2,7 +2,7 @@
 
 Three things are asked of each: do steps replayed from a CUDA graph give the eager ones' bits, do two runs give the
 same, and does a learner that was copied and put back. The first may differ by rounding, since a library may choose
-other kernels while it is recorded: then the job's own judgement (`engine.settle`) counts. The others must be equal.
+other kernels while it is recorded: then the job's own judgement (`settle`) counts. The others must be equal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from bench.gpu.work import Wanted
 from job import device, engine, models
 from job.data import Split
 from job.device import Compute, graphs
-from job.engine import Learner
+from job.device.memory import release_memory
+from job.device.precision import native_precisions
+from job.engine.learner import Learner, new_learner, restore, snapshot
+from job.engine.proof import settle
 
 SEED, RATE = 7, 1e-3
 STEPS = {"mlp": 391, "cnn": 391, "vit": 100, "resnet18": 50}  # of a timed epoch: about a second of eager ones
@@ -33,7 +36,7 @@ AIMS = {"mlp": 20, "cnn": 60, "vit": 200, "resnet18": 200}  # kernels a step at 
 def prove(wanted: Wanted, name: str) -> None:
     here = device.choose(wanted.device, "auto")
     first = here.precision
-    precisions = sorted(device.native_precisions(here.device), key=lambda precision: precision != first)
+    precisions = sorted(native_precisions(here.device), key=lambda precision: precision != first)
     for precision in precisions:
         compute = recordable(device.choose(wanted.device, precision))
         try:
@@ -41,7 +44,7 @@ def prove(wanted: Wanted, name: str) -> None:
         except (RuntimeError, MemoryError) as error:  # the other precisions have their turn
             said = str(error).splitlines()[0] if str(error) else ""
             wanted.notes.add("failures", {"model": name, "precision": precision, "error": said[:300]}, False)
-        device.release_memory()
+        release_memory()
     for precision in {"fp32", "bf16", "fp16"} - set(precisions):
         wanted.notes.skip(f"{name} in {precision}", "this device does not compute it natively")
     try:
@@ -66,7 +69,7 @@ def builder(name: str) -> Callable[[], nn.Module]:
 
 
 def new(name: str, compute: Compute) -> Learner:
-    return engine.new_learner(builder(name), RATE, compute, SEED, ("trial", 0))
+    return new_learner(builder(name), RATE, compute, SEED, ("trial", 0))
 
 
 def random_split(count: int, compute: Compute) -> Split:
@@ -84,7 +87,7 @@ def prove_one(wanted: Wanted, name: str, compute: Compute) -> None:
         return passed
 
     started = time.perf_counter()
-    settled = engine.settle(compute, builder(name), batch)
+    settled = settle(compute, builder(name), batch)
     row["the job takes"] = f"{settled.step} steps"
     row["its proof, s"] = round(time.perf_counter() - started, 2)
     holds = note(settled.step == "graph")
@@ -115,7 +118,7 @@ def compared(name: str, compute: Compute, split: Split, batch: int) -> dict[str,
 
 
 def start(name: str, compute: Compute) -> State:
-    return flattened(engine.snapshot(new(name, compute)))
+    return flattened(snapshot(new(name, compute)))
 
 
 def trained(name: str, compute: Compute, split: Split, batch: int, epochs: int) -> State:
@@ -127,7 +130,7 @@ def state_after(learner: Learner, split: Split, batch: int, numbers: range) -> S
     """All that a learner is after these epochs, with the last one's figures."""
     for number in numbers:
         told = engine.train_epoch(learner, split, number, batch, ignore)
-    flat = flattened(engine.snapshot(learner))
+    flat = flattened(snapshot(learner))
     flat["figures"] = torch.tensor([told.loss, told.accuracy], dtype=torch.float64)
     learner.recorded = None
     return flat
@@ -138,11 +141,11 @@ def resumed(name: str, compute: Compute, split: Split, batch: int) -> State:
     first = new(name, compute)
     engine.train_epoch(first, split, 1, batch, ignore)
     file = io.BytesIO()
-    torch.save(engine.snapshot(first), file)
+    torch.save(snapshot(first), file)
     first.recorded = None
     file.seek(0)
     second = new(name, compute)
-    engine.restore(second, torch.load(file, map_location="cpu", weights_only=True))
+    restore(second, torch.load(file, map_location="cpu", weights_only=True))
     return state_after(second, split, batch, range(2, 3))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.gpu import jobs
 from bench.gpu.work import Wanted
 from job import device
+from job.device.precision import native_precisions
 
 Variables = dict[str, str]
 
@@ -48,7 +49,7 @@ AT_ONCE = 8  # jobs side by side: each spends most of its time starting
 
 
 def prove(wanted: Wanted) -> None:
-    native = device.native_precisions(device.choose(wanted.device, "auto").device)
+    native = native_precisions(device.choose(wanted.device, "auto").device)
     with ThreadPoolExecutor(2 if wanted.rehearse else AT_ONCE) as pool:
         begun: list[tuple[Case, Path, list[Future[jobs.Ended]]]] = []
         for number, case in enumerate(REHEARSED if wanted.rehearse else CASES):

@@ -14,6 +14,8 @@ from bench.gpu.work import Wanted
 from job import device
 from job.data import Split
 from job.device import Compute
+from job.device.memory import release_memory
+from job.device.precision import native_precisions
 from job.engine import Course
 from job.search import batched
 from job.search.stacked import epochs
@@ -46,7 +48,7 @@ class Learners:
 
 
 def prove(wanted: Wanted) -> None:
-    native = device.native_precisions(device.choose(wanted.device, "auto").device)
+    native = native_precisions(device.choose(wanted.device, "auto").device)
     for name in ("mlp",) if wanted.rehearse else ("mlp", "vit", "cnn"):
         for precision in PRECISIONS:
             if precision not in native:
@@ -57,7 +59,7 @@ def prove(wanted: Wanted) -> None:
             except (RuntimeError, MemoryError) as error:  # the others have their turn
                 said = str(error).splitlines()[0] if str(error) else type(error).__name__
                 wanted.notes.add("failures", {"model": f"{name}, stacked", "error": said[:300]}, False)
-            device.release_memory()
+            release_memory()
 
 
 def prove_one(wanted: Wanted, learners: Learners) -> None:

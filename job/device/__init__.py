@@ -20,17 +20,8 @@ from job.device import cgroup
 from job.device.adam import Adam
 from job.device.hardware import hardware
 from job.device.kernels import quicken
-from job.device.memory import OUT_OF_MEMORY as OUT_OF_MEMORY
-from job.device.memory import free_memory as free_memory
-from job.device.memory import is_out_of_memory as is_out_of_memory
 from job.device.memory import keep_freed_memory
-from job.device.memory import memory_faults as memory_faults
-from job.device.memory import release_memory as release_memory
-from job.device.precision import DTYPES as DTYPES
-from job.device.precision import HALVES as HALVES
-from job.device.precision import choose_precision
-from job.device.precision import full as full
-from job.device.precision import native_precisions as native_precisions
+from job.device.precision import DTYPES, HALVES, choose_precision, native_precisions
 from job.errors import Fault, TemporaryFault
 
 CHANNELS_LAST = "channels-last"

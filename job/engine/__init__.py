@@ -14,22 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from job.data import Split
-from job.device import Compute, full
+from job.device import Compute
 from job.device.graphs import batch_sizes
-from job.engine.learner import Learner as Learner
-from job.engine.learner import new_learner as new_learner
-from job.engine.learner import new_model as new_model
-from job.engine.learner import on_cpu as on_cpu
-from job.engine.learner import restore as restore
-from job.engine.learner import resume as resume
-from job.engine.learner import snapshot as snapshot
-from job.engine.proof import settle as settle
+from job.device.precision import full
+from job.engine.learner import Learner
 from job.engine.replay import recorded_steps, replay_epoch
-from job.engine.step import MEAN as MEAN
-from job.engine.step import STD as STD
-from job.engine.step import normalise as normalise
-from job.engine.step import prepare as prepare
-from job.engine.step import train_step as train_step
+from job.engine.step import prepare, train_step
 from job.results import Score
 from job.seeds import seed_for
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from job.engine import Course, Learner, epochs, resume
+from job.engine import Course, epochs
+from job.engine.learner import Learner, resume
 from job.errors import Fault
 from job.results import Epoch, Paused, Recipe, rate
 

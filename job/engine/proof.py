@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from job.console.logs import event
 from job.data import Split
-from job.device import Compute, is_out_of_memory
+from job.device import Compute
 from job.device.graphs import Recorder, advance, batch_sizes, lay_track, why
+from job.device.memory import is_out_of_memory
 from job.engine import step
 from job.engine.learner import Learner, new_learner
 from job.engine.replay import record_steps, replay_epoch, stepper

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from job.console.logs import event
 from job.data import Split
-from job.device import is_out_of_memory
 from job.device.graphs import Recorded, Recorder, batch_sizes, lay_track, record, why
+from job.device.memory import is_out_of_memory
 from job.engine.learner import Learner, fall_back
 from job.engine.step import train_step
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from job.device import Compute, full
+from job.device import Compute
+from job.device.precision import full
 from job.engine.learner import Learner
 
 # Mean and standard deviation of each colour after scaling to [0, 1]; the values commonly used for CIFAR-10.

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from job import device, engine, preflight, tracking
+from job import device, preflight, tracking
 from job.console.forecast import Images, Work
 from job.console.progress import Progress
 from job.data import Dataset, tuning_counts
@@ -17,6 +17,7 @@ from job.data.dataset import load_data, load_weights
 from job.data.pretrained import Pretrained
 from job.device import Compute
 from job.engine import build
+from job.engine.proof import settle
 from job.interrupt import Stop
 from job.runs import checkpoint, code
 from job.runs.checkpoint import Identity, Saved
@@ -88,7 +89,7 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
     data = load_data(settings, progress)
     weights = load_weights(settings, progress)
     builder = build.builder(settings.model, len(data.classes), weights.state if weights else None)
-    compute = engine.settle(compute, builder, settings.batch_size, epoch_sizes(settings, data))
+    compute = settle(compute, builder, settings.batch_size, epoch_sizes(settings, data))
     with runners.planned(settings, compute, progress.check) as plan:
         plan = runners.with_batches(plan, settings, builder, compute, kept)
         plan = runners.in_rounds(plan, settings, saved.identity.settings if saved else None)

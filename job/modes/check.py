@@ -13,7 +13,8 @@ from job import models
 from job.console.logs import event
 from job.console.progress import Progress
 from job.data.cifar10 import KAGGLE_INPUT
-from job.device import Compute, for_trials, is_out_of_memory, memory_faults
+from job.device import Compute, for_trials
+from job.device.memory import is_out_of_memory, memory_faults
 from job.errors import Fault, TemporaryFault
 from job.interrupt import Stop
 from job.preflight import data, disk, machine, store, timing, weights

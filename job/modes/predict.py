@@ -19,6 +19,7 @@ from job.data import inputs
 from job.data.folder import decoded
 from job.data.inputs import Source
 from job.device import Compute
+from job.device.memory import memory_faults
 from job.engine import classifier
 from job.engine.classifier import Classifier
 from job.errors import Fault, TemporaryFault, os_fault
@@ -67,7 +68,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     )
     compute.place(model)
     answers = []
-    with device.memory_faults():
+    with memory_faults():
         for answer in classified(model, sources, int(about["image_size"]), compute, stop):
             tell(answer, classes)
             answers.append(answer)

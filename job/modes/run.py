@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from job import data, device, engine, report, storage
+from job import data, engine, report, storage
 from job.console.progress import Progress
 from job.data.dataset import load_data, other_weights
-from job.engine import Course, build, classifier, snapshot
+from job.device.memory import memory_faults
+from job.engine import Course, build, classifier
 from job.engine.fit import Fitted, fit
+from job.engine.learner import new_learner, snapshot
 from job.interrupt import Stop
 from job.modes import banner, beginning, ending
 from job.modes.beginning import Owned, Run
@@ -60,7 +62,7 @@ def own(settings: Settings, owned: Owned, progress: Progress, done: bool) -> Non
     progress.check = owned.check
     with (
         ending.noted(owned.status, owned.stop),
-        device.memory_faults(),
+        memory_faults(),
         beginning.trackers(settings, owned.store) as followers,
     ):
         progress.followers = followers
@@ -129,7 +131,7 @@ def train(run: Run, recipe: Recipe, searched: Searched) -> Fitted:
     paused = run.standing.paused(FINAL)
     run.progress.training_begins(recipe.epochs, len(paused.history) if paused else 0)
     banner.training_begins(run, recipe)
-    learner = engine.new_learner(run.build, recipe.learning_rate, run.compute, run.settings.seed, ("final",))
+    learner = new_learner(run.build, recipe.learning_rate, run.compute, run.settings.seed, ("final",))
     course = Course(run.data.train, run.data.test, run.settings.batch_size, run.progress.batch)
 
     def on_epoch(history: Sequence[Epoch]) -> None:

@@ -13,6 +13,7 @@ from job.console.logs import event
 from job.console.progress import Progress
 from job.data.dataset import other_weights
 from job.device import Compute
+from job.device.memory import memory_faults
 from job.engine import build, classifier
 from job.errors import Fault
 from job.interrupt import Stop
@@ -93,7 +94,7 @@ def gather(found: Finished, settings: Settings, progress: Progress, stop: Stop) 
     progress.check = stop.check
     loaded = classifier.load(about, finished.read(found, finished.WEIGHTS))
     model = compute.place(loaded.model)
-    with device.memory_faults():
+    with memory_faults():
         now = engine.evaluate(model, on_device.test, compute, progress.batch)
         logits = engine.predict(model, on_device.test, compute, progress.batch).numpy()
     return Facts(

@@ -15,6 +15,8 @@ from job import data, engine, models
 from job.console.forecast import EXPECTED_BEST_EPOCH, clock, expected_epochs
 from job.data import Split
 from job.device import Compute
+from job.engine.learner import new_learner
+from job.engine.proof import settle
 from job.preflight.data import Counts
 from job.preflight.findings import Finding, ok
 from job.settings import Settings
@@ -52,10 +54,10 @@ def measure(settings: Settings, compute: Compute, counts: Counts, check: Callabl
         check()
 
     batch = min(settings.batch_size, counts.train)
-    compute = engine.settle(compute, build, batch)
+    compute = settle(compute, build, batch)
     for _ in range(2):  # the first time is a rehearsal: what torch loads once is no trial's cost
         started = time.monotonic()
-        learner = engine.new_learner(build, 1e-4, compute, settings.seed, ("preflight",))
+        learner = new_learner(build, 1e-4, compute, settings.seed, ("preflight",))
         built = time.monotonic() - started
 
     def train(split: Split) -> None:

@@ -21,9 +21,9 @@ from typing import Any
 
 from torch import nn
 
-from job import device
 from job.console.logs import event
 from job.device import Compute
+from job.device.memory import OUT_OF_MEMORY, free_memory, is_out_of_memory, release_memory
 from job.engine import Course
 from job.results import Epoch, Trial
 from job.search.stacked import epochs
@@ -76,10 +76,10 @@ def fitting(build: Callable[[], nn.Module], compute: Compute, batch_size: int) -
     try:
         each = bytes_each(architecture(build, compute), batch_size)
     except (RuntimeError, MemoryError) as error:
-        if not device.is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return 1
-    return max(1, int(MEMORY_SHARE * device.free_memory(compute.device) / each))
+    return max(1, int(MEMORY_SHARE * free_memory(compute.device) / each))
 
 
 class Batched:
@@ -116,17 +116,17 @@ class Batched:
                 self._epoch(group, stack)
                 epochs += 1
             except (RuntimeError, MemoryError) as error:
-                if not device.is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 stack = None
             if stack is None:  # here, where the error no longer holds what its frames held
-                device.release_memory()
+                release_memory()
                 if len(group) == 1:
                     order, history = group[0].order, group[0].history
-                    yield Trial(order.number, order.learning_rate, tuple(history), device.OUT_OF_MEMORY)
+                    yield Trial(order.number, order.learning_rate, tuple(history), OUT_OF_MEMORY)
                 else:
                     together = len(group) // 2
-                    event("tune", f"{device.OUT_OF_MEMORY} for {len(group)} trials at once: going on with {together}")
+                    event("tune", f"{OUT_OF_MEMORY} for {len(group)} trials at once: going on with {together}")
                     waiting.extendleft([replace(m, history=list(m.before)) for m in reversed(group)])
                 group, rows = [], []
                 continue

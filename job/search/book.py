@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from job.console.progress import Progress
-from job.engine import Learner, snapshot
+from job.engine.learner import Learner, snapshot
 from job.results import Epoch, Searched, Trial
 from job.runs.keeper import Keeper
 from job.runs.standing import Standing

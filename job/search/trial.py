@@ -10,10 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from job import device
 from job.data import Split
 from job.device import Compute
-from job.engine import Course, Learner, OnBatch, epochs, new_learner, resume
+from job.device.memory import OUT_OF_MEMORY, is_out_of_memory
+from job.engine import Course, OnBatch, epochs
+from job.engine.learner import Learner, new_learner, resume
 from job.results import Epoch, Paused, Trial, out_of_patience
 from job.settings import Settings
 
@@ -66,9 +67,9 @@ def run_trial(setup: Setup, order: Order, callbacks: Callbacks) -> Trial:
     try:
         note = train_one(setup, order, callbacks, history)
     except (RuntimeError, MemoryError) as error:
-        if not device.is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-        return Trial(order.number, order.learning_rate, tuple(history), device.OUT_OF_MEMORY)
+        return Trial(order.number, order.learning_rate, tuple(history), OUT_OF_MEMORY)
     return ended(order, history, note)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from job.device import OUT_OF_MEMORY
+from job.device.memory import OUT_OF_MEMORY
 from job.errors import Fault
 from job.results import Trial, winner
 from job.runs.standing import START, Standing

@@ -20,9 +20,9 @@ from job.device import Compute
 
 images = Split(torch.zeros(6, 32, 32, 3, dtype=torch.uint8), torch.zeros(6, dtype=torch.long))
 compute = Compute(torch.device("cpu"), "fp32", "", "")
-learner = engine.new_learner(lambda: models.find("mlp").build(10), 1e-3, compute, 1, ("final",))
+learner = new_learner(lambda: models.find("mlp").build(10), 1e-3, compute, 1, ("final",))
 engine.train_epoch(learner, images, 1, 4, lambda count: None)
-engine.restore(learner, engine.snapshot(learner))
+restore(learner, snapshot(learner))
 print([name for name in ("torch._dynamo", "hyperopt") if name in sys.modules])
 """
 

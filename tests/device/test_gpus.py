@@ -10,6 +10,7 @@ from torch import nn
 
 from job import device
 from job.device import Compute
+from job.device.memory import is_out_of_memory, memory_faults
 from job.errors import Fault
 
 T4S_AND_A_V100 = ("Tesla T4", "Tesla V100", "Tesla T4")
@@ -93,8 +94,8 @@ def test_a_run_keeps_the_layout_that_it_began_with() -> None:
     ],
 )
 def test_memory_that_is_not_enough_is_known_by_its_words(text: str) -> None:
-    assert device.is_out_of_memory(RuntimeError(text))
-    assert not device.is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert is_out_of_memory(RuntimeError(text))
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
 
 
 def test_memory_that_is_not_enough_is_known_below_another_error() -> None:
@@ -112,9 +113,9 @@ def test_memory_that_is_not_enough_is_known_below_another_error() -> None:
             return error
 
     for explicit in (True, False):
-        assert device.is_out_of_memory(over(torch.OutOfMemoryError("CUDA out of memory"), explicit=explicit))
-        assert not device.is_out_of_memory(over(ValueError("x"), explicit=explicit))
-    with pytest.raises(Fault, match="GPU's memory"), device.memory_faults():
+        assert is_out_of_memory(over(torch.OutOfMemoryError("CUDA out of memory"), explicit=explicit))
+        assert not is_out_of_memory(over(ValueError("x"), explicit=explicit))
+    with pytest.raises(Fault, match="GPU's memory"), memory_faults():
         raise over(torch.OutOfMemoryError("CUDA out of memory"), explicit=False)
-    with pytest.raises(RuntimeError, match="during capture"), device.memory_faults():
+    with pytest.raises(RuntimeError, match="during capture"), memory_faults():
         raise over(RuntimeError("DefaultCPUAllocator: can't allocate memory"), explicit=False)

@@ -17,6 +17,8 @@ from torchvision.transforms.functional import normalize
 from job import device, engine, models
 from job.data import Split
 from job.device import Compute
+from job.engine.learner import new_learner
+from job.engine.step import MEAN, STD, normalise
 from job.results import Score
 from tests.helpers import small_models
 from tests.helpers.rounding import CLOSE, DISTURBANCE, FP64, disturbed, draw
@@ -41,21 +43,21 @@ def ignore(count: int) -> None:
 
 
 def by_torchvision(batch: Tensor) -> Tensor:
-    return normalize(batch.permute(0, 3, 1, 2).double() / 255, engine.MEAN, engine.STD)
+    return normalize(batch.permute(0, 3, 1, 2).double() / 255, MEAN, STD)
 
 
 def test_normalise_is_torchvisions() -> None:
     batch = images(5).images
-    torch.testing.assert_close(engine.normalise(batch, torch.float64), by_torchvision(batch), rtol=0, atol=1e-12)
-    assert engine.normalise(batch).dtype == torch.float32
-    torch.testing.assert_close(engine.normalise(batch), by_torchvision(batch).float(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(normalise(batch, torch.float64), by_torchvision(batch), rtol=0, atol=1e-12)
+    assert normalise(batch).dtype == torch.float32
+    torch.testing.assert_close(normalise(batch), by_torchvision(batch).float(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_an_epoch_is_plain_torch_training(name: str) -> None:
     """The same weights, order and dropout in a loop written out with torch alone give the same loss and weights."""
     split, build = images(50), partial(models.find(name).build, 10)
-    learner = engine.new_learner(build, 1e-3, FP64, 7, ("trial", 0))
+    learner = new_learner(build, 1e-3, FP64, 7, ("trial", 0))
     score = engine.train_epoch(learner, split, 1, 20, ignore)
 
     torch.manual_seed(engine.seed_for(7, "trial", 0, "weights"))
@@ -87,7 +89,7 @@ def test_fp32_is_fp64_but_for_rounding(cpu: Compute, name: str) -> None:
     """
     build, found = partial(without_dropout, partial(models.find(name).build, 10)), []
     for compute in (cpu, FP64):
-        learner = engine.new_learner(build, 1e-3, compute, 7, ("trial", 0))
+        learner = new_learner(build, 1e-3, compute, 7, ("trial", 0))
         score = engine.train_epoch(learner, images(10), 1, 10, ignore)
         means = [state["exp_avg"].double().flatten() for state in learner.optimizer.state.values()]
         found.append((score.loss, torch.cat(means)))
@@ -101,7 +103,7 @@ def test_the_processor_and_the_start_weights_are_those_asked_for() -> None:
     capability = os.environ.get("ATEN_CPU_CAPABILITY", torch.backends.cpu.get_cpu_capability())
     assert torch.backends.cpu.get_cpu_capability() == capability.upper()
     build = small_models.perceptron
-    learner = engine.new_learner(build, 1e-3, FP64, 7, ("trial", 0))
+    learner = new_learner(build, 1e-3, FP64, 7, ("trial", 0))
     torch.manual_seed(engine.seed_for(7, "trial", 0, "weights"))
     drawn = build().double()
     for mine, theirs in zip(learner.model.parameters(), drawn.parameters(), strict=True):
@@ -132,7 +134,7 @@ def test_evaluation_counts_an_uneven_last_batch_right(count: int) -> None:
 def test_the_training_loss_weighs_every_image_alike() -> None:
     """With a learning rate of almost nothing the epoch's mean is the mean over all images, last batch or not."""
     split = images(130)
-    learner = engine.new_learner(partial(models.find("mlp").build, 10), 1e-30, FP64, 1, ("x",))
+    learner = new_learner(partial(models.find("mlp").build, 10), 1e-30, FP64, 1, ("x",))
     expected = engine.evaluate(learner.model, split, FP64, ignore)
     assert engine.train_epoch(learner, split, 1, 128, ignore) == Score(
         pytest.approx(expected.loss, rel=CLOSE), pytest.approx(expected.accuracy)
@@ -140,7 +142,7 @@ def test_the_training_loss_weighs_every_image_alike() -> None:
 
 
 def test_evaluation_leaves_the_model_alone(cpu: Compute) -> None:
-    learner = engine.new_learner(partial(models.find("cnn").build, 10), 1e-3, cpu, 1, ("x",))
+    learner = new_learner(partial(models.find("cnn").build, 10), 1e-3, cpu, 1, ("x",))
     before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
     first = engine.evaluate(learner.model, images(50), cpu, ignore)
     assert engine.evaluate(learner.model, images(50), cpu, ignore) == first, "dropout was on"
@@ -155,7 +157,7 @@ def test_the_same_seed_gives_the_same_bytes(name: str, precision: str) -> None:
     compute = replace(device.choose("cpu", "fp32"), precision=precision, kernels=kernels)
 
     def weights(seed: int) -> bytes:
-        learner = engine.new_learner(small_models.MODELS[name], 1e-3, compute, seed, ("trial", 2))
+        learner = new_learner(small_models.MODELS[name], 1e-3, compute, seed, ("trial", 2))
         torch.rand(seed)  # what else draws from the global stream does not matter
         for _ in engine.epochs(learner, engine.Course(images(14), images(6), 5), range(1, 3)):
             torch.rand(3)
@@ -168,9 +170,9 @@ def test_the_same_seed_gives_the_same_bytes(name: str, precision: str) -> None:
 def test_an_epoch_can_be_run_again_alone(cpu: Compute) -> None:
     """Epoch 2 from the state after epoch 1 gives the same numbers as when it follows at once."""
     split, build = images(96), partial(models.find("cnn").build, 10)
-    straight = engine.new_learner(build, 1e-3, cpu, 5, ("final",))
+    straight = new_learner(build, 1e-3, cpu, 5, ("final",))
     engine.train_epoch(straight, split, 1, 40, ignore)
-    resumed = engine.new_learner(build, 1e-3, cpu, 5, ("final",))
+    resumed = new_learner(build, 1e-3, cpu, 5, ("final",))
     resumed.model.load_state_dict(straight.model.state_dict())
     resumed.optimizer.load_state_dict(deepcopy(straight.optimizer.state_dict()))
     assert engine.train_epoch(straight, split, 2, 40, ignore) == engine.train_epoch(resumed, split, 2, 40, ignore)

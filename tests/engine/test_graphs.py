@@ -16,7 +16,11 @@ from torch import Tensor, nn
 from job import device, engine, models
 from job.data import Split
 from job.device import Compute, graphs
+from job.device.memory import is_out_of_memory, release_memory
+from job.device.precision import native_precisions
 from job.engine import proof, replay
+from job.engine.learner import Learner, new_learner, restore, snapshot
+from job.engine.proof import settle
 
 needs_gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="SKIPPED, NOT TESTED: CUDA graphs need an NVIDIA GPU, and there is none here"
@@ -47,12 +51,12 @@ def cpu(monkeypatch: pytest.MonkeyPatch) -> Compute:
     return device.choose("cpu", "fp32")
 
 
-def learner_of(name: str, compute: Compute) -> engine.Learner:
-    return engine.new_learner(partial(models.find(name).build, 10), 1e-3, compute, 7, ("trial", 0))
+def learner_of(name: str, compute: Compute) -> Learner:
+    return new_learner(partial(models.find(name).build, 10), 1e-3, compute, 7, ("trial", 0))
 
 
-def state_bytes(learner: engine.Learner) -> list[bytes]:
-    parts = engine.snapshot(learner)
+def state_bytes(learner: Learner) -> list[bytes]:
+    parts = snapshot(learner)
     adam = [value for state in parts["optimizer"]["state"].values() for value in state.values()]
     return [tensor.contiguous().numpy().tobytes() for tensor in (*parts["model"].values(), *adam)]
 
@@ -97,7 +101,7 @@ def test_a_resumed_learner_records_anew(cpu: Compute) -> None:
     straight, resumed = learner_of("cnn", compute), learner_of("cnn", compute)
     engine.train_epoch(straight, split, 1, 20, ignore)
     engine.train_epoch(resumed, split, 1, 20, ignore)
-    engine.restore(resumed, engine.snapshot(straight))
+    restore(resumed, snapshot(straight))
     assert resumed.recorded is None
     engine.train_epoch(straight, split, 2, 20, ignore)
     engine.train_epoch(resumed, split, 2, 20, ignore)
@@ -179,8 +183,8 @@ def repeats_its_masks(run: Callable[[], None], pool: Any) -> Callable[[], None]:
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_replay_that_agrees_is_kept(cpu: Compute, precision: str) -> None:
     compute = replace(cpu, precision=precision, step="graph")
-    assert engine.settle(compute, small, 16, [50, 70], itself) == compute
-    assert engine.settle(compute, partial(models.find("mlp").build, 10), 8, recorder=itself) == compute
+    assert settle(compute, small, 16, [50, 70], itself) == compute
+    assert settle(compute, partial(models.find("mlp").build, 10), 8, recorder=itself) == compute
 
 
 def test_a_replay_that_sums_in_another_order_is_kept(cpu: Compute) -> None:
@@ -189,7 +193,7 @@ def test_a_replay_that_sums_in_another_order_is_kept(cpu: Compute) -> None:
     def backwards(run: Callable[[], None], pool: Any) -> Callable[[], None]:
         real, reverse = replay.train_step, torch.Tensor.flip
 
-        def step(learner: engine.Learner, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        def step(learner: Learner, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             return real(learner, reverse(images, [0]), reverse(labels, [0]))
 
         def turned() -> None:
@@ -218,7 +222,7 @@ def test_a_replay_that_fails_or_disagrees_is_told_and_given_up(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    settled = engine.settle(replace(cpu, step="graph"), small, 16, [50], recorder)
+    settled = settle(replace(cpu, step="graph"), small, 16, [50], recorder)
     assert settled.step == "eager"
     assert settled.arithmetic()["step"] == "eager"
     said = caplog.text + "".join(capsys.readouterr())
@@ -329,14 +333,12 @@ def test_a_recording_that_fails_later_leaves_the_learner_to_eager_steps(
 
     monkeypatch.setattr(graphs, "record_graph", stumbles)
     compute, split = replace(cpu, precision=precision, step="graph"), images(50)
-    eager, fallen = (
-        engine.new_learner(small, 1e-3, c, 7, ("trial", 2)) for c in (replace(compute, step="eager"), compute)
-    )
+    eager, fallen = (new_learner(small, 1e-3, c, 7, ("trial", 2)) for c in (replace(compute, step="eager"), compute))
     for number in (1, 2):
         scores = [engine.train_epoch(learner, split, number, 16, ignore) for learner in (eager, fallen)]
         assert scores[0] == scores[1]
     assert state_bytes(eager) == state_bytes(fallen)
-    assert engine.snapshot(eager)["scaler"] == engine.snapshot(fallen)["scaler"]
+    assert snapshot(eager)["scaler"] == snapshot(fallen)["scaler"]
     assert fallen.compute.step == "eager"
     assert "not permitted" in fallen.note
     assert len(calls) == at, "it is not tried again"
@@ -393,7 +395,7 @@ def test_memory_that_is_not_enough_is_no_fault_of_recording(cpu: Compute, monkey
     monkeypatch.setattr(graphs, "record_graph", no_room)
     with pytest.raises(RuntimeError) as caught:
         engine.train_epoch(learner_of("mlp", replace(cpu, step="graph")), images(20), 1, 10, ignore)
-    assert device.is_out_of_memory(caught.value)
+    assert is_out_of_memory(caught.value)
 
 
 def test_a_run_that_began_with_eager_steps_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,7 +408,7 @@ def test_a_run_that_began_with_eager_steps_keeps_them(monkeypatch: pytest.Monkey
 
 
 def gpu(precision: str) -> Compute:
-    if precision not in device.native_precisions(torch.device("cuda", 0)):
+    if precision not in native_precisions(torch.device("cuda", 0)):
         pytest.skip(f"SKIPPED, NOT TESTED: this GPU has no {precision}")
     return device.choose("cuda", precision)
 
@@ -424,9 +426,9 @@ def tensors_of(value: Any) -> Iterable[Tensor]:
         yield torch.tensor(value)
 
 
-def assert_equal(one: engine.Learner, other: engine.Learner) -> None:
+def assert_equal(one: Learner, other: Learner) -> None:
     """Every tensor of both learners, bit by bit: weights, buffers, Adam, the scaler."""
-    mine, theirs = (list(tensors_of(engine.snapshot(learner))) for learner in (one, other))
+    mine, theirs = (list(tensors_of(snapshot(learner))) for learner in (one, other))
     assert len(mine) == len(theirs)
     assert all(tensor.isfinite().all() for tensor in mine)
     differing = [number for number, pair in enumerate(zip(mine, theirs, strict=True)) if not torch.equal(*pair)]
@@ -440,7 +442,7 @@ def test_on_a_gpu_100_replayed_steps_are_the_eager_ones(name: str, precision: st
     """Bit by bit, with dropout and with the short last batch of every epoch."""
     compute = gpu(precision)
     count = 20 * 64 - 10
-    assert engine.settle(compute, partial(models.find(name).build, 10), 64, [count]).step == "graph"
+    assert settle(compute, partial(models.find(name).build, 10), 64, [count]).step == "graph"
     split = images(count).to(compute.device)
     replayed, eager = learner_of(name, compute), learner_of(name, replace(compute, step="eager"))
     for number in range(1, 6):
@@ -460,9 +462,9 @@ def test_on_a_gpu_two_runs_and_a_resumed_one_are_equal(name: str, precision: str
         learner = learner_of(name, compute)
         for number in (1, 2, 3):
             if resumed and number == 2:
-                state = engine.snapshot(learner)
+                state = snapshot(learner)
                 learner = learner_of(name, compute)
-                engine.restore(learner, state)
+                restore(learner, state)
             engine.train_epoch(learner, split, number, 64, ignore)
         learners.append(learner)
     assert_equal(learners[0], learners[1])
@@ -485,18 +487,16 @@ def test_on_a_gpu_a_failed_capture_leaves_nothing_behind() -> None:
     """Neither another stream nor a random stream that dropout cannot draw from; the next capture succeeds."""
     compute = device.choose("cuda", "fp32")
     before = torch.cuda.current_stream()
-    assert engine.settle(compute, Asks, 16, [50]).step == "eager"
+    assert settle(compute, Asks, 16, [50]).step == "eager"
     assert torch.cuda.current_stream() == before
     split = images(50).to(compute.device)
-    fallen, eager = (
-        engine.new_learner(Asks, 1e-3, c, 7, ("trial", 0)) for c in (compute, replace(compute, step="eager"))
-    )
+    fallen, eager = (new_learner(Asks, 1e-3, c, 7, ("trial", 0)) for c in (compute, replace(compute, step="eager")))
     for number in (1, 2):
         scores = [engine.train_epoch(learner, split, number, 16, ignore) for learner in (fallen, eager)]
         assert scores[0] == scores[1]
     assert fallen.note
     assert_equal(fallen, eager)
-    assert engine.settle(compute, small, 16, [50]).step == "graph"
+    assert settle(compute, small, 16, [50]).step == "graph"
 
 
 @needs_gpu
@@ -506,7 +506,7 @@ def test_on_a_gpu_living_graphs_share_no_stream() -> None:
     split = images(300).to(compute.device)
     eager, first = learner_of("mlp", replace(compute, step="eager")), learner_of("mlp", compute)
     engine.train_epoch(first, split, 1, 64, ignore)
-    second: engine.Learner | None = learner_of("mlp", compute)
+    second: Learner | None = learner_of("mlp", compute)
     engine.train_epoch(second, split, 1, 64, ignore)
     del second
     room = torch.randn(64, 1 << 20, device=compute.device)  # what the second had used is written over
@@ -525,7 +525,7 @@ def test_on_a_gpu_learners_leave_no_memory_behind() -> None:
 
     def taken() -> int:
         engine.train_epoch(learner_of("mlp", compute), split, 1, 64, ignore)
-        device.release_memory()
+        release_memory()
         return torch.cuda.memory_reserved()
 
     first = [taken() for _ in range(3)][-1]
@@ -538,4 +538,4 @@ def test_on_a_second_gpu_steps_are_recorded_as_well() -> None:
         pytest.skip("SKIPPED, NOT TESTED: there is one GPU")
     for name in ("cuda:1", "cuda:0"):
         compute = device.choose(name, "fp32")
-        assert engine.settle(compute, partial(models.find("mlp").build, 10), 16).step == "graph"
+        assert settle(compute, partial(models.find("mlp").build, 10), 16).step == "graph"

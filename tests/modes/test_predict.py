@@ -25,6 +25,7 @@ from job import data, device, engine, settings
 from job.console.progress import Progress
 from job.data import inputs, synthetic
 from job.engine import classifier
+from job.engine.step import normalise
 from job.errors import Fault, TemporaryFault
 from job.interrupt import Stop
 from job.modes import predict
@@ -98,7 +99,7 @@ def test_the_normalisation_is_the_sidecars(handed_on: Path, arrays: Any) -> None
     pixels = torch.from_numpy(arrays.test_images)
     loaded = classifier.load(about, weights)
     with torch.no_grad():
-        assert torch.equal(loaded(pixels), loaded.model(engine.normalise(pixels)))
+        assert torch.equal(loaded(pixels), loaded.model(normalise(pixels)))
         other = classifier.load(about | {"mean": [0.5] * 3, "std": [0.25] * 3}, weights)
         by_hand = (pixels.permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
         assert torch.allclose(other(pixels), loaded.model(by_hand), atol=1e-4)
@@ -145,7 +146,7 @@ def test_the_documented_way_to_load_a_model(one_run: Path, arrays: Any, monkeypa
     exec(snippet, names)
     pixels = torch.from_numpy(arrays.test_images)
     with torch.no_grad():
-        answers = names["model"](engine.normalise(pixels)).argmax(1)
+        answers = names["model"](normalise(pixels)).argmax(1)
     right = (answers == torch.from_numpy(arrays.test_labels)).double().mean().item()
     assert 100 * right == names["about"]["test"]["accuracy_percent"]
 

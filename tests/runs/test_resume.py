@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from job import engine, models
+from job.engine.learner import Learner, new_learner, restore, snapshot
 from job.errors import Fault, Interrupted, NoRoom, TakenOver, TemporaryFault
 from job.interrupt import GRACE, Stop
 from job.results import Epoch, Score, Trial
@@ -159,16 +160,16 @@ def test_a_learner_continues_bit_by_bit(name: str) -> None:
 
     compute = engine.Compute(torch.device("cpu"), "fp32", "", "")
 
-    def fresh() -> engine.Learner:
-        return engine.new_learner(lambda: models.find(name).build(10), 1e-3, compute, 1, ("final",))
+    def fresh() -> Learner:
+        return new_learner(lambda: models.find(name).build(10), 1e-3, compute, 1, ("final",))
 
     straight = fresh()
     engine.train_epoch(straight, images(20), 1, 8, ignore)
-    state = Standing((), "final", (), engine.snapshot(straight))
+    state = Standing((), "final", (), snapshot(straight))
     resumed = fresh()
     back = checkpoint.decode(checkpoint.encode(Saved(IDENTITY, 1, state))).standing.learner
     assert back is not None
-    engine.restore(resumed, back)
+    restore(resumed, back)
     for learner in (straight, resumed):
         engine.train_epoch(learner, images(20), 2, 8, ignore)
     for mine, theirs in zip(straight.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):

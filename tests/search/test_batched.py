@@ -18,6 +18,7 @@ import torch
 from job import device, models
 from job.data import Split, synthetic
 from job.device import Compute
+from job.device.memory import OUT_OF_MEMORY
 from job.errors import Fault
 from job.results import Trial, winner
 from job.runs.checkpoint import Identity, Saved, check, decode, encode
@@ -162,7 +163,7 @@ def test_a_group_that_is_too_large_is_halved(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_memory_that_is_not_enough_for_one_fails_each_trial() -> None:
     trials = at_once(setup(hungry), 5)
-    assert [(trial.number, trial.failure) for trial in trials] == [(n, device.OUT_OF_MEMORY) for n in range(5)]
+    assert [(trial.number, trial.failure) for trial in trials] == [(n, OUT_OF_MEMORY) for n in range(5)]
 
 
 def test_as_many_as_the_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +171,7 @@ def test_as_many_as_the_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     each = bytes_each(architecture(build, compute), 128)
     assert each > 6 * 4 * models.find("mlp").PARAMETERS
     for free, expected in ((0, 1), (10 * each, 6), (1000 * each, 600)):
-        monkeypatch.setattr(device, "free_memory", lambda where, free=free: free)
+        monkeypatch.setattr(batched, "free_memory", lambda where, free=free: free)
         assert batched.fitting(build, compute, 128) == expected
     assert batched.fitting(hungry, compute, 128) == 1
 

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from job import device
-from job.engine import Learner, snapshot
+from job.device.memory import OUT_OF_MEMORY
+from job.engine.learner import Learner, snapshot
 from job.errors import Interrupted
 from job.results import Epoch, Paused, Score, Trial
 from job.runs.checkpoint import Identity, Saved, decode, encode
@@ -151,7 +152,7 @@ def test_memory_that_is_not_enough_fails_the_trial(workers: int) -> None:
         Plan("inline" if workers == 1 else "processes", workers, ("cpu",)), setup(hungry), quiet()
     ) as runner:
         trials = list(runner.run([Order(0, 1e-3)]))
-    assert {trial.failure for trial in trials} == {device.OUT_OF_MEMORY}
+    assert {trial.failure for trial in trials} == {OUT_OF_MEMORY}
 
 
 def test_a_bug_in_a_worker_reaches_the_job() -> None:

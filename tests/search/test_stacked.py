@@ -16,7 +16,10 @@ from torch.nn import functional
 from job import device, engine, models
 from job.data import Split
 from job.device import Compute
+from job.device.precision import native_precisions
 from job.engine import Course
+from job.engine.learner import new_learner, new_model
+from job.engine.step import normalise
 from job.results import Score
 from job.search.stacked import epochs, proof, step
 from job.search.stacked.architecture import architecture, runs_stacked
@@ -112,7 +115,7 @@ def test_losses_follow_those_of_each_learner_alone(name: str) -> None:
     stack = new_stack(build, FP64)
     together = [run(stack, train, heldout, [n] * 3, 32) for n in (1, 2, 3)]
     for row in range(3):
-        learner = engine.new_learner(build, RATES[row], FP64, SEED, PARTS[row])
+        learner = new_learner(build, RATES[row], FP64, SEED, PARTS[row])
         scores = engine.epochs(learner, engine.Course(train, heldout, 32), range(1, 4))
         expected = [(trained, held) for _, trained, held in scores]
         assert losses([epoch[row] for epoch in together]) == pytest.approx(losses(expected), rel=CLOSE)
@@ -146,7 +149,7 @@ def test_bf16_is_as_close_as_bf16_is(name: str) -> None:
     exact, together = gradients(FP64, set()), gradients(bf16, seen)
     assert seen == {torch.bfloat16}
     for row in range(3):
-        learner = engine.new_learner(build, RATES[row], bf16, SEED, PARTS[row])
+        learner = new_learner(build, RATES[row], bf16, SEED, PARTS[row])
         engine.train_epoch(learner, split, 1, 32, ignore)
         states = [learner.optimizer.state[parameter]["exp_avg"] for parameter in learner.model.parameters()]
         alone = torch.cat([mean.double().flatten() for mean in states])
@@ -184,7 +187,7 @@ def test_new_learners_start_with_their_own_weights(cpu: Compute) -> None:
     stack = new_stack(build, cpu)
     views = stack.kind.views(stack.state.weights)
     for row, part in enumerate(PARTS):
-        learner = engine.new_learner(build, 1e-3, cpu, SEED, part)
+        learner = new_learner(build, 1e-3, cpu, SEED, part)
         for name, parameter in learner.model.named_parameters():
             assert torch.equal(views[name][row], parameter)
 
@@ -325,7 +328,7 @@ def test_dropout_is_that_of_its_bits_written_out(name: str) -> None:
     together = [run(stack, train, heldout, [n] * 3, 32) for n in (1, 2)]
     for row, part in enumerate(PARTS):
         bits = Bits()
-        model = by_bits(engine.new_model(build, SEED, part), bits).double().train()
+        model = by_bits(new_model(build, SEED, part), bits).double().train()
         optimizer = torch.optim.Adam(model.parameters(), RATES[row])
         for number, scores in enumerate(together, 1):
             seed = partial(seed_for, SEED, *part, "epoch", number)
@@ -333,7 +336,7 @@ def test_dropout_is_that_of_its_bits_written_out(name: str) -> None:
             total = 0.0
             for rows in torch.randperm(50, generator=order).split(32):
                 bits.left = drawn([dropout], stack.kind.draws * len(rows), torch.device("cpu"))[0]
-                logits = model(engine.normalise(train.images[rows], torch.float64))
+                logits = model(normalise(train.images[rows], torch.float64))
                 loss = functional.cross_entropy(logits, train.labels[rows])
                 assert len(bits.left) == 0, "every decision has been asked for"
                 optimizer.zero_grad()
@@ -415,7 +418,7 @@ needs_gpu = pytest.mark.skipif(
 @pytest.mark.parametrize("name", ["mlp", "cnn", "vit", "resnet18"])
 def test_on_a_gpu_nothing_is_wrong_with_a_stack(name: str, precision: str) -> None:
     """As written, as replayed, and each learner alone; vmap has its own rules on a GPU, batch norm's among them."""
-    if precision not in device.native_precisions(torch.device("cuda", 0)):
+    if precision not in native_precisions(torch.device("cuda", 0)):
         pytest.skip(f"SKIPPED, NOT TESTED: this GPU has no {precision}")
     assert proof.fault_of(partial(models.find(name).build, 10), device.choose("cuda", precision)) == ""
 

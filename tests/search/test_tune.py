@@ -13,6 +13,7 @@ import torch
 
 from job import device, engine
 from job.data import Split, tuning_counts, tuning_doubt, tuning_rows
+from job.engine.learner import Learner
 from job.errors import Fault
 from job.results import Epoch, Score, Trial, best_epoch, hopeless, out_of_patience, winner
 from job.runs.standing import Standing
@@ -148,7 +149,7 @@ def some_images(count: int) -> Split:
 def scripted(monkeypatch: pytest.MonkeyPatch, scripts: Sequence[Sequence[float]]) -> None:
     """Lets the validation loss of trial n run through `scripts[n]`."""
 
-    def epochs(learner: engine.Learner, course: engine.Course, numbers: range):  # type: ignore[no-untyped-def]
+    def epochs(learner: Learner, course: engine.Course, numbers: range):  # type: ignore[no-untyped-def]
         number = learner.part[1]
         assert isinstance(number, int)
         for epoch in numbers:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from job.device import full
+from job.device.precision import full
 
 LEVELS = 2**16  # a dropout probability is rounded to this many steps: it is decided by 16 random bits
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from job.data import Split
-from job.engine import EVALUATION_BATCH, Course, OnBatch, prepare
+from job.engine import EVALUATION_BATCH, Course, OnBatch
+from job.engine.step import prepare
 from job.results import Score
 from job.search.stacked.draws import drawn
 from job.search.stacked.step import Stack, forward, train_step

@@ -9,7 +9,8 @@ from torch import nn
 
 from job.data import Split
 from job.device import Compute
-from job.engine import Course, epochs, new_learner
+from job.engine import Course, epochs
+from job.engine.learner import new_learner
 from job.search.stacked.architecture import architecture
 from job.search.stacked.epochs import epoch
 from job.search.stacked.state import fresh, joined

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from job.console.logs import event
-from job.device import is_out_of_memory
 from job.device.graphs import Lead, aside, capturing, why
+from job.device.memory import is_out_of_memory
 
 Step = Callable[..., tuple[Tensor, Tensor]]
 EAGER_STEPS = 3  # before a step is captured: what is set up lazily has been set up by then

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from job.device import Compute
-from job.engine import new_model, on_cpu
+from job.engine.learner import new_model, on_cpu
 from job.search.stacked.architecture import Architecture
 
 Part = tuple[str | int, ...]

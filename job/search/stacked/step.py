@@ -10,8 +10,9 @@ from torch.func import functional_call, vmap
 from torch.nn import functional
 from torch.optim.adam import adam
 
-from job.device import DTYPES, HALVES, Compute, full
-from job.engine import prepare
+from job.device import Compute
+from job.device.precision import DTYPES, HALVES, full
+from job.engine.step import prepare
 from job.search.stacked.architecture import Architecture
 from job.search.stacked.draws import Draws
 from job.search.stacked.repeated import Repeated

@@ -28,9 +28,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from job import device, engine, models
 from job.data import Split
-from job.device import CHANNELS_LAST, DTYPES, Compute, graphs
+from job.device import CHANNELS_LAST, Compute, graphs
+from job.device.precision import DTYPES, native_precisions
+from job.engine import learner as alone_learner
 from job.engine import replay
 from job.engine import step as engine_step
+from job.engine.learner import Learner, new_learner, restore
 from job.search.stacked.architecture import Architecture, architecture, runs_stacked
 from job.search.stacked.epochs import evaluate
 from job.search.stacked.state import Part, fresh, joined, restored, snapshot
@@ -163,7 +166,7 @@ def fetch(compute: Compute, *values: Tensor) -> list[float]:
 
 def compute_in(precision: str) -> Compute:
     """As the job chooses it where the GPU has the precision; else, what torch emulates, the same in that precision."""
-    if precision in device.native_precisions(CUDA):
+    if precision in native_precisions(CUDA):
         return replace(device.choose("cuda", precision), step="eager")
     plain = device.choose("cuda", "fp32")
     return replace(plain, precision=precision, step="eager", layout=device.choose_layout(CUDA, precision))
@@ -192,9 +195,9 @@ SPOILS: dict[str, Callable[[Tensor], object]] = {
 
 
 def spoiled(within: Callable[[Tensor], object]) -> Callable[..., tuple[Tensor, Tensor]]:
-    def step(learner: engine.Learner, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def step(learner: Learner, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         within(labels)
-        return engine.train_step(learner, images, labels)
+        return engine_step.train_step(learner, images, labels)
 
     return step
 
@@ -203,7 +206,7 @@ def alone(name: str, precision: str, spoil: str = "nothing") -> Row:
     """A learner: recorded steps, an epoch, evaluation, predictions, and all of that again from a snapshot."""
     replay.train_step = spoiled(SPOILS[spoil])
     compute, split = compute_in(precision), images(BATCH + REST)
-    learner = engine.new_learner(partial(models.find(name).build, 10), 1e-3, compute, 1, ("trial", 0))
+    learner = new_learner(partial(models.find(name).build, 10), 1e-3, compute, 1, ("trial", 0))
     learner.model.train()
     recorded = replay.record_steps(learner, split, BATCH, recorder=itself)
     assert set(recorded.steps) == {BATCH, REST}
@@ -215,17 +218,17 @@ def alone(name: str, precision: str, spoil: str = "nothing") -> Row:
         engine.evaluate(learner.model, split, compute, ignore)
     logits = engine.predict(learner.model, split, compute, ignore)
     assert (logits.device.type, logits.dtype) == ("cpu", torch.float32)
-    copied = engine.snapshot(learner)
+    copied = alone_learner.snapshot(learner)
     assert all(tensor.device.type == "cpu" for tensor in copied["model"].values())
-    again = engine.new_learner(partial(models.find(name).build, 10), 1e-3, compute, 1, ("trial", 0))
-    engine.restore(again, copied)
+    again = new_learner(partial(models.find(name).build, 10), 1e-3, compute, 1, ("trial", 0))
+    restore(again, copied)
     check_state(again)
     engine.train_epoch(again, split, 2, BATCH, ignore)
     check_state(again)
     return row_of(name, compute, "alone", step, evaluation)
 
 
-def check_state(learner: engine.Learner) -> None:
+def check_state(learner: Learner) -> None:
     """All of it on the device in float32, Adam's means as the weights lie, convolution weights in the layout."""
     for weight, state in learner.optimizer.state.items():
         assert {value.device for value in state.values()} == {CUDA}
