@@ -54,6 +54,7 @@ def started(arguments: list[str], stop: Stop) -> int:
     from job import settings
     from job.console.logs import event
     from job.errors import Fault
+    from job.settings import temporary
 
     if arguments in (["--help"], ["-h"]):
         say(settings.help_text())
@@ -69,6 +70,7 @@ def started(arguments: list[str], stop: Stop) -> int:
         for note in settings.notes(wanted):
             event("settings", note, level="WARNING")
     stop.check()
+    temporary.settle(temporary.places_of(wanted))
     from job.console import progress
 
     mode = loaded(MODES[wanted.mode])
@@ -138,6 +140,8 @@ def leave(code: int) -> None:
     if "ray" in sys.modules or others:
         sys.stdout.flush()
         sys.stderr.flush()
+        if "job.settings.temporary" in sys.modules:
+            sys.modules["job.settings.temporary"].leave()
         os._exit(code)
     sys.exit(code)
 

@@ -95,6 +95,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     workers = workers_of(settings, compute)
     images = counts.train + counts.test if counts else 0
     look.see("memory", "MODEL WORKERS", lambda: machine.memory(images, parameters, workers))
+    look.see("temporary", "", machine.temporary_folder)
     look.see("shared memory", "", lambda: machine.shared_memory(settings))
     look.see("extras", "RAY_ADDRESS", lambda: machine.extras(settings))
     look.see("disk", "MODEL OUTPUT RUN_ID", lambda: disk.room_for_output(settings, parameters))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import tempfile
 import threading
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from job import device
 from job.device import Compute, cgroup
 from job.errors import as_fault, not_installed
 from job.preflight.findings import Finding, failed, ok, size, warn
-from job.settings import Settings
+from job.settings import Settings, temporary
 
 OWN_THREADS = 16  # for signals, heartbeat, states, status, calls of a store, and reading images
 BASE_MEMORY = 1 << 30  # Python, torch and its libraries: about 640 MiB on a CPU, more with CUDA (docs/scale-out.md)
@@ -53,6 +55,15 @@ def compute(settings: Settings) -> tuple[Compute, list[Finding]]:
         findings.append(warn("device", f"no trials on {others}: only on a GPU of the same kind are they the same"))
     device.choose(settings.device, settings.precision)  # the current device is the run's own again
     return chosen, findings
+
+
+def temporary_folder() -> list[Finding]:
+    """Where libraries put what they need for a while; the system's own folder, or one that had to be made instead."""
+    folder = Path(tempfile.gettempdir())
+    if folder.name.startswith(temporary.NAME):
+        remedy = "Set TMPDIR, or docker run --tmpfs /tmp."
+        return [warn("temporary", f"the system has no folder for it: {folder}", remedy)]
+    return [ok("temporary", f"{folder}, {size(shutil.disk_usage(folder).free)} free")]
 
 
 def precision(chosen: Compute) -> list[Finding]:

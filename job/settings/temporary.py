@@ -5,20 +5,29 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from job.errors import Fault, TemporaryFault
+from job.settings.checked import Settings
 
-NAME = ".job-tmp"  # below OUTPUT or DATA_DIR; hidden, so that no mode takes it for a run or for images
+NAME = ".job-tmp-"  # and some letters, below OUTPUT or DATA_DIR; hidden: no mode takes it for a run or for images
+
+
+def places_of(settings: Settings) -> list[Path]:
+    """Folders of the user's that may hold one: OUTPUT, where it is a directory, and DATA_DIR."""
+    output = [] if "://" in settings.output else [Path(settings.output)]
+    return [*output, settings.data_dir]
 
 
 def settle(folders: Iterable[Path]) -> None:
-    """Where the system has no temporary folder that takes a file, makes one in the first of `folders` that does, and has
-    all that come later use it. Call it before the libraries that ask for one are loaded.
+    """Where the system has no temporary folder that takes a file, makes one in the first of `folders` that does, for
+    all that ask later; it goes with the process. Call it before the libraries that ask for one are loaded.
 
     Raises Fault where there is none, and TemporaryFault where only room is missing.
     """
@@ -29,15 +38,16 @@ def settle(folders: Iterable[Path]) -> None:
         pass
     full = is_full(Path(os.environ.get("TMPDIR", "/tmp")))
     for folder in folders:
-        place = folder / NAME
         try:
-            place.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            place = tempfile.mkdtemp(prefix=NAME, dir=folder.absolute())
             with tempfile.TemporaryFile(dir=place) as file:
                 file.write(bytes(1 << 16))
         except OSError as error:
             full = full or error.errno in (errno.ENOSPC, errno.EDQUOT)
             continue
-        tempfile.tempdir = os.environ["TMPDIR"] = str(place.absolute())
+        tempfile.tempdir = os.environ["TMPDIR"] = place
+        atexit.register(leave)  # the first to be registered is the last to be called
         return
     remedy = "Name one in TMPDIR that this user may write to (docker run --tmpfs /tmp)."
     if full:
@@ -56,10 +66,6 @@ def is_full(folder: Path) -> bool:
 
 
 def leave() -> None:
-    """Removes a folder made by `settle`, where nothing is left in it."""
-    made = Path(tempfile.tempdir or "")
-    if made.name == NAME:
-        try:
-            made.rmdir()
-        except OSError:
-            return
+    """Removes a folder made by `settle`."""
+    if Path(tempfile.tempdir or "").name.startswith(NAME):
+        shutil.rmtree(str(tempfile.tempdir), ignore_errors=True)
