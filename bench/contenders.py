@@ -91,6 +91,27 @@ def loader_options(compute: Compute) -> dict[str, Any]:
     return {"num_workers": 2, "persistent_workers": True, "pin_memory": on_gpu, "multiprocessing_context": "fork"}
 
 
+def lightning_classifier(name: str) -> Any:
+    """The model as a LightningModule."""
+    import lightning as L  # of the benchmark alone
+
+    class Classifier(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = builder(name)()
+
+        def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+            return cross_entropy(self.model(batch[0]), batch[1])
+
+        def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+            return cross_entropy(self.model(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
+
+    return Classifier()
+
+
 def lightning(precision: str) -> Callable[[str, Split, Split, Compute], Epoch]:
     """Lightning's Trainer in `precision`, with the tuned loader; its progress bar, logger and checkpoints off."""
 
@@ -98,29 +119,15 @@ def lightning(precision: str) -> Callable[[str, Split, Split, Compute], Epoch]:
         import logging
         import warnings
 
-        import lightning as L  # of the benchmark alone
+        import lightning as L
 
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module="lightning")
 
-        class Classifier(L.LightningModule):
-            def __init__(self) -> None:
-                super().__init__()
-                self.model = builder(name)()
-
-            def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-                return cross_entropy(self.model(batch[0]), batch[1])
-
-            def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-                return cross_entropy(self.model(batch[0]), batch[1])
-
-            def configure_optimizers(self) -> torch.optim.Optimizer:
-                return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
-
         options = loader_options(compute)
         train_loader = DataLoader(DecodedImages(train), batch_size=BATCH, shuffle=True, **options)
         test_loader = DataLoader(DecodedImages(test), batch_size=BATCH, **options)
-        classifier = Classifier()
+        classifier = lightning_classifier(name)
 
         def epoch() -> None:
             trainer = L.Trainer(
@@ -166,24 +173,7 @@ def limit(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
     held = normalise(test.images[: engine.EVALUATION_BATCH])
     whole, left = divmod(len(test), engine.EVALUATION_BATCH)
 
-    def step(count: int) -> None:
-        with compute.autocast():
-            logits = model(images[:count])
-        loss = cross_entropy(logits.float(), labels[:count])
-        learner.optimizer.zero_grad(set_to_none=True)
-        learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        learner.scaler.step(learner.optimizer)
-        learner.scaler.update()
-
-    steps = {size: partial(step, size) for size in {BATCH, rest} - {0}}
-    if compute.step == "graph":
-        model.train()
-        with graphs.aside(compute.device):
-            for _ in range(graphs.WARM_UP):
-                for run in steps.values():
-                    run()
-            learner.optimizer.zero_grad(set_to_none=True)
-            steps = {size: graphs.record_graph(run, None) for size, run in steps.items()}  # type: ignore[misc]
+    steps = steps_of(learner, (images, labels), {BATCH, rest} - {0}, compute)
 
     @torch.no_grad()
     def evaluate(count: int) -> None:
@@ -204,6 +194,33 @@ def limit(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
         compute.fetch(next(model.parameters()).sum())  # waits for the device
 
     return epoch
+
+
+def steps_of(
+    learner: Learner, batch: tuple[Tensor, Tensor], sizes: set[int], compute: Compute
+) -> dict[int, Callable[[], None]]:
+    """What runs a training step on the first images of `batch`, for each size; a CUDA graph where the job has one."""
+    images, labels = batch
+
+    def step(count: int) -> None:
+        with compute.autocast():
+            logits = learner.model(images[:count])
+        loss = cross_entropy(logits.float(), labels[:count])
+        learner.optimizer.zero_grad(set_to_none=True)
+        learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        learner.scaler.step(learner.optimizer)
+        learner.scaler.update()
+
+    steps: dict[int, Callable[[], None]] = {size: partial(step, size) for size in sizes}
+    if compute.step != "graph":
+        return steps
+    learner.model.train()
+    with graphs.aside(compute.device):
+        for _ in range(graphs.WARM_UP):
+            for run in steps.values():
+                run()
+        learner.optimizer.zero_grad(set_to_none=True)
+        return {size: graphs.record_graph(run, None) for size, run in steps.items()}  # type: ignore[misc]
 
 
 def builder(name: str) -> Callable[[], nn.Module]:

@@ -18,6 +18,7 @@ from bench import contenders
 from job import data, device, engine
 from job.console.progress import Move
 from job.data import Dataset
+from job.device import Compute
 from job.engine.learner import new_learner
 
 EPOCHS = {"mlp": (1e-4, 8), "cnn": (1e-3, 4)}  # learning rate and epochs
@@ -40,7 +41,7 @@ def main() -> int:
     for name in wanted.models:
         rate, epochs = EPOCHS[name]
         found = {
-            precision: [accuracy(name, dataset, wanted.device, precision, seed, rate, epochs) for seed in SEEDS]
+            precision: [accuracy(name, dataset, device.choose(wanted.device, precision), seed) for seed in SEEDS]
             for precision in ("fp32", wanted.precision)
         }
         apart = mean(found[wanted.precision]) - mean(found["fp32"])
@@ -51,9 +52,9 @@ def main() -> int:
     return int(any(abs(result["difference_of_means"]) > LIMIT for result in results.values()))
 
 
-def accuracy(name: str, dataset: Dataset, where: str, precision: str, seed: int, rate: float, epochs: int) -> float:
+def accuracy(name: str, dataset: Dataset, compute: Compute, seed: int) -> float:
     """Test accuracy, in percent, after the last epoch."""
-    compute = device.choose(where, precision)
+    rate, epochs = EPOCHS[name]
     on_device = dataset.to(compute.device)
     learner = new_learner(contenders.builder(name), rate, compute, seed, ("final",))
     course = engine.Course(on_device.train, on_device.test, batch_size=128)

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,28 @@ def run_all(
     models: Sequence[str], environment: Mapping[str, str], stopped: Callable[[], bool]
 ) -> list[tuple[str, int, float]]:
     """Model, exit code and seconds of each, in the order in which they ended. Raises SystemExit 78 and 75."""
+    ray = connected(environment)
+    from ray.util.queue import Queue
+
+    part = share(ray.cluster_resources().get("GPU", 0.0), len(models))
+    cpus = ray.cluster_resources().get("CPU", 1.0)
+    task = ray.remote(num_gpus=part, num_cpus=min(1.0, cpus / (len(models) + 1)), max_retries=RETRIES)(run_model)
+    lines = Queue(actor_options={"num_cpus": 0})
+    running = {task.remote(model, dict(environment), lines): model for model in models}
+    print(f"== {len(models)} models at once, each on {part:g} of a GPU", flush=True)
+    outcomes = list(ended(ray, running, lines, stopped))
+    for reference in running:
+        ray.cancel(reference)
+    if running:
+        ray.wait(list(running), num_returns=len(running), timeout=8)
+    ray.shutdown()
+    return outcomes
+
+
+def connected(environment: Mapping[str, str]) -> Any:
+    """The module `ray`, connected to the cluster, where this project's code is. Raises SystemExit 78 and 75."""
     try:
         import ray
-        from ray.util.queue import Queue
     except ImportError:
         print("error: ray is not installed: make install-ray", file=sys.stderr)
         raise SystemExit(78) from None
@@ -63,20 +82,22 @@ def run_all(
     except (ConnectionError, RuntimeError, ValueError) as error:
         print(f"error: the Ray cluster cannot be reached: {error}", file=sys.stderr)
         raise SystemExit(75) from error
-    part = share(ray.cluster_resources().get("GPU", 0.0), len(models))
-    cpus = ray.cluster_resources().get("CPU", 1.0)
-    task = ray.remote(num_gpus=part, num_cpus=min(1.0, cpus / (len(models) + 1)), max_retries=RETRIES)(run_model)
-    lines = Queue(actor_options={"num_cpus": 0})
+    return ray
+
+
+def ended(
+    ray: Any, running: dict[Any, str], lines: Any, stopped: Callable[[], bool]
+) -> Iterator[tuple[str, int, float]]:
+    """Model, exit code and seconds of each task as it ends, until all have or `stopped`; takes it out of `running`.
+
+    Prints the latest line of every model now and then.
+    """
     started = time.monotonic()
-    running = {task.remote(model, dict(environment), lines): model for model in models}
-    print(f"== {len(models)} models at once, each on {part:g} of a GPU", flush=True)
-    latest: dict[str, str] = {}
-    outcomes: list[tuple[str, int, float]] = []
+    latest = dict.fromkeys(running.values(), "waiting")
     said = 0.0
     while running and not stopped():
         done, _ = ray.wait(list(running), num_returns=1, timeout=0.5)
-        for model, line in lines.get_nowait_batch(lines.qsize()):
-            latest[model] = line
+        latest.update(lines.get_nowait_batch(lines.qsize()))
         for reference in done:
             model = running.pop(reference)
             try:
@@ -84,14 +105,8 @@ def run_all(
             except ray.exceptions.RayError as error:
                 latest[model] = str(error).splitlines()[0]
                 code = 75
-            outcomes.append((model, code if code >= 0 else 128 - code, time.monotonic() - started))
+            yield model, code if code >= 0 else 128 - code, time.monotonic() - started
         if time.monotonic() - said >= SAY_SECONDS or done:
             said = time.monotonic()
-            for model in models:
-                print(f"[{model}] {latest.get(model, 'waiting')}", flush=True)
-    for reference in running:
-        ray.cancel(reference)
-    if running:
-        ray.wait(list(running), num_returns=len(running), timeout=8)
-    ray.shutdown()
-    return outcomes
+            for model, line in latest.items():
+                print(f"[{model}] {line}", flush=True)

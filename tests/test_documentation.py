@@ -113,3 +113,19 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
     missing += [link for link in links if not (page.parent / link).exists()]
     assert not missing
+
+
+def test_the_house_is_as_drawn() -> None:
+    """Folders, files, modules' members that docs/architecture.md names exist in job/."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    files = [file.relative_to(ROOT / "job") for file in (ROOT / "job").rglob("*.py")]
+    code = {".".join(file.with_suffix("").parts).removesuffix(".__init__"): file for file in files}
+    for name in re.findall(r"`([\w/]+\.py|\w+/)`", text):
+        assert (ROOT / "job" / name).exists() or (ROOT / name).exists(), name
+    members = re.findall(r"`([a-z]\w*(?:\.\w+)+)\b(?<!\.py)(?<!\.json)", text)
+    assert len(members) > 5
+    for member in members:
+        module, _, last = member.rpartition(".")
+        holders = [file for name, file in code.items() if name == module or name.endswith(f".{module}")]
+        defined = rf"^(?:def|class) {last}\b|import .*\b{last}\b"
+        assert any(re.search(defined, (ROOT / "job" / file).read_text(), flags=re.M) for file in holders), member

@@ -17,6 +17,7 @@ import torch
 from job import engine, models
 from job.data import Split
 from job.device import Compute
+from job.engine.learner import new_learner, restore, snapshot
 
 images = Split(torch.zeros(6, 32, 32, 3, dtype=torch.uint8), torch.zeros(6, dtype=torch.long))
 compute = Compute(torch.device("cpu"), "fp32", "", "")
