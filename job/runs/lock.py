@@ -32,7 +32,7 @@ from job.runs.owner import (
     start_time,
     this_machine,
 )
-from job.runs.taking import NAME, Claim, acquire, taken_over
+from job.runs.taking import NAME, Claim, Taken, acquire, taken_over
 from job.storage import ArtifactStore, Heard
 
 PATIENCE = 600.0  # seconds that a store may be ill under a run: for a proof, for a state, for publishing
@@ -44,8 +44,7 @@ class Lock:
     `brief` is the same for what is soon tried anew. Both raise TakenOver once another job has the run.
     """
 
-    def __init__(self, store: ArtifactStore, claim: Claim, since: float, stop: Stop) -> None:
-        """`since` is the moment (`boot_time`) before the lock was taken by this claim."""
+    def __init__(self, store: ArtifactStore, claim: Claim, taken: Taken, stop: Stop) -> None:
         self.lost: Fault | None = None
         self.store = Heard(store.guarded(self.prove, PATIENCE), stop)
         self.brief = store.guarded(self.prove, BRIEF)
@@ -55,8 +54,8 @@ class Lock:
         self._base = claim.timing
         self._clock = claim.clock
         self._stop = stop
-        self._timing = claim.timing.with_answers_of(claim.clock.answer)
-        self._confirmed, self._looked = since, 0.0
+        self._timing = taken.timing  # as the file says: who trusts in more writes after others took it for dead
+        self._confirmed, self._looked = taken.since, 0.0
         self._over = False
         self._changed = threading.Condition()
 
@@ -142,6 +141,8 @@ class Lock:
         version = self._look()
         timing = self._base.with_answers_of(self._clock.answer)
         self._me = replace(self._me, beat=self._me.beat + 1, patience=timing.patience)
+        with self._changed:  # the file may say less from now on, and nobody hears whether it does
+            self._timing = min(self._timing, timing, key=lambda each: each.patience)
         with self._clock.timed():
             sent = boot_time()
             self._store.put_known(NAME, content(self._me), version)
@@ -183,8 +184,8 @@ def held(store: ArtifactStore, stop: Stop, timing: Timing = Timing()) -> Iterato
         store = store.store  # heartbeats go on through a stop, until the lock is given back
     me = Owner(uuid.uuid4().hex, socket.gethostname(), this_machine(), os.getpid(), start_time(os.getpid()))
     claim = Claim(me, timing, Clock())
-    since = stop.heard(lambda: acquire(store, claim, stop.check))
-    lock = Lock(store, claim, since, stop)
+    taken = stop.heard(lambda: acquire(store, claim, stop.check))
+    lock = Lock(store, claim, taken, stop)
     thread = threading.Thread(target=lock.beat, name="heartbeat", daemon=True)
     try:
         thread.start()

@@ -27,8 +27,16 @@ class Claim:
     clock: Clock
 
 
-def acquire(store: ArtifactStore, claim: Claim, check: Callable[[], object]) -> float:
-    """Takes the lock and returns since when (`boot_time`) it is sure; waits for a sign of life of another owner."""
+@dataclass(frozen=True)
+class Taken:
+    """A lock taken: since when (`boot_time`) it is sure, and the timing that its file tells others."""
+
+    since: float
+    timing: Timing
+
+
+def acquire(store: ArtifactStore, claim: Claim, check: Callable[[], object]) -> Taken:
+    """Takes the lock; waits for a sign of life of another owner."""
     timing, clock = claim.timing, claim.clock
     watched, since, told = "", time.monotonic(), False
     while True:
@@ -36,9 +44,9 @@ def acquire(store: ArtifactStore, claim: Claim, check: Callable[[], object]) -> 
         with clock.timed():
             found = store.get_versioned(NAME)
         if found is None:
-            sent = take(store, claim, None)
-            if sent is not None:
-                return sent
+            taken = take(store, claim, None)
+            if taken is not None:
+                return taken
             continue
         other, version = owner(found[0]), found[1]
         if version != watched:
@@ -48,19 +56,20 @@ def acquire(store: ArtifactStore, claim: Claim, check: Callable[[], object]) -> 
         patience = max(timing.patience, min(PATIENCE_MOST, other.patience))
         if other.is_dead_here() or time.monotonic() - since >= patience:
             event("lock", f"the job on {other.host}, process {other.process}, is gone; going on in its place")
-            sent = take(store, claim, version)
-            if sent is None:
+            taken = take(store, claim, version)
+            if taken is None:
                 raise taken_over(store, clock)
-            return sent
+            return taken
         if not told:
             told = True
             event("lock", f"waiting up to {patience:g} s for a sign of life of the job on {other.host}")
         time.sleep(min(timing.beat, timing.patience) / 5)
 
 
-def take(store: ArtifactStore, claim: Claim, version: str | None) -> float | None:
-    """Puts this job's name into the lock; the moment before, or None where another's is there."""
-    mine = replace(claim.me, patience=claim.timing.with_answers_of(claim.clock.answer).patience)
+def take(store: ArtifactStore, claim: Claim, version: str | None) -> Taken | None:
+    """Puts this job's name into the lock. None where another's is there."""
+    timing = claim.timing.with_answers_of(claim.clock.answer)
+    mine = replace(claim.me, patience=timing.patience)
     while True:
         sent = boot_time()
         won = store.put_if(NAME, content(mine), version)
@@ -69,7 +78,7 @@ def take(store: ArtifactStore, claim: Claim, version: str | None) -> float | Non
         if found is None or owner(found[0]).job != claim.me.job:
             return None
         if won:
-            return sent
+            return Taken(sent, timing)
         version = found[1]  # it is there, only so late that it cannot be told who was first: so once more, over itself
 
 

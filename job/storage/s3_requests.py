@@ -64,8 +64,12 @@ class Requests:
         return self.ask(operation, name, allowed)
 
     def ask(self, operation: str, name: str, request: Callable[[], T]) -> T:
-        """What `request` returns, tried again as `Limits` says. Raises Fault; NotThere for a 404 about an object."""
-        started, pause = time.monotonic(), self.limits.pause
+        """What `request` returns, tried again as `Limits` says. Raises Fault; NotThere for a 404 about an object.
+
+        Where there is any patience it is tried twice at least: a process that was frozen finds its time over, and an
+        answer that says nothing.
+        """
+        started, pause, repeated = time.monotonic(), self.limits.pause, False
         while True:
             try:
                 result = request()
@@ -77,11 +81,12 @@ class Requests:
             patience = self.limits.patience if self.clients.answered else self.limits.first
             pause = min(PAUSE_MOST, pause) * random.uniform(0.5, 1.5)
             left = started + patience - time.monotonic()
-            if not isinstance(fault, TemporaryFault) or isinstance(fault, NoRoom) or pause > left:
+            over = pause > left and (repeated or not patience)
+            if not isinstance(fault, TemporaryFault) or isinstance(fault, NoRoom) or over:
                 raise fault from None
-            event("retry", f"{fault.what} Trying again, for {left:.0f} s at most.", level="WARNING")
+            event("retry", f"{fault.what} Trying again, for {max(left, 0):.0f} s at most.", level="WARNING")
             time.sleep(pause)
-            pause *= 2
+            pause, repeated = 2 * pause, True
 
 
 def metadata_of(content: bytes) -> dict[str, str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def freeze(kind: type, step: int) -> None:
             done += not beats
             if (done == step and not beats) or (step == -1 and beats):
                 print(f"frozen in {method.__name__} {name}", flush=True)
-                os.kill(os.getpid(), signal.SIGSTOP)
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # before this very thread goes on
             return method(store, name, *arguments)
 
         return call

@@ -302,6 +302,22 @@ def test_without_a_heartbeat_nothing_is_written(tmp_path: Path, monkeypatch: pyt
         assert store.get("results.json") == b"1"
 
 
+def test_it_trusts_no_longer_than_its_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer that ends the taking is slow: the next heartbeat asks others for more patience, not this lock yet."""
+    store, look = LocalStore(tmp_path), LocalStore.get_versioned
+
+    def slow(store: LocalStore, name: str) -> tuple[bytes, str] | None:
+        found = look(store, name)
+        time.sleep(0.3 if found else 0)
+        return found
+
+    monkeypatch.setattr(LocalStore, "get_versioned", slow)
+    claim = taking.Claim(Owner("me", "", "", 0, ""), QUICK, Clock())
+    taken = taking.acquire(store, claim, lambda: None)
+    assert claim.timing.with_answers_of(claim.clock.answer).patience > QUICK.patience
+    assert taken.timing.patience == owner(store.get(taking.NAME) or b"").patience == QUICK.patience
+
+
 def test_a_lock_that_another_may_be_about_to_take_is_not_removed(tmp_path: Path, monkeypatch: Any) -> None:
     store = LocalStore(tmp_path)
     with lock.held(store, Stop(), QUICK):
