@@ -1,7 +1,8 @@
 """A data set as uint8 tensors that stay on the device: loaded once, no per-image work in an epoch.
 
 In reading order: this file (what a data set is, and parts of it), `dataset` (the one that the settings name),
-`arrays`, `synthetic`, `cifar10` with `download`, `folder`; `inputs` are images to predict on.
+`arrays`, `draws` (parts of a data set), `synthetic`, `cifar10` with `download`; `folder` with `layouts`, `labels`,
+`files`, `decoding`, `picture` and `cache`; `survey`; `inputs` are images to predict on.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from job.data import cifar10, folder, synthetic
-from job.data.arrays import Arrays
+from job.data.arrays import Arrays, Bad
 from job.data.attentive import Opener
 from job.data.download import Bar
+from job.data.draws import stratified
+from job.data.survey import Survey, doubts, survey
 from job.errors import Fault
 from job.seeds import seed_for
 
-FEW_A_CLASS = 10  # validation images; the loss over fewer is told as what it is
+EXAMPLES = 8  # training images of a class that a report shows
 NAMES = ("cifar10", "folder", "synthetic")
 
 
@@ -51,6 +54,7 @@ class Dataset:
     """`sha256` is over the tensors and the class names: two data sets with the same one train the same model.
 
     `test_names` has one for each test image: its file below DATA_DIR, or its number in the set as it was published.
+    `validation` is for the search, where the data set has one of its own. `bad` are images, damaged or left out.
     """
 
     name: str
@@ -60,6 +64,9 @@ class Dataset:
     test: Split
     sha256: str
     test_names: tuple[str, ...]
+    validation: Split | None = None
+    bad: tuple[Bad, ...] = ()
+    survey: Survey | None = None
 
     def describe(self) -> dict[str, Any]:
         """What the results say of it, as JSON."""
@@ -70,10 +77,27 @@ class Dataset:
             "train_images": len(self.train),
             "test_images": len(self.test),
             "sha256": self.sha256,
+            **({"validation_images": len(self.validation)} if self.validation else {}),
+            **({"survey": self.survey.as_json()} if self.survey else {}),
+            **({"bad_images": [bad.told() for bad in self.bad]} if self.bad else {}),
         }
 
+    def doubts(self) -> list[str]:
+        """Sentences on what makes figures on these images doubtful."""
+        left_out = sum(not bad.used for bad in self.bad)
+        what = "image that cannot be read is" if left_out == 1 else "images that cannot be read are"
+        said = [f"{left_out:,} {what} left out (BAD_IMAGES=skip)"] if left_out else []
+        return said + (doubts(self.survey, self.classes) if self.survey else [])
+
+    def examples(self, count: int = EXAMPLES) -> tuple[NDArray[np.uint8], ...]:
+        """The first `count` training images of each class, uint8 `[count, rows, columns, 3]`."""
+        labels = self.train.labels.cpu().numpy()
+        rows = (np.flatnonzero(labels == label)[:count] for label in range(len(self.classes)))
+        return tuple(self.train.take(each).images.cpu().numpy() for each in rows)
+
     def to(self, device: torch.device) -> Dataset:
-        return replace(self, train=self.train.to(device), test=self.test.to(device))
+        validation = self.validation.to(device) if self.validation else None
+        return replace(self, train=self.train.to(device), test=self.test.to(device), validation=validation)
 
 
 @dataclass(frozen=True)
@@ -81,7 +105,8 @@ class Wanted:
     """Which data set, where it is or is cached, and how much of it.
 
     `urls` replace the built-in mirrors of CIFAR-10; `kaggle_input` is searched for a copy of it before anything is
-    downloaded. `limit` reduces the training set and, by the same fraction, the test set; `seed` draws what is left.
+    downloaded. `limit` reduces the training set and, by the same fraction, the others; `seed` draws what is left.
+    `rules` are for a folder.
     """
 
     name: str
@@ -90,6 +115,7 @@ class Wanted:
     seed: int
     urls: tuple[str, ...] = ()
     kaggle_input: Path | None = None
+    rules: folder.Rules = folder.RULES
 
 
 def load(wanted: Wanted, bar: Bar, open_s3: Opener) -> Dataset:
@@ -103,7 +129,7 @@ def load(wanted: Wanted, bar: Bar, open_s3: Opener) -> Dataset:
         if wanted.name == "cifar10":
             arrays = cifar10.load(wanted.directory, cifar10.Sources(wanted.urls, wanted.kaggle_input), bar, open_s3)
         else:
-            arrays = folder.load(wanted.directory, bar=bar)
+            arrays = folder.load(wanted.directory, bar=bar, rules=wanted.rules)
         arrays = reduced(arrays, wanted.limit, wanted.seed)
     return Dataset(
         name=wanted.name,
@@ -113,6 +139,9 @@ def load(wanted: Wanted, bar: Bar, open_s3: Opener) -> Dataset:
         test=Split(torch.from_numpy(arrays.test_images), torch.from_numpy(arrays.test_labels)),
         sha256=digest(arrays),
         test_names=arrays.names(),
+        validation=Split(*map(torch.from_numpy, arrays.validation)) if arrays.validation else None,
+        bad=arrays.bad,
+        survey=survey(arrays),
     )
 
 
@@ -120,6 +149,8 @@ def digest(arrays: Arrays) -> str:
     """SHA-256 (hex) over images, labels and class names, in a fixed order."""
     sha = hashlib.sha256("\0".join(arrays.classes).encode())
     for array in (arrays.train_images, arrays.train_labels, arrays.test_images, arrays.test_labels):
+        sha.update(np.ascontiguousarray(array).data)
+    for array in arrays.validation or ():
         sha.update(np.ascontiguousarray(array).data)
     return sha.hexdigest()
 
@@ -136,6 +167,11 @@ def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
     train = stratified(arrays.train_labels, limit, seed_for(seed, "limit", "train"))
     test = stratified(arrays.test_labels, test_limit, seed_for(seed, "limit", "test"))
     names = arrays.names()
+    validation = arrays.validation
+    if validation is not None:
+        images, labels = validation
+        rows = stratified(labels, round(len(labels) * limit / count), seed_for(seed, "limit", "validation"))
+        validation = images[rows], labels[rows]
     return replace(
         arrays,
         train_images=arrays.train_images[train],
@@ -143,6 +179,7 @@ def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
         test_images=arrays.test_images[test],
         test_labels=arrays.test_labels[test],
         test_names=tuple(names[row] for row in test),
+        validation=validation,
     )
 
 
@@ -156,75 +193,3 @@ def reduced_counts(train: int, test: int, classes: int, limit: int | None) -> tu
             f"Give at least {classes}; a few hundred make a meaningful test run.",
         )
     return limit, max(classes, round(test * limit / train))
-
-
-def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """`count` row numbers in ascending order, each class with its share of them (largest remainders rounded up) and,
-    where `count` allows, at least one.
-    """
-    classes, sizes = np.unique(labels, return_counts=True)
-    wanted = min(count, len(labels))
-    shares = sizes * (wanted / len(labels))
-    quota = np.maximum(np.floor(shares).astype(np.int64), 1)
-    while quota.sum() < wanted:
-        quota[np.argmax(shares - quota)] += 1
-    while quota.sum() > wanted and quota.max() > 1:  # single images kept for tiny classes come from the large ones
-        quota[np.argmax(np.where(quota > 1, quota - shares, -np.inf))] -= 1
-    rng = np.random.default_rng(seed)
-    rows = [
-        rng.permutation(np.flatnonzero(labels == label))[:number] for label, number in zip(classes, quota, strict=True)
-    ]
-    return np.sort(np.concatenate(rows))
-
-
-def tuning_counts(count: int, percent: float) -> tuple[int, int]:
-    """How many of `percent` of `count` training images the search trains on, four fifths, and validates on.
-
-    Raises Fault where that leaves no image to train on or none to validate on.
-    """
-    drawn = round(count * percent / 100)
-    training = round(drawn * 0.8)
-    if training < 1 or drawn - training < 1:
-        raise Fault(
-            f"TUNE_PERCENT={percent:g} of {count} training images is {drawn}: too few to train and to validate on.",
-            "Raise TUNE_PERCENT or DATA_LIMIT.",
-        )
-    return training, drawn - training
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """Row numbers, among the training images, of what the search trains and validates on. `missed` are the labels of
-    which a plain random draw left no image to train on: then it was drawn by class instead.
-    """
-
-    rows: NDArray[np.int64]
-    validation_rows: NDArray[np.int64]
-    missed: tuple[int, ...] = ()
-
-
-def tuning_rows(labels: NDArray[np.int64], percent: float, seed: int) -> Tuning:
-    """A random `percent` of the training images with these labels, split 80/20. Stratified where a class would be
-    missing from what is trained on and need not be. Raises Fault as `tuning_counts` does.
-    """
-    training, validation = tuning_counts(len(labels), percent)
-    drawn, classes = training + validation, np.unique(labels)
-    rows = np.random.default_rng(seed_for(seed, "tuning subset")).permutation(len(labels))[:drawn]
-    missed = np.setdiff1d(classes, labels[rows[:training]])
-    if not len(missed) or training < len(classes):
-        return Tuning(rows[:training], rows[training:])
-    rows = stratified(labels, drawn, seed_for(seed, "tuning subset", "by class"))
-    chosen = stratified(labels[rows], training, seed_for(seed, "tuning subset", "by class", "training"))
-    return Tuning(rows[chosen], np.delete(rows, chosen), tuple(missed.tolist()))
-
-
-def tuning_doubt(training: int, validation: int, classes: int) -> str:
-    """Why a search over so few images tells little; empty where they are enough."""
-    if training < classes:
-        return f"the search trains on {training:,} images, fewer than there are classes ({classes:,})"
-    if validation < FEW_A_CLASS * classes:
-        return (
-            f"the search validates on {validation:,} images of {classes:,} classes: so few that chance has a large "
-            "part in which learning rate wins"
-        )
-    return ""

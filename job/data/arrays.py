@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class Bad:
+    """An image that could not be read, or was damaged and is `used` all the same; `row` among all images."""
+
+    file: str
+    reason: str
+    row: int
+    used: bool
+
+    def told(self) -> dict[str, Any]:
+        """As results tell it."""
+        return {"file": self.file, "reason": self.reason, "used": self.used}
+
+
+@dataclass(frozen=True)
 class Arrays:
     """Images uint8 `[count, 32, 32, 3]` (RGB), labels int64 `[count]` that index `classes`; `origin`: their place.
 
-    `test_names` are the test images' file names; without any, images are told apart by their numbers.
+    `test_names` are the test images' file names; without any, images are told apart by their numbers. `validation` are
+    images and labels of a set of its own for the search, where there is one.
     """
 
     origin: str
@@ -22,6 +38,8 @@ class Arrays:
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
     test_names: tuple[str, ...] = ()
+    validation: tuple[NDArray[np.uint8], NDArray[np.int64]] | None = None
+    bad: tuple[Bad, ...] = ()
 
     def names(self) -> tuple[str, ...]:
         """A name for each test image: its file's, or its number in the test set, from 0."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -10,8 +12,12 @@ from job import data, storage
 from job.console.progress import Progress
 from job.data import Dataset, pretrained
 from job.data.cifar10 import KAGGLE_INPUT
+from job.data.folder import Rules, Unreadable
 from job.data.pretrained import Pretrained
+from job.errors import Fault
 from job.settings import Settings
+
+TABLE = "unreadable_images.csv"  # below OUTPUT: which images of DATA_DIR cannot be read, and why
 
 
 def load_data(settings: Settings, progress: Progress) -> Dataset:
@@ -23,8 +29,25 @@ def load_data(settings: Settings, progress: Progress) -> Dataset:
         seed=settings.seed,
         urls=settings.data_url,
         kaggle_input=None if "data_dir" in settings.model_fields_set else KAGGLE_INPUT,
+        rules=Rules(settings.test_percent, settings.seed, settings.skips_bad_images),
     )
-    return data.load(wanted, progress.bar, storage.open_object)
+    try:
+        return data.load(wanted, progress.bar, storage.open_object)
+    except Unreadable as fault:
+        raise listed(fault, settings) from fault
+
+
+def listed(fault: Unreadable, settings: Settings) -> Fault:
+    """The same fault, once all its images are in a table below OUTPUT; as it is where that cannot be written."""
+    store = storage.open_store(settings.output)
+    rows = [[each.file, each.reason] for each in fault.bad]
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows([["file", "reason"], *rows])
+    try:
+        store.put(TABLE, out.getvalue().encode(errors="backslashreplace"))
+    except Fault:
+        return fault
+    return Fault(f"{fault.what} All of them are listed in {store.uri}/{TABLE}.", fault.remedy)
 
 
 def load_weights(settings: Settings, progress: Progress) -> Pretrained | None:

@@ -1,216 +1,219 @@
-"""A person's own images: `train/<class>/*` and `test/<class>/*`, JPEG or PNG of any size.
+"""A person's own images, of any kind and size, from the folder as people have it (`layouts`).
 
-Decoded once with all cores, then kept as one cache file; any change in the tree makes a new one.
+Every file is read and told by its content, decoded once with all cores, and kept as one cache file.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-import tempfile
-import zipfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from job.console.logs import concerning, event, printable
-from job.data.arrays import Arrays
+from job.console.logs import event, printable
+from job.data import cache, decoding, layouts
+from job.data.arrays import Arrays, Bad
 from job.data.download import Bar
+from job.data.files import Passed, spelled
 from job.errors import Fault, os_faults
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
-SIDE = 32
-CACHE_FORMAT = 1  # raise it when decoding changes, so that older caches are not taken
-LAYOUT = "DATA_DIR must hold train/<class>/* and test/<class>/* with JPEG or PNG files."
+CACHE_FORMAT = 2  # raise it when decoding changes, so that older caches are not taken
+TOLD = 20  # unreadable files in a message
+FEW = 2  # images of a class that can be parted into one to train and one to test on
+
+Labelled = tuple[tuple[Path, int], ...]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a folder is taken: the percentage kept for testing where it has no test set, the seed that draws it, and
+    whether unreadable images are left out.
+    """
+
+    test_percent: float = 20.0
+    seed: int = 0
+    skip: bool = False
+
+
+RULES = Rules()
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The image files of a data set and a fingerprint (hex) of their names, sizes and modification times."""
+    """The image files of a data set with their labels, which index `classes`. `test` is empty where the folder has
+    none; `told` says how the folder was understood.
+    """
 
     root: Path
+    told: str
     classes: tuple[str, ...]
-    train: tuple[tuple[Path, int], ...]
-    test: tuple[tuple[Path, int], ...]
-    fingerprint: str
+    train: Labelled
+    validation: Labelled
+    test: Labelled
+    lacking: tuple[str, ...] = field(default=())
 
-    def test_names(self) -> tuple[str, ...]:
-        """The test images' paths below `root`; bytes that are no UTF-8 are spelled out, as in `\\xff`."""
-        paths = (os.fsencode(file.relative_to(self.root).as_posix()) for file, _ in self.test)
-        return tuple(path.decode("utf-8", "backslashreplace") for path in paths)
+    def files(self) -> list[Path]:
+        return [file for file, _ in (*self.train, *self.validation, *self.test)]
+
+    def name(self, file: Path) -> str:
+        """An image's path below `root`, as text."""
+        return spelled(file.relative_to(self.root))
 
 
-def load(root: Path, *, bar: Bar) -> Arrays:
+class Unreadable(Fault):
+    """Images that cannot be read; all of them are in `bad`."""
+
+    def __init__(self, what: str, remedy: str, bad: Sequence[Bad]) -> None:
+        super().__init__(what, remedy)
+        self.bad = bad
+
+
+def load(root: Path, *, bar: Bar, rules: Rules = RULES) -> Arrays:
     """All images below `root`, resized to 32x32 RGB.
 
-    Raises Fault, naming the file or folder, for an unreadable image or a tree of another layout.
+    Raises Fault, naming the file or folder, for a folder of another layout; Unreadable where `rules` leave none out and
+    an image cannot be read; TemporaryFault where the disk does not answer.
     """
-    with os_faults(f"DATA_DIR: cannot read {root}", "DATA_DIR"):
-        tree = scan(root)
-    places = cache_places(tree)
+    tree = scan(root)
+    contents = dict(
+        zip(tree.files(), decoding.in_threads(tree.files(), decoding.content_of, bar, "read images"), strict=True)
+    )
+    tree = tested(tree, contents, rules)
+    print_ = fingerprint(tree, contents)
+    stored = None
+    places = cache.places(root, decoding.SIDE)
     for place in places:
-        arrays = read_cache(place, tree)
-        if arrays is not None:
+        stored = cache.read(place, print_, root)
+        if stored is not None:
             event("data", f"decoded images taken from the cache {place}")
-            return arrays
-    arrays = decode(tree, bar)
-    for place in places:
-        if write_cache(place, tree, arrays):
-            event("data", f"decoded images cached in {place}")
             break
     else:
-        event("data", f"no place to cache the decoded images (tried {', '.join(map(str, places))})", level="WARNING")
-    return arrays
+        stored = decoding.decode(tree.files(), root, bar)
+        kept = next((place for place in places if cache.write(place, print_, stored)), None)
+        if kept is not None:
+            event("data", f"decoded images cached in {kept}")
+        else:
+            event(
+                "data", f"no place to cache the decoded images (tried {', '.join(map(str, places))})", level="WARNING"
+            )
+    images, notes = stored
+    return arrays_of(tree, images, [Bad(**bad) for bad in notes], rules)
 
 
 def scan(root: Path) -> Tree:
-    """Lists the tree. Raises Fault where the layout is not the documented one."""
-    if not root.is_dir():
-        raise Fault(f"DATA_DIR: {root} is not a directory.", LAYOUT)
-    parts = {part: list(class_folders(root, part)) for part in ("train", "test")}
-    classes = tuple(folder.name for folder in parts["train"])
-    unknown = sorted({folder.name for folder in parts["test"]} - set(classes))
-    if unknown:
-        raise Fault(
-            f"DATA_DIR: {root / 'test'} has classes that train/ lacks: {', '.join(map(printable, unknown))}.", LAYOUT
-        )
+    """Lists the tree without reading an image. Raises Fault where it cannot be understood as a data set."""
+    passed = Passed()
+    with os_faults(f"DATA_DIR: cannot read {printable(str(root))}", "DATA_DIR"):
+        listed = layouts.understood(root, passed)
+    passed.tell(str(root))
+    found = listed.parts["train"]
+    classes = tuple(sorted({name for _, name in found}))
+    place = f"DATA_DIR: {printable(str(root))} ({listed.told})"
+    for part, files in listed.parts.items():
+        unknown = sorted({name for _, name in files} - set(classes))
+        if unknown:
+            raise Fault(
+                f"{place}: {part} has classes that train lacks: {', '.join(map(printable, unknown))}.", layouts.REMEDY
+            )
+        if not files:
+            raise Fault(f"{place}: there is no image in {part}.", layouts.REMEDY)
     if len(classes) < 2:
-        raise Fault(f"DATA_DIR: {root / 'train'} has {len(classes)} class folder(s); a classifier needs two.", LAYOUT)
-    digest = hashlib.sha256(f"{CACHE_FORMAT}".encode())
-    listed: dict[str, list[tuple[Path, int]]] = {"train": [], "test": []}
-    ignored = 0
-    for part, folders in parts.items():
-        for folder in folders:
-            label, before = classes.index(folder.name), len(listed[part])
-            for file, status in files_in(folder):
-                if file.suffix.lower() not in SUFFIXES:
-                    ignored += not file.name.startswith(".")
-                    continue
-                line = f"{file.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n"
-                digest.update(line.encode("utf-8", "surrogateescape"))
-                listed[part].append((file, label))
-            if part == "train" and len(listed[part]) == before:
-                raise Fault(f"DATA_DIR: {printable(str(folder))} holds no JPEG or PNG file.", LAYOUT)
-        if not listed[part]:
-            raise Fault(f"DATA_DIR: {root / part} holds no JPEG or PNG file.", LAYOUT)
-    if ignored:
-        event("data", f"{root}: {ignored} file(s) ignored that are not {', '.join(SUFFIXES)}", level="WARNING")
-    return Tree(root, classes, tuple(listed["train"]), tuple(listed["test"]), digest.hexdigest())
+        raise Fault(f"{place} has {len(classes)} class(es) with images; a classifier needs two.", layouts.REMEDY)
+    labels = {name: label for label, name in enumerate(classes)}
+    train, validation, test = (
+        tuple((file, labels[name]) for file, name in listed.parts.get(part, ())) for part in layouts.PARTS
+    )
+    lacking = tuple(layouts.missing_classes(listed))
+    for sentence in lacking:
+        event("data", f"{root}: {sentence}", level="WARNING")
+    return Tree(root, listed.told, classes, train, validation, test, lacking)
 
 
-def class_folders(root: Path, part: str) -> Iterator[Path]:
-    if not (root / part).is_dir():
-        raise Fault(f"DATA_DIR: {root / part} is not a directory.", LAYOUT)
-    yield from sorted(p for p in (root / part).iterdir() if p.is_dir() and not p.name.startswith("."))
+def tested(tree: Tree, contents: dict[Path, str], rules: Rules) -> Tree:
+    """The tree with a test set: its own, or `test_percent` of each class. Which images these are depends on the seed
+    and each image's own bytes, so that another image more moves none, and equal images are on the same side.
+    """
+    if tree.test:
+        return tree
+    drawn = {file: share(rules.seed, contents[file]) for file, _ in tree.train}
+    test = {file for file, chance in drawn.items() if chance < rules.test_percent / 100}
+    for label in range(len(tree.classes)):
+        mine = sorted((file for file, its in tree.train if its == label), key=lambda file: (drawn[file], file))
+        if len({drawn[file] for file in mine}) >= FEW:
+            least, most = drawn[mine[0]], drawn[mine[-1]]
+            test |= {file for file in mine if drawn[file] == least}
+            test -= {file for file in mine if drawn[file] == most}
+    split = {True: tuple(each for each in tree.train if each[0] in test)}
+    split[False] = tuple(each for each in tree.train if each[0] not in test)
+    event(
+        "data",
+        f"{tree.root} has no test set: {len(split[True]):,} of {len(tree.train):,} images are kept for testing "
+        f"(TEST_PERCENT={rules.test_percent:g})",
+    )
+    return Tree(tree.root, tree.told, tree.classes, split[False], tree.validation, split[True], tree.lacking)
 
 
-def files_in(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    """The files of one class folder in alphabetical order, so that the order does not depend on the file system."""
-    with os.scandir(folder) as entries:
-        return sorted((Path(entry.path), entry.stat()) for entry in entries if entry.is_file())
+def share(seed: int, content: str) -> float:
+    """A number from 0 to 1 that an image draws."""
+    drawn = hashlib.sha256(f"{seed}/test/{content}".encode()).digest()
+    return int.from_bytes(drawn[:8], "big") / 2**64
 
 
-def decode(tree: Tree, bar: Bar) -> Arrays:
-    """Decodes every image. Threads suffice: Pillow leaves the interpreter lock while it decodes and resizes."""
-    files = [file for file, _ in (*tree.train, *tree.test)]
-    images = np.empty((len(files), SIDE, SIDE, 3), dtype=np.uint8)
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool, bar("decode images", len(files), "images") as update:
-        try:
-            for row, image in enumerate(pool.map(read_image, files)):
-                images[row] = image
-                update(1)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    split = len(tree.train)
-    labels = np.array([label for _, label in (*tree.train, *tree.test)], dtype=np.int64)
-    train, test = slice(None, split), slice(split, None)
+def fingerprint(tree: Tree, contents: dict[Path, str]) -> str:
+    """SHA-256 (hex) over all names, parts, labels and contents."""
+    sha = hashlib.sha256(f"{CACHE_FORMAT}\0{decoding.SIDE}\0{tree.classes}\n".encode())
+    for part in (tree.train, tree.validation, tree.test):
+        sha.update(b"part\n")
+        for file, label in part:
+            sha.update(f"{tree.name(file)}\0{label}\0{contents[file]}\n".encode())
+    return sha.hexdigest()
+
+
+def arrays_of(tree: Tree, images: NDArray[np.uint8], bad: Sequence[Bad], rules: Rules) -> Arrays:
+    """The images by part, without those that cannot be read. Raises Unreadable where `rules` want all of them, and
+    Fault where a class has none left to train on.
+    """
+    unreadable = [each for each in bad if not each.used]
+    if unreadable and not rules.skip:
+        raise all_unreadable(tree, unreadable)
+    for each in bad:
+        event("image", f"{printable(each.file)}: {printable(each.reason)}", level="WARNING")
+    left_out = {each.row for each in unreadable}
+    parts = []
+    start = 0
+    for part in (tree.train, tree.validation, tree.test):
+        rows = [row for row in range(start, start + len(part)) if row not in left_out]
+        parts.append((images[rows], np.array([part[row - start][1] for row in rows], dtype=np.int64), rows))
+        start += len(part)
+    (train, train_labels, _), (validation, validation_labels, _), (test, test_labels, test_rows) = parts
+    empty = sorted(set(range(len(tree.classes))) - set(train_labels.tolist()))
+    if empty or not len(test):
+        what = (
+            f"class {printable(tree.classes[empty[0]])} has no image to train on" if empty else "no test image is left"
+        )
+        raise Fault(f"DATA_DIR: {what} that can be read.", layouts.REMEDY)
+    files = tree.files()
     return Arrays(
-        str(tree.root), tree.classes, images[train], labels[train], images[test], labels[test], tree.test_names()
+        str(tree.root),
+        tree.classes,
+        train,
+        train_labels,
+        test,
+        test_labels,
+        tuple(tree.name(files[row]) for row in test_rows),
+        (validation, validation_labels) if tree.validation else None,
+        tuple(bad),
     )
 
 
-def read_image(file: Path) -> NDArray[np.uint8]:
-    """uint8 `[32, 32, 3]`. A camera's orientation tag is followed, 16-bit greyscale is scaled, greyscale becomes RGB.
-
-    Raises Fault, naming the file, where it cannot be read.
-    """
-    try:
-        with os_faults(f"DATA_DIR: cannot read {printable(str(file))}", "DATA_DIR"), concerning(file):
-            return decoded(file)
-    except ValueError as error:
-        raise Fault(
-            f"DATA_DIR: {printable(str(file))} cannot be read: {error}.", "Mend or remove this file."
-        ) from error
-
-
-def decoded(source: Path | io.BytesIO, side: int = SIDE) -> NDArray[np.uint8]:
-    """uint8 `[side, side, 3]`, as `read_image` says. Raises ValueError with the reason where it is not an image, and
-    OSError where the file could not be read: that says nothing about the image.
-    """
-    try:
-        with Image.open(source) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I"):
-                image = Image.fromarray((np.asarray(image).astype(np.float32) / 257).clip(0, 255).astype(np.uint8))
-            image = image.convert("RGB")
-            if image.size != (side, side):
-                image = image.resize((side, side), Image.Resampling.BILINEAR)
-            return np.asarray(image)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError and more
-        if isinstance(error, OSError) and error.errno:  # the system's, not Pillow's
-            raise
-        raise ValueError("not a readable image" if isinstance(error, UnidentifiedImageError) else str(error)) from error
-
-
-def cache_places(tree: Tree) -> list[Path]:
-    """Where the cache may be, best first: in the tree, beside it, or (for a read-only tree) in the temporary folder."""
-    name = f".{tree.root.resolve().name}-{SIDE}x{SIDE}.npz"
-    return [directory / name for directory in (tree.root, tree.root.resolve().parent, Path(tempfile.gettempdir()))]
-
-
-def read_cache(place: Path, tree: Tree) -> Arrays | None:
-    """The cached arrays where the file is there, whole and of this very tree."""
-    try:
-        with np.load(place, allow_pickle=False) as stored:  # the zip's CRC-32 tells a damaged file
-            if str(stored["fingerprint"]) != tree.fingerprint:
-                return None
-            parts = {key: stored[key] for key in ("train_images", "train_labels", "test_images", "test_labels")}
-            return Arrays(str(tree.root), tree.classes, **parts, test_names=tree.test_names())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        event("data", f"{place}: damaged cache, decoding again ({error})", level="WARNING")
-        return None
-
-
-def write_cache(place: Path, tree: Tree, arrays: Arrays) -> bool:
-    """Writes the cache whole or not at all; False where the place cannot be written."""
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=".decoding-", suffix=".part", dir=place.parent)
-    except OSError:
-        return False
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(
-                file,
-                fingerprint=np.array(tree.fingerprint),
-                train_images=arrays.train_images,
-                train_labels=arrays.train_labels,
-                test_images=arrays.test_images,
-                test_labels=arrays.test_labels,
-            )
-        os.replace(name, place)
-        return True
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        return False
+def all_unreadable(tree: Tree, bad: Sequence[Bad]) -> Unreadable:
+    shown = "; ".join(f"{printable(each.file)} ({printable(each.reason)})" for each in bad[:TOLD])
+    more = f"; and {len(bad) - TOLD} more" if len(bad) > TOLD else ""
+    return Unreadable(
+        f"DATA_DIR: {len(bad):,} of {len(tree.files()):,} images cannot be read: {shown}{more}.",
+        "Mend or remove them, or leave them out with BAD_IMAGES=skip.",
+        bad,
+    )

@@ -12,10 +12,10 @@ from pathlib import Path
 from job import storage
 from job.console.logs import event
 from job.data.addresses import public, read_whole
-from job.data.folder import SUFFIXES
+from job.data.files import KINDS, SUFFIXES, Passed, images, is_hidden, is_left_behind, named_as_image, spelled
 from job.errors import Fault, os_faults
 
-REMEDY = "Name an image, a folder with JPEG or PNG files, or an address in INPUT."
+REMEDY = f"Name an image, a folder with {KINDS} files, or an address in INPUT."
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,12 @@ def found(place: str) -> list[Source]:
 def on_disk(place: str, scheme: str) -> list[Source]:
     path = Path(urllib.request.url2pathname(urllib.parse.urlsplit(place).path) if scheme == "file" else place)
     if path.is_dir():
-        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
-        return [Source(name, files[name].read_bytes) for name in images(place, sorted(files))]
+        passed = Passed()
+        found = [Source(spelled(file.relative_to(path)), file.read_bytes) for file in images(path, passed)]
+        passed.tell(place)
+        if not found:
+            raise Fault(f"INPUT: {place} holds no {KINDS} file.", REMEDY)
+        return found
     if not path.exists():
         raise Fault(f"INPUT: there is no {path}.", REMEDY)
     return [Source(path.name, path.read_bytes)]
@@ -62,16 +66,18 @@ def in_bucket(place: str) -> list[Source]:
             raise Fault(f"{store.uri} has no object {name}.")
         return content
 
-    return [Source(each, partial(read, each)) for each in ([name] if single else images(place, store.list()))]
+    return [Source(each, partial(read, each)) for each in ([name] if single else named(place, store.list()))]
 
 
-def images(place: str, names: list[str]) -> list[str]:
-    """Those that end like an image and are not hidden. Raises Fault where none does."""
-    shown = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
-    kept = [name for name in shown if name.lower().endswith(SUFFIXES)]
+def named(place: str, names: list[str]) -> list[str]:
+    """Those that end like an image and are not hidden: their first bytes would be a request each. Raises Fault where
+    none does.
+    """
+    shown = [name for name in names if not any(is_hidden(part) or is_left_behind(part) for part in name.split("/"))]
+    kept = [name for name in shown if named_as_image(name)]
     if not kept:
         raise Fault(f"INPUT: {place} holds no {', '.join(SUFFIXES)} file.", REMEDY)
-    if len(kept) < len(shown):
-        ignored = len(shown) - len(kept)
-        event("input", f"{place}: {ignored} file(s) ignored that are not {', '.join(SUFFIXES)}", level="WARNING")
+    if len(kept) < len(names):
+        ignored = len(names) - len(kept)
+        event("input", f"{place}: {ignored} object(s) left out that are not {', '.join(SUFFIXES)}", level="WARNING")
     return kept

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from job import models, report
 from job.console.logs import event
-from job.data import Dataset, Tuning, tuning_doubt
+from job.data import Dataset
+from job.data.draws import Tuning, tuning_doubt
 from job.data.pretrained import Pretrained
 from job.device import Compute
 from job.modes.beginning import Run
@@ -34,6 +35,8 @@ def begins(run: Run) -> None:
             trials_finished=len(standing.trials),
             epochs_of_part=standing.epochs_of_part,
         )
+    for doubt in run.data.doubts():
+        event("data", doubt, level="WARNING")
     for change in run.identity.changes:
         event("device", f"{change}: from there on its bits are others than on one machine alone", level="WARNING")
 
@@ -84,9 +87,9 @@ def went_so_far(standing: Standing) -> str:
     return f"going on after {len(standing.trials)} finished trials, {standing.epochs_of_part} epochs into {part}"
 
 
-def search_begins(run: Run, drawn: Tuning) -> None:
-    """What is searched, and on which images. Warns where they are so few that the search tells little."""
-    settings, train, validation = run.settings, len(drawn.rows), len(drawn.validation_rows)
+def search_begins(run: Run, drawn: Tuning, validation: int) -> None:
+    """What is searched, and on how many images. Warns where they are so few that the search tells little."""
+    settings, train = run.settings, len(drawn.rows)
     random_trials = min(settings.tune_startup_trials, settings.max_evals)
     event(
         "tune",
@@ -97,11 +100,11 @@ def search_begins(run: Run, drawn: Tuning) -> None:
         trials=settings.max_evals,
         random_trials=random_trials,
     )
-    tell_split(drawn, run.data.classes)
+    tell_split(drawn, validation, run.data.classes)
 
 
-def tell_split(drawn: Tuning, classes: Sequence[str]) -> None:
-    doubt = tuning_doubt(len(drawn.rows), len(drawn.validation_rows), len(classes))
+def tell_split(drawn: Tuning, validation: int, classes: Sequence[str]) -> None:
+    doubt = tuning_doubt(len(drawn.rows), validation, len(classes))
     if doubt:
         event("split", f"{doubt}. Raise TUNE_PERCENT or DATA_LIMIT.", level="WARNING")
     if drawn.missed:

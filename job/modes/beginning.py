@@ -12,8 +12,9 @@ from torch import nn
 from job import device, preflight, tracking
 from job.console.forecast import Images, Work
 from job.console.progress import Progress
-from job.data import Dataset, tuning_counts
+from job.data import Dataset
 from job.data.dataset import load_data, load_weights
+from job.data.draws import tuning_counts
 from job.data.pretrained import Pretrained
 from job.device import Compute
 from job.engine import build
@@ -97,6 +98,7 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
         if saved is not None:
             identity = checkpoint.goes_on(saved, identity, owned.store.uri)
         owned.status.computes_on(compute.hardware, identity.changes)
+        owned.status.doubts(data.doubts())
         last = replace(saved, identity=identity) if saved else Saved(identity, 0, START)
         standing = last.standing
         data = data.to(compute.device)
@@ -111,7 +113,7 @@ def epoch_sizes(settings: Settings, data: Dataset) -> tuple[int, ...]:
     """How many images the epochs of the run have: those of a trial, and of the final training."""
     if settings.learning_rate is not None:
         return (len(data.train),)
-    return tuning_counts(len(data.train), settings.tune_percent)[0], len(data.train)
+    return tuning_counts(len(data.train), settings.tune_percent, len(data.validation or ()))[0], len(data.train)
 
 
 def both(first: Callable[[], object], second: Callable[[], object]) -> Callable[[], None]:
@@ -134,7 +136,8 @@ def identified(
 def work_of(settings: Settings, data: Dataset, workers: int) -> Work:
     """How much there is to do, for whoever foretells when it is done. There is no search where the rate is given."""
     searched = settings.learning_rate is None
-    counts = tuning_counts(len(data.train), settings.tune_percent) if searched else (0, 0)
+    own = len(data.validation or ())
+    counts = tuning_counts(len(data.train), settings.tune_percent, own) if searched else (0, 0)
     return Work(
         trials=settings.max_evals if searched else 0,
         trial_epochs=settings.tune_max_epochs,

@@ -74,6 +74,8 @@ def recorded(
         answers=answers,
         evaluation=evaluation,
         thumbnails=run.data.test.images[wrong].cpu().numpy(),
+        doubts=tuple(run.data.doubts()),
+        examples=run.data.examples(),
     )
 
 

@@ -16,8 +16,8 @@ from job import device, storage
 from job.console.logs import concerning, event, printable
 from job.console.progress import Progress
 from job.data import inputs
-from job.data.folder import decoded
 from job.data.inputs import Source
+from job.data.picture import decoded
 from job.device import Compute
 from job.device.memory import memory_faults
 from job.engine import classifier
@@ -120,7 +120,7 @@ def read(source: Source, side: int) -> NDArray[np.uint8] | Exception:
     """The image, uint8 `[side, side, 3]`, or why there is none."""
     try:
         with concerning(source.name):
-            return decoded(io.BytesIO(source.read()), side)
+            return decoded(source.read(), side)
     except (Fault, ValueError) as error:
         return error
     except OSError as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from job import data, engine, report, storage
+from job import engine, report, storage
 from job.console.progress import Progress
 from job.data.dataset import load_data, other_weights
+from job.data.draws import tuning_rows
 from job.device.memory import memory_faults
 from job.engine import Course, build, classifier
 from job.engine.fit import Fitted, fit
@@ -100,9 +101,11 @@ def tune(run: Run) -> Searched:
     if settings.learning_rate is not None:
         return Searched()
     run.owned.status.tell("tune")
-    drawn = data.tuning_rows(images.labels.cpu().numpy(), settings.tune_percent, settings.seed)
-    banner.search_begins(run, drawn)
-    setup = Setup(settings, run.build, images.take(drawn.rows), images.take(drawn.validation_rows), run.compute)
+    own = run.data.validation
+    drawn = tuning_rows(images.labels.cpu().numpy(), settings.tune_percent, settings.seed, len(own or ()))
+    validation = own or images.take(drawn.validation_rows)
+    banner.search_begins(run, drawn, len(validation))
+    setup = Setup(settings, run.build, images.take(drawn.rows), validation, run.compute)
     book = Book(run.standing, run.keeper, run.progress, grouped=run.plan.kind == "batched")
 
     def on_trial(trial: Trial) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -39,7 +40,8 @@ def others(facts: Facts) -> Iterator[Row]:
 def rebuilt(facts: Facts) -> RunReport:
     """The report as it must be: from the kept answers, or the weights' where none were kept."""
     results, images = facts.results | {"data": data_facts(facts)}, facts.data.test.images.numpy()
-    return report_from(results, facts.kept or facts.answers, facts.structure, facts.parameters, images)
+    report = report_from(results, facts.kept or facts.answers, facts.structure, facts.parameters, images)
+    return replace(report, doubts=tuple(facts.data.doubts()), examples=facts.data.examples())
 
 
 def results(facts: Facts) -> Iterator[Row]:
@@ -63,14 +65,7 @@ def results(facts: Facts) -> Iterator[Row]:
 
 def data_facts(facts: Facts) -> dict[str, Any]:
     """What the results must say of it; where its files lay then may be elsewhere now."""
-    return {
-        "name": facts.data.name,
-        "origin": facts.results["data"]["origin"],
-        "classes": list(facts.data.classes),
-        "train_images": len(facts.data.train),
-        "test_images": len(facts.data.test),
-        "sha256": facts.data.sha256,
-    }
+    return facts.data.describe() | {"origin": facts.results["data"]["origin"]}
 
 
 def model_facts(facts: Facts) -> dict[str, Any]:

@@ -9,22 +9,23 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from job import data, storage
-from job.data import cifar10, download, folder, misplaced, synthetic
+from job.console.logs import printable
+from job.data import cache, cifar10, decoding, download, folder, misplaced, synthetic
 from job.data.addresses import public
+from job.data.arrays import Bad
+from job.data.draws import tuning_counts, tuning_doubt
 from job.data.part import data_file
-from job.errors import Fault, os_faults
 from job.preflight import disk
 from job.preflight.findings import Finding, failed, ok, size, warn
 from job.settings import Settings
 
 SECONDS_OF_IMAGES = 10.0  # that images of a folder are decoded for, at most
-FAULTS_TOLD = 5
 MORE_IMAGES = "Raise TUNE_PERCENT or DATA_LIMIT, or give LEARNING_RATE and EPOCHS."
-CACHE_BYTES = 3 * folder.SIDE * folder.SIDE  # of one decoded image
+CACHE_BYTES = 3 * decoding.SIDE * decoding.SIDE  # of one decoded image
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Counts:
     train: int
     test: int
     classes: int
+    validation: int = 0
 
 
 def look(settings: Settings, kaggle_input: Path, check: Callable[[], object]) -> tuple[Counts | None, list[Finding]]:
@@ -50,7 +52,7 @@ def look(settings: Settings, kaggle_input: Path, check: Callable[[], object]) ->
     else:
         counts, findings = look_at_folder(settings, check)
     train, test = data.reduced_counts(counts.train, counts.test, counts.classes, settings.data_limit)
-    return Counts(train, test, counts.classes), findings
+    return replace(counts, train=train, test=test), findings
 
 
 def look_for_cifar10(settings: Settings, kaggle_input: Path, check: Callable[[], object]) -> list[Finding]:
@@ -83,41 +85,48 @@ def look_for_cifar10(settings: Settings, kaggle_input: Path, check: Callable[[],
 
 def look_at_folder(settings: Settings, check: Callable[[], object]) -> tuple[Counts, list[Finding]]:
     """Layout, counts, and as many images decoded as the time allows; all of them where the cache has them already."""
-    with os_faults(f"DATA_DIR: cannot read {settings.data_dir}", "DATA_DIR"):
-        tree = folder.scan(settings.data_dir)
-    counts = Counts(len(tree.train), len(tree.test), len(tree.classes))
+    tree = folder.scan(settings.data_dir)
+    counts = counts_of(tree, settings)
     sizes = Counter(label for _, label in tree.train)
     smallest = min(sizes, key=lambda label: (sizes[label], label))
+    about = "" if tree.test else f" (TEST_PERCENT={settings.test_percent:g}, about)"
+    own = f", {counts.validation:,} validation" * bool(counts.validation)
     told = (
-        f"folder {tree.root}: {counts.classes} classes, {counts.train:,} training and {counts.test:,} test images; "
-        f"smallest class {tree.classes[smallest]} ({sizes[smallest]:,})"
+        f"folder {tree.root} ({tree.told}): {counts.classes} classes, {counts.train:,} training{own} and "
+        f"{counts.test:,} test images{about}; smallest class {printable(tree.classes[smallest])} ({sizes[smallest]:,})"
     )
-    if any(folder.read_cache(place, tree) is not None for place in folder.cache_places(tree)):
-        return counts, [ok("data", f"{told}; decoded already")]
-    files = [file for file, _ in (*tree.train, *tree.test)]
-    seen, faults = decode_some(files, check)
-    findings = [failed("data", fault) for fault in faults[:FAULTS_TOLD]]
-    if len(faults) > FAULTS_TOLD:
-        findings.append(failed("data", Fault(f"DATA_DIR: {len(faults) - FAULTS_TOLD} more files cannot be read.")))
+    files = tree.files()
+    seen, faults = decode_some(tree, check)
+    findings = [warn("data", sentence, "Put some there, or leave it.") for sentence in tree.lacking]
+    if faults and not settings.skips_bad_images:
+        findings.append(failed("data", folder.all_unreadable(tree, faults)))
     part = f"all {seen:,} images" if seen == len(files) else f"{seen:,} of {len(files):,} images, drawn at random,"
-    findings.insert(0, (warn if faults else ok)("data", f"{told}; {part} were decoded, {len(faults)} cannot be read"))
-    rooms = [disk.room("DATA_DIR", place.parent, len(files) * CACHE_BYTES) for place in folder.cache_places(tree)]
+    left_out = " and would be left out" if faults and settings.skips_bad_images else ""
+    said = f"{told}; {part} were decoded, {len(faults)} cannot be read{left_out}"
+    findings.insert(0, warn("data", said, "Mend or remove them.") if faults else ok("data", said))
+    places = cache.places(tree.root, decoding.SIDE)
+    rooms = [disk.room("DATA_DIR", place.parent, len(files) * CACHE_BYTES) for place in places]
     if not any(room.result == "ok" for room in rooms):
         findings.append(warn("disk", "no place for the decoded images: every start would decode them again"))
     return counts, findings
 
 
-def decode_some(files: list[Path], check: Callable[[], object]) -> tuple[int, list[Fault]]:
-    """Decodes images in a random order until all are or the time is over; how many, and what was wrong."""
+def counts_of(tree: folder.Tree, settings: Settings) -> Counts:
+    """What a run would have of the folder; about, where its test set is yet to be drawn."""
+    test = len(tree.test) or round(len(tree.train) * settings.test_percent / 100)
+    train = len(tree.train) - (0 if tree.test else test)
+    return Counts(train, test, len(tree.classes), len(tree.validation))
+
+
+def decode_some(tree: folder.Tree, check: Callable[[], object]) -> tuple[int, list[Bad]]:
+    """Decodes images in a random order until all are or the time is over; how many, and which cannot be read."""
+    files = tree.files()
     order = random.Random(0).sample(files, len(files))
     deadline, seen, faults = time.monotonic() + SECONDS_OF_IMAGES, 0, []
 
-    def fault_of(file: Path) -> Fault | None:
-        try:
-            folder.read_image(file)
-        except Fault as fault:
-            return fault
-        return None
+    def fault_of(file: Path) -> Bad | None:
+        read = decoding.read_image(file)
+        return Bad(tree.name(file), read, 0, used=False) if isinstance(read, str) else None
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for start in range(0, len(order), 256):
@@ -135,7 +144,7 @@ def search(settings: Settings, counts: Counts) -> list[Finding]:
     given = f"{counts.train:,} training and {counts.test:,} test images in {counts.classes} classes"
     if settings.learning_rate is not None:
         return [ok("split", f"{given}; no search, LEARNING_RATE and EPOCHS are given")]
-    training, validation = data.tuning_counts(counts.train, settings.tune_percent)
+    training, validation = tuning_counts(counts.train, settings.tune_percent, counts.validation)
     told = f"{given}; the search trains on {training:,} and validates on {validation:,}"
-    doubt = data.tuning_doubt(training, validation, counts.classes)
+    doubt = tuning_doubt(training, validation, counts.classes)
     return [warn("split", f"{told}: {doubt}", MORE_IMAGES) if doubt else ok("split", told)]

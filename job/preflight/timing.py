@@ -11,9 +11,10 @@ from functools import partial
 
 import torch
 
-from job import data, engine, models
+from job import engine, models
 from job.console.forecast import EXPECTED_BEST_EPOCH, clock, expected_epochs
 from job.data import Split
+from job.data.draws import tuning_counts
 from job.device import Compute
 from job.engine.learner import new_learner
 from job.engine.proof import settle
@@ -120,7 +121,7 @@ def predict(settings: Settings, counts: Counts, speed: Speed, workers: int) -> P
         assert settings.epochs is not None
         given = epochs(settings.epochs, counts.train, counts.test) + speed.build
         return Prediction(0.0, given, 0.0, given, f"{settings.epochs} epochs given")
-    rows, validation_rows = data.tuning_counts(counts.train, settings.tune_percent)
+    rows, validation_rows = tuning_counts(counts.train, settings.tune_percent, counts.validation)
     usual = expected_epochs(settings.tune_max_epochs, settings.patience)
     final = min(EXPECTED_BEST_EPOCH, settings.tune_max_epochs)
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from job.report import page_provenance, page_search
+from job.report import page_data, page_provenance, page_search
 from job.report.metrics import Bin, ClassScore
 from job.report.plots import answers, training
 from job.report.records import RunReport, data_name
-from job.report.templating import Drawing, Section, drawing, page
+from job.report.templating import Drawing, Section, address, drawing, page
 from job.report.words import count, plural
 from job.results import Recipe
 
@@ -33,6 +27,7 @@ def html(report: RunReport) -> str:
         ("classes", "Classes", classes(report)),
         ("mistakes", "Mistakes", mistakes(report) if report.evaluation.mistakes else None),
         ("calibration", "Calibration", calibration(report)),
+        ("data", "Data", page_data.data(report)),
         ("provenance", "Provenance", page_provenance.provenance(report)),
     ]
     sections = [Section(name, heading, f"report/{name}.html", it) for name, heading, it in parts if it is not None]
@@ -180,18 +175,11 @@ def mistakes(report: RunReport) -> Mistakes:
             names[it.true],
             names[it.predicted],
             it.confidence,
-            picture(pixels),
+            address(pixels),
         )
         for it, pixels in zip(report.evaluation.mistakes, report.thumbnails, strict=True)
     )
     return Mistakes(report.evaluation.images - report.evaluation.correct, tuple(shown))
-
-
-def picture(pixels: NDArray[np.uint8]) -> str:
-    """uint8 `[rows, columns, 3]` as the address of a PNG within the page."""
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format="png", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from job.results import Epoch, Recipe, Trial
 class RunReport:
     """Everything that a report tells. `settings`, `sources` and `provenance` are JSON as they stand.
 
-    `thumbnails` are the test images of `evaluation.mistakes`, uint8 `[mistakes, rows, columns, RGB]`.
+    `thumbnails` are the test images of `evaluation.mistakes`, uint8 `[mistakes, rows, columns, RGB]`; `examples` some
+    training images of each class, alike. `doubts` are sentences on the data set.
     """
 
     run_name: str
@@ -38,6 +39,8 @@ class RunReport:
     answers: Answers
     evaluation: Evaluation
     thumbnails: NDArray[np.uint8]
+    doubts: tuple[str, ...] = ()
+    examples: tuple[NDArray[np.uint8], ...] = ()
 
     @property
     def trial_seconds(self) -> float:

@@ -5,14 +5,19 @@ Whatever a run's names hold, the templates escape it; a name that a template mis
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
 
 from job.report import words
 from job.report.plots.drawing import svg
@@ -44,6 +49,13 @@ class Drawing:
 def drawing(figure: Figure, name: str, alternative: str, caption: str = "", square: bool = False) -> Drawing:
     """`name` is the picture's own within the page."""
     return Drawing(Markup(svg(figure, name)), alternative, caption, square)
+
+
+def address(pixels: NDArray[np.uint8]) -> str:
+    """uint8 `[rows, columns, 3]` as the address of a PNG within the page."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, format="png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 @cache

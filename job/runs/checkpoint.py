@@ -21,6 +21,7 @@ from job.errors import Fault
 from job.results import Epoch, Score, Trial
 from job.runs import code
 from job.runs.standing import Standing
+from job.settings.variables import with_defaults
 from job.storage import ArtifactStore
 
 FORMAT = 3  # raise it when the state of an older job can no longer be continued with the same result
@@ -157,7 +158,7 @@ def check(saved: Saved, now: Identity, place: str) -> None:
     was = saved.identity
     differences = [
         f"{name} was {old.get(name)} and is {new.get(name)}"
-        for old, new in ((was.settings, now.settings), (was.arithmetic, now.arithmetic))
+        for old, new in ((with_defaults(was.settings), with_defaults(now.settings)), (was.arithmetic, now.arithmetic))
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name) and not (old is was.arithmetic and name in device.MAY_CHANGE)
     ]

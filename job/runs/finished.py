@@ -15,10 +15,12 @@ from job.errors import Fault
 from job.interrupt import Stop
 from job.runs import manifest, shapes
 from job.settings import Settings
+from job.settings.variables import with_defaults
 from job.storage import ArtifactStore
 
 RESULTS, MODEL, WEIGHTS = "results.json", "model.json", "weights.pt"
-TAKEN_OVER = ("MODEL", "DATASET", "DATA_LIMIT", "SEED")  # what a run is tested on is the run's own, whatever is set now
+TAKEN_OVER = ("MODEL", "DATASET", "DATA_LIMIT", "SEED", "TEST_PERCENT", "BAD_IMAGES")
+# what a run is tested on is the run's own, whatever is set now
 NAMED = 8  # runs that a message lists
 
 
@@ -43,12 +45,11 @@ def find(settings: Settings, stop: Stop | None = None, *, handed_on: bool = Fals
             return Finished(settings.run_name, store, None)
         raise Fault(f"{store.uri} holds no finished run.", others(settings))
     run = Finished(settings.run_name, store, found)
+    its = taken_over(run)
     differences = [
-        f"{name} is set to {value}, but the run has {run.manifest['settings'][name]}"  # type: ignore[index]
+        f"{name} is set to {value}, but the run has {its[name]}"
         for name, value in settings.values().items()
-        if name in TAKEN_OVER
-        and settings.sources()[name] == "environment"
-        and run.manifest["settings"].get(name, value) != value  # type: ignore[index]
+        if name in its and settings.sources()[name] == "environment" and its[name] != value
     ]
     if differences:
         raise Fault(
@@ -127,8 +128,14 @@ def damage(run: Finished, check: Callable[[], object]) -> list[str]:
 def settings_of(run: Finished, settings: Settings) -> Settings:
     """The settings as they are now, with what decides the run's data set taken from the run."""
     assert run.manifest is not None
-    taken = {name.lower(): run.manifest["settings"][name] for name in TAKEN_OVER}
-    return settings.model_copy(update=taken)
+    return settings.model_copy(update={name.lower(): value for name, value in taken_over(run).items()})
+
+
+def taken_over(run: Finished) -> dict[str, Any]:
+    """Variable → value of what is the run's own; one that its manifest does not name had its default."""
+    assert run.manifest is not None
+    kept = with_defaults(run.manifest["settings"])
+    return {name: kept[name] for name in TAKEN_OVER}
 
 
 def data_of(run: Finished, settings: Settings, progress: Progress) -> Dataset:

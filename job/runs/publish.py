@@ -12,6 +12,7 @@ from job.runs import manifest, status, taking
 from job.runs.code import differences as code_differences
 from job.runs.manifest import NAME as MANIFEST
 from job.settings import Settings
+from job.settings.variables import with_defaults
 from job.storage import ArtifactStore
 from job.storage.names import checked
 
@@ -102,10 +103,9 @@ def finished_already(
     said = manifest.read(store)
     if said is None:
         return False
+    before, now = with_defaults(said["settings"]), with_defaults(settings.shaping())
     differences = [
-        f"{name} was {said['settings'].get(name)} and is {value}"
-        for name, value in settings.shaping().items()
-        if said["settings"].get(name) != value
+        f"{name} was {before.get(name)} and is {value}" for name, value in now.items() if before.get(name) != value
     ]
     if said["run"] != settings.run_name and said["run"].lower() == settings.run_name.lower():
         differences.append(f"its name is {said['run']}, and this file system does not tell capitals from small letters")

@@ -92,6 +92,12 @@ class Status:
         with self._changed:
             self._update({"hardware": hardware, "changes": list(changes)})
 
+    def doubts(self, sentences: Sequence[str]) -> None:
+        """Tells what makes the data set doubtful: test images that are trained on, classes of few images."""
+        if sentences:
+            with self._changed:
+                self._update({"warnings": list(sentences)})
+
     def failed(self, what: str, remedy: str, exit_code: int) -> None:
         """Tells what ended this attempt."""
         phase = "stopped" if exit_code > 128 else "failed"

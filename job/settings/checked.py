@@ -138,7 +138,16 @@ class Settings(Variables):
             for name, value in values.items()
             if extra(name)["shapes"]
         }
+        shaping = {
+            name: value
+            for name, value in shaping.items()
+            if not extra(name)["later"] or value != variables()[name.lower()].default
+        }
         return shaping | ({"WORKERS": values["WORKERS"]} if self.adapts and self.workers not in ("auto", "1") else {})
+
+    @property
+    def skips_bad_images(self) -> bool:
+        return self.bad_images == "skip"
 
     @property
     def adapts(self) -> bool:

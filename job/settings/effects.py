@@ -18,6 +18,8 @@ def without_effect(settings: Variables) -> dict[str, str]:
         idle |= dict.fromkeys((*SEARCH, "workers", "ray_address"), given)
     if settings.dataset != "cifar10":
         idle["data_url"] = f"DATASET={settings.dataset} is not fetched"
+    if settings.dataset != "folder":
+        idle |= dict.fromkeys(("test_percent", "bad_images"), "it is for DATASET=folder")
     if settings.dataset == "synthetic":
         idle["data_dir"] = "DATASET=synthetic is drawn by the job"
     if settings.mode != "predict":

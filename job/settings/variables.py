@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +14,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from job import models
 
 
-def variable(group: str, default: Any, meaning: str, *, shapes: bool = False, **limits: Any) -> Any:
-    """One setting. `shapes` marks what changes the result: such settings make up the run's name."""
-    return Field(default=default, description=meaning, json_schema_extra={"group": group, "shapes": shapes}, **limits)
+def variable(
+    group: str, default: Any, meaning: str, *, shapes: bool = False, later: bool = False, **limits: Any
+) -> Any:
+    """One setting. `shapes` marks what changes the result: such settings make up the run's name; one that came `later`
+    than version 0.1.0 only where it is not its default, so that runs of before keep their names.
+    """
+    about: dict[str, Any] = {"group": group, "shapes": shapes, "later": later}
+    return Field(default=default, description=meaning, json_schema_extra=about, **limits)
 
 
 class Variables(BaseSettings):
@@ -44,7 +50,7 @@ class Variables(BaseSettings):
     dataset: Literal["cifar10", "folder", "synthetic"] = variable(
         "Data",
         "cifar10",
-        "`cifar10`, `folder` (your own images: `train/<class>/*`, `test/<class>/*`), "
+        "`cifar10`, `folder` (your own images: `train/<class>/*` and `test/<class>/*`, or `<class>/*` alone), "
         "`synthetic` (drawn by the job, no download)",
         shapes=True,
     )
@@ -57,6 +63,24 @@ class Variables(BaseSettings):
         "Data",
         (),
         "mirrors of the CIFAR-10 archive, tried in order, with commas between them; http(s), file, s3",
+    )
+    test_percent: float = variable(
+        "Data",
+        20.0,
+        "with `DATASET=folder`: percent of each class kept for testing where the folder has no test set; "
+        "drawn by `SEED` and each image's bytes",
+        shapes=True,
+        later=True,
+        ge=1,
+        le=90,
+    )
+    bad_images: Literal["stop", "skip"] = variable(
+        "Data",
+        "stop",
+        "with `DATASET=folder`: `stop` names all images that cannot be read and trains nothing, "
+        "`skip` leaves them out, counted and listed in the report",
+        shapes=True,
+        later=True,
     )
     data_limit: int | None = variable(
         "Data",
@@ -184,3 +208,9 @@ def extra(variable_name: str) -> dict[str, Any]:
     content = variables()[variable_name.lower()].json_schema_extra
     assert isinstance(content, dict)
     return content
+
+
+def with_defaults(shaping: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was shaped by, with the variables that its manifest leaves out because they held their default."""
+    later = {name.upper(): field.default for name, field in variables().items() if extra(name)["later"]}
+    return later | dict(shaping)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from job.console import logs
-from job.data import folder
+from job.data import decoding
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def test_a_file_that_pillow_warns_of_is_named(tmp_path: Path, capsys: pytest.Cap
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning = logs.tell_warning
-        folder.read_image(file)
+        decoding.read_image(file)
     (line,) = capsys.readouterr().out.splitlines()
     said = json.loads(line)
     assert said["level"] == "warning"

@@ -6,19 +6,18 @@ import hashlib
 import io
 import os
 import pickle
-import shutil
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from job import data
 from job.console.progress import Progress
-from job.data import Dataset, cifar10, folder, stratified, synthetic
+from job.data import Dataset, cifar10, decoding, synthetic
+from job.data.draws import stratified
 from job.errors import Fault, TemporaryFault
 from tests.data.test_download import no_s3
 from tests.helpers.mirror import mirror
@@ -133,138 +132,6 @@ def test_a_copy_that_kaggle_mounts_is_found(tmp_path: Path, published: dict[str,
     assert not (tmp_path / "data").exists(), "nothing was fetched"
 
 
-# --- a person's own folder ---
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """Two classes with JPEG and PNG, grey and colour, of several sizes."""
-    rng = np.random.default_rng(0)
-    root = tmp_path / "images"
-    for part, count in (("train", 4), ("test", 2)):
-        for label, name in enumerate(("cats", "dogs")):
-            (root / part / name).mkdir(parents=True)
-            for number in range(count):
-                side = (32, 32) if number else (60, 45)
-                pixels = rng.integers(0, 100, (*side, 3), dtype=np.uint8) + 150 * label
-                image = Image.fromarray(pixels.astype(np.uint8))
-                if number == 1:
-                    image = image.convert("L")
-                image.save(root / part / name / f"{number}.{'jpg' if number % 2 else 'png'}")
-    return root
-
-
-def load_folder(root: Path) -> data.Arrays:
-    return folder.load(root, bar=BAR)
-
-
-def test_a_folder(tree: Path) -> None:
-    arrays = load_folder(tree)
-    assert arrays.classes == ("cats", "dogs")
-    assert arrays.train_images.shape == (8, 32, 32, 3)
-    assert arrays.train_labels.tolist() == [0] * 4 + [1] * 4
-    assert arrays.test_labels.tolist() == [0] * 2 + [1] * 2
-    exact = np.asarray(Image.open(tree / "train" / "cats" / "2.png"))
-    assert np.array_equal(arrays.train_images[2], exact), "a 32x32 PNG stays as it is"
-    grey = arrays.train_images[1]
-    assert np.array_equal(grey[..., 0], grey[..., 1])
-    assert np.array_equal(grey[..., 0], grey[..., 2])
-    small = Image.open(tree / "train" / "cats" / "0.png").resize((32, 32), Image.Resampling.BILINEAR)
-    assert np.array_equal(arrays.train_images[0], np.asarray(small))
-
-
-def test_a_folder_is_decoded_once_and_again_when_it_changes(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[int] = []
-    decode = folder.decode
-    monkeypatch.setattr(folder, "decode", lambda tree, bar: decoded.append(1) or decode(tree, bar))
-    first = load_folder(tree)
-    assert data.digest(load_folder(tree)) == data.digest(first)
-    assert len(decoded) == 1
-    assert len(list(tree.glob(".*.npz"))) == 1
-
-    Image.new("RGB", (32, 32)).save(tree / "train" / "dogs" / "new.png")
-    assert len(load_folder(tree).train_labels) == 9
-    os.utime(tree / "train" / "dogs" / "new.png", (1, 1))
-    load_folder(tree)
-    assert len(decoded) == 3
-    assert len(list(tree.glob(".*.npz"))) == 1, "one file, not one a change"
-
-
-def test_a_damaged_cache_is_not_used(tree: Path) -> None:
-    first = load_folder(tree)
-    (cache,) = tree.glob(".*.npz")
-    whole = cache.read_bytes()
-    for damaged in (whole[: len(whole) // 2], whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:], b""):
-        cache.write_bytes(damaged)
-        assert data.digest(load_folder(tree)) == data.digest(first)
-        assert cache.read_bytes() == whole
-
-
-def test_a_read_only_folder(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache goes elsewhere. (Root may write anywhere, so the two places are refused by hand.)"""
-    import tempfile
-
-    elsewhere = tmp_path / "tmp"
-    elsewhere.mkdir()
-    make = tempfile.mkstemp
-
-    def refuse(*, dir: Path, **more: str) -> tuple[int, str]:
-        if dir != elsewhere:
-            raise PermissionError(13, "Permission denied")
-        return make(dir=dir, **more)
-
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(elsewhere))
-    first = load_folder(tree)
-    assert len(list(elsewhere.iterdir())) == 1
-    monkeypatch.setattr(folder, "decode", None)
-    assert data.digest(load_folder(tree)) == data.digest(first)
-
-
-def test_rotated_photographs_and_deep_greys(tree: Path) -> None:
-    photograph = Image.new("RGB", (32, 32), "black")
-    photograph.paste("white", (0, 0, 32, 16))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned a quarter: EXIF 2.3, table 4
-    photograph.save(tree / "train" / "cats" / "rotated.png", exif=exif)
-    upright = folder.read_image(tree / "train" / "cats" / "rotated.png")
-    assert upright[:, 31].min() > 250
-    assert upright[:, 0].max() < 5
-    Image.fromarray(np.full((32, 32), 65535, dtype=np.uint16)).save(tree / "train" / "cats" / "deep.png")
-    assert folder.read_image(tree / "train" / "cats" / "deep.png").min() == 255
-
-
-def test_an_unreadable_image_is_named(tree: Path) -> None:
-    broken = tree / "train" / "dogs" / "1.jpg"
-    broken.write_bytes(broken.read_bytes()[:200])
-    with pytest.raises(Fault, match=r"train/dogs/1\.jpg cannot be read"):
-        load_folder(tree)
-    broken.write_bytes(b"no image at all")
-    with pytest.raises(Fault, match=r"train/dogs/1\.jpg cannot be read: not a readable image"):
-        load_folder(tree)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "told"),
-    [
-        (lambda root: shutil.rmtree(root), "is not a directory"),
-        (lambda root: shutil.rmtree(root / "test"), "test is not a directory"),
-        (lambda root: (root / "test" / "birds").mkdir(), "classes that train/ lacks: birds"),
-        (
-            lambda root: shutil.rmtree(root / "train" / "dogs") or shutil.rmtree(root / "test" / "dogs"),
-            "a classifier needs two",
-        ),
-        (lambda root: (root / "train" / "empty").mkdir(), "empty holds no JPEG or PNG"),
-        (lambda root: [f.unlink() for f in (root / "test").rglob("*.*")], "test holds no JPEG or PNG"),
-    ],
-)
-def test_another_layout_is_told(tree: Path, spoil: object, told: str) -> None:
-    spoil(tree)  # type: ignore[operator]
-    with pytest.raises(Fault, match=told) as caught:
-        load_folder(tree)
-    assert "DATA_DIR" in str(caught.value)
-
-
 # --- drawn images ---
 
 
@@ -347,7 +214,9 @@ def named(dataset: Dataset) -> tuple[tuple[str, ...], np.ndarray]:
 
 def decoded(tree: Path, name: str) -> np.ndarray:
     place = os.fsencode(tree / name).replace(rb"\xff", b"\xff")
-    return folder.read_image(Path(os.fsdecode(place)))
+    read = decoding.read_image(Path(os.fsdecode(place)))
+    assert isinstance(read, decoding.Read)
+    return read.pixels
 
 
 def test_an_image_without_a_file_is_found_by_its_number() -> None:

@@ -67,7 +67,7 @@ def test_a_folder(handed_on: Path, images: Path, arrays: Any, main: Job, tmp_pat
     assert done.returncode == 78, done.stdout + done.stderr
     assert "1 of 7 images could not be read: broken.JPG (not a readable image)" in done.stdout
     assert "has no manifest: its files are used as they are" in done.stdout
-    assert "1 file(s) ignored" in done.stdout
+    assert "1 file(s) that are no images: notes.txt" in done.stdout
     assert sorted(file.name for file in handed_on.iterdir()) == ["model.json", "weights.pt"]
 
     with (tmp_path / "outputs" / "predictions" / "mine" / "predictions.csv").open() as file:
@@ -207,7 +207,7 @@ def test_a_bucket(images: Path, owner: Any, bucket: str, s3_environment: dict[st
 def test_what_is_no_input(tmp_path: Path) -> None:
     with pytest.raises(Fault, match="there is no"):
         inputs.found(str(tmp_path / "nowhere"))
-    with pytest.raises(Fault, match=r"holds no \.jpg"):
+    with pytest.raises(Fault, match=r"holds no JPEG, PNG"):
         inputs.found(str(tmp_path))
 
 

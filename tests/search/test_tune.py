@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from job import device, engine
-from job.data import Split, tuning_counts, tuning_doubt, tuning_rows
+from job.data import Split
+from job.data.draws import tuning_counts, tuning_doubt, tuning_rows
 from job.engine.learner import Learner
 from job.errors import Fault
 from job.results import Epoch, Score, Trial, best_epoch, hopeless, out_of_patience, winner

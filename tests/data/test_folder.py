@@ -1,0 +1,391 @@
+"""A person's own images: which files count, how a folder is understood, what is kept of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from job import data
+from job.console.logs import LOGGER
+from job.console.progress import Progress
+from job.data import cache, decoding, folder
+from job.data.folder import Rules
+from job.errors import Fault, TemporaryFault
+
+BAR = Progress("off").bar
+SKIP = Rules(skip=True)
+
+
+def load_folder(root: Path, rules: Rules = folder.RULES) -> data.Arrays:
+    return folder.load(root, bar=BAR, rules=rules)
+
+
+def picture(place: Path, shade: int, side: int = 32) -> None:
+    """An image of one colour; a shade of its own makes a content of its own."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (side, side), (shade % 256, shade // 256, 7)).save(place)
+
+
+def pictures(root: Path, *names: str) -> Path:
+    for shade, name in enumerate(names):
+        picture(root / name, shade)
+    return root
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level("INFO", logger=LOGGER.name)
+    return caplog
+
+
+# ---- what is decoded, and kept ----
+
+
+def test_a_folder(tree: Path) -> None:
+    arrays = load_folder(tree)
+    assert arrays.classes == ("cats", "dogs")
+    assert arrays.train_images.shape == (8, 32, 32, 3)
+    assert arrays.train_labels.tolist() == [0] * 4 + [1] * 4
+    assert arrays.test_labels.tolist() == [0] * 2 + [1] * 2
+    exact = np.asarray(Image.open(tree / "train" / "cats" / "2.png"))
+    assert np.array_equal(arrays.train_images[2], exact), "a 32x32 PNG stays as it is"
+    grey = arrays.train_images[1]
+    assert np.array_equal(grey[..., 0], grey[..., 1])
+    assert np.array_equal(grey[..., 0], grey[..., 2])
+    small = Image.open(tree / "train" / "cats" / "0.png").resize((32, 32), Image.Resampling.BILINEAR)
+    assert np.array_equal(arrays.train_images[0], np.asarray(small))
+
+
+@pytest.fixture
+def decodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one whenever a folder is decoded."""
+    times: list[int] = []
+    decode = decoding.decode
+    monkeypatch.setattr(decoding, "decode", lambda *given: times.append(1) or decode(*given))
+    return times
+
+
+def test_it_is_decoded_once_and_again_when_it_changes(tree: Path, decodings: list[int]) -> None:
+    first = load_folder(tree)
+    assert data.digest(load_folder(tree)) == data.digest(first)
+    assert len(decodings) == 1
+    picture(tree / "train" / "dogs" / "new.png", 3)
+    assert len(load_folder(tree).train_labels) == 9
+    assert len(decodings) == 2
+    assert len(list(tree.glob(".*.npz"))) == 1, "one file, not one a change"
+
+
+def test_files_exchanged_with_size_and_time_kept_are_noticed(tmp_path: Path, decodings: list[int]) -> None:
+    root = pictures(tmp_path / "x", "train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png")
+    first = load_folder(root)
+    one, other = root / "train/a/1.png", root / "train/b/2.png"
+    times, (ours, theirs) = one.stat(), (one.read_bytes(), other.read_bytes())
+    assert len(ours) == len(theirs)
+    one.write_bytes(theirs)
+    other.write_bytes(ours)
+    for file in (one, other):
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert data.digest(load_folder(root)) != data.digest(first)
+    assert len(decodings) == 2
+
+
+def test_a_damaged_cache_is_not_used(tree: Path) -> None:
+    first = load_folder(tree)
+    (kept,) = tree.glob(".*.npz")
+    whole = kept.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:], b""):
+        kept.write_bytes(damaged)
+        assert data.digest(load_folder(tree)) == data.digest(first)
+        assert kept.read_bytes() == whole
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="SKIPPED, NOT TESTED: another user's file needs root")
+def test_a_strangers_cache_is_not_believed(tree: Path, decodings: list[int]) -> None:
+    load_folder(tree)
+    (kept,) = tree.glob(".*.npz")
+    os.chown(kept, 12345, 12345)
+    load_folder(tree)
+    assert len(decodings) == 2
+    os.chown(kept, 12345, 12345)
+    os.chown(tree, 12345, 12345)
+    load_folder(tree)
+    assert len(decodings) == 2, "who owns the images may say what they are"
+
+
+def test_the_next_user_may_read_the_cache(tree: Path) -> None:
+    load_folder(tree)
+    (kept,) = tree.glob(".*.npz")
+    (tree / "like").touch()
+    assert kept.stat().st_mode == (tree / "like").stat().st_mode
+
+
+def test_a_read_only_folder(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decodings: list[int]) -> None:
+    """The cache goes elsewhere. (Root may write anywhere, so the two places are refused by hand.)"""
+    elsewhere = tmp_path / "tmp"
+    elsewhere.mkdir()
+    make = tempfile.mkstemp
+
+    def refuse(*, dir: Path, **more: str) -> tuple[int, str]:
+        if dir != elsewhere:
+            raise PermissionError(13, "Permission denied")
+        return make(dir=dir, **more)
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(elsewhere))
+    first = load_folder(tree)
+    assert len(list(elsewhere.iterdir())) == 1
+    assert data.digest(load_folder(tree)) == data.digest(first)
+    assert len(decodings) == 1
+
+
+# ---- images that cannot be read ----
+
+
+def spoil(tree: Path) -> None:
+    """A text called an image, a picture without most of its bytes, a link that leads nowhere."""
+    (tree / "train/dogs/text.jpg").write_text("no image at all")
+    whole = (tree / "train/dogs/1.jpg").read_bytes()
+    (tree / "train/dogs/1.jpg").write_bytes(whole[: len(whole) // 2])
+    (tree / "test/cats/gone.png").symlink_to(tree / "nowhere.png")
+
+
+def test_all_that_cannot_be_read_are_named_at_once(tree: Path) -> None:
+    spoil(tree)
+    with pytest.raises(folder.Unreadable, match="3 of 14 images cannot be read") as caught:
+        load_folder(tree)
+    assert "BAD_IMAGES=skip" in caught.value.remedy
+    reasons = {bad.file: bad.reason for bad in caught.value.bad}
+    assert "not a readable image" in reasons["train/dogs/text.jpg"]
+    assert "cut off" in reasons["train/dogs/1.jpg"]
+    assert reasons["test/cats/gone.png"] == "a link that leads nowhere"
+    with pytest.raises(folder.Unreadable, match="3 of 14"):
+        load_folder(tree)
+
+
+def test_or_left_out_and_counted(tree: Path, told: pytest.LogCaptureFixture) -> None:
+    whole = load_folder(tree)
+    spoil(tree)
+    for _ in ("decoded", "from the cache"):
+        told.clear()
+        arrays = load_folder(tree, SKIP)
+        assert len(arrays.train_labels) == len(whole.train_labels) - 1
+        assert arrays.test_names == whole.test_names
+        assert np.array_equal(arrays.test_images, whole.test_images)
+        assert [bad.file for bad in arrays.bad] == ["train/dogs/1.jpg", "train/dogs/text.jpg", "test/cats/gone.png"]
+        assert "train/dogs/text.jpg: not a readable image" in told.text
+
+
+def test_a_class_of_which_nothing_is_left(tree: Path) -> None:
+    for file in (tree / "train/dogs").iterdir():
+        file.write_text("no image")
+    with pytest.raises(Fault, match="class dogs has no image to train on"):
+        load_folder(tree, SKIP)
+
+
+def test_a_disk_that_does_not_answer_is_not_a_bad_image(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ill(_: Path) -> bytes:
+        raise OSError(107, os.strerror(107))  # ENOTCONN: a mount that dropped out
+
+    monkeypatch.setattr(Path, "read_bytes", ill)
+    with pytest.raises(TemporaryFault, match="cannot read"):
+        load_folder(tree, SKIP)
+
+
+# ---- which files count ----
+
+
+def test_what_systems_leave_behind_is_passed_over(tree: Path, told: pytest.LogCaptureFixture) -> None:
+    whole = load_folder(tree)
+    for name in ("train/cats/._0.png", "train/cats/.DS_Store", "test/dogs/Thumbs.db", "train/dogs/desktop.ini"):
+        (tree / name).write_bytes(b"\0\5\x16\7")
+    for name in ("train/__MACOSX", "train/@eaDir", "train/cats/.ipynb_checkpoints", "train/lost+found"):
+        (tree / name).mkdir()
+        (tree / name / "0.png").write_bytes(b"no image")
+    assert data.digest(load_folder(tree)) == data.digest(whole)
+    assert "8 file(s) and folder(s) passed over" in told.text
+
+
+def test_subfolders_count_and_loose_images_are_told(tree: Path, told: pytest.LogCaptureFixture) -> None:
+    picture(tree / "train/cats/2024/may/deep.png", 1)
+    picture(tree / "train/loose.png", 2)
+    picture(tree / "train/.hidden/1.png", 3)
+    picture(tree / "train/cats/.hidden.png", 4)
+    (tree / "train/cats/notes.txt").write_text("mine")
+    os.mkfifo(tree / "train/cats/pipe.png")
+    assert len(load_folder(tree).train_labels) == 9
+    for line in (
+        "1 image(s) in no class folder, left out: train/loose.png",
+        "1 image(s) in hidden folders, left out: train/.hidden",
+        "1 hidden image(s), left out: train/cats/.hidden.png",
+        "1 file(s) that are no images: train/cats/notes.txt",
+        "1 pipe(s), socket(s) or device(s), left out: train/cats/pipe.png",
+    ):
+        assert line in told.text
+
+
+def test_by_content_where_the_name_says_nothing(tree: Path) -> None:
+    (tree / "train/cats/0.png").rename(tree / "train/cats/0")
+    (tree / "train/cats/1.jpg").rename(tree / "train/cats/1.jfif")
+    (tree / "train/cats/2.png").rename(tree / "train/cats/2.jpeg")
+    assert len(load_folder(tree).train_labels) == 8
+
+
+def test_links_are_followed_and_loops_are_not(tree: Path, told: pytest.LogCaptureFixture) -> None:
+    shutil.move(tree / "train/cats", tree.parent / "elsewhere")
+    (tree / "train/cats").symlink_to(tree.parent / "elsewhere")
+    (tree.parent / "elsewhere/back").symlink_to(tree.parent / "elsewhere")
+    assert len(load_folder(tree).train_labels) == 8
+    assert "1 link(s) back to a folder above, not followed: train/cats/back" in told.text
+
+
+def test_a_class_that_is_a_link_to_nowhere(tree: Path) -> None:
+    (tree / "train/birds").symlink_to(tree / "not mounted")
+    with pytest.raises(Fault, match=r"the link .*train/birds leads nowhere"):
+        load_folder(tree)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="SKIPPED, NOT TESTED: root may list every folder")
+def test_a_folder_that_may_not_be_listed(tree: Path) -> None:
+    (tree / "train/cats").chmod(0)
+    with pytest.raises(Fault, match=r"cannot list the folder .*train/cats: Permission denied"):
+        load_folder(tree)
+
+
+def test_names_that_the_system_allows(tree: Path) -> None:
+    for name in (b"\xff\xfe.png", b"line\nend.png", b'quote"\x1b[31m.png', b"n" * 251 + b".png"):
+        shutil.copy(tree / "test/cats/0.png", os.fsencode(tree / "test/cats") + b"/" + name)
+    names = load_folder(tree).test_names
+    assert len(names) == 8
+    assert "test/cats/\\xff\\xfe.png" in names
+    for name in names:
+        name.encode()
+
+
+def test_classes_whose_names_unicode_holds_equal_are_one(tmp_path: Path) -> None:
+    composed, parts = "caf\u00e9", "cafe\u0301"
+    root = pictures(
+        tmp_path / "x", f"train/{composed}/1.png", f"train/{parts}/2.png", "train/b/3.png", f"test/{parts}/4.png"
+    )
+    arrays = load_folder(root)
+    assert arrays.classes == ("b", composed)
+    assert arrays.train_labels.tolist() == [0, 1, 1]
+    assert arrays.test_labels.tolist() == [1]
+
+
+# ---- how a folder is understood ----
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [("Train", "val", "Test"), ("training", "Validation", "TESTING"), ("birds-train", "birds_valid", "birds test")],
+)
+def test_parts_by_any_of_their_names(tmp_path: Path, train: str, validation: str, test: str) -> None:
+    names = [
+        f"{part}/{label}/{number}.png" for part in (train, validation, test) for label in "ab" for number in (1, 2)
+    ]
+    arrays = load_folder(pictures(tmp_path / "birds", *names))
+    assert (len(arrays.train_labels), len(arrays.test_labels)) == (4, 4)
+    assert arrays.validation is not None
+    assert arrays.validation[1].tolist() == [0, 0, 1, 1]
+
+
+def test_an_archives_folder_around_it(tmp_path: Path, told: pytest.LogCaptureFixture) -> None:
+    load_folder(pictures(tmp_path / "x", *(f"birds-v2/train/{c}/{n}.png" for c in "ab" for n in range(5))))
+    assert "the data set is taken from birds-v2 inside it" in told.text
+
+
+def test_two_folders_for_one_part(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "x", *(f"{part}/{c}/1.png" for part in ("test", "testing", "train") for c in "ab"))
+    with pytest.raises(Fault, match="test/ and testing/: which one is it"):
+        load_folder(root)
+
+
+def test_class_folders_alone_are_parted_by_content(tmp_path: Path) -> None:
+    names = [f"{label}/{number}.png" for label in "ab" for number in range(100)]
+    root = pictures(tmp_path / "x", *names)
+    first = load_folder(root, Rules(test_percent=30, seed=1))
+    assert {len(first.test_labels) + len(first.train_labels)} == {200}
+    assert 30 <= len(first.test_labels) <= 90
+    assert set(first.test_labels.tolist()) == {0, 1}
+    assert load_folder(root, Rules(test_percent=30, seed=2)).test_names != first.test_names
+    picture(root / "a/new.png", 4711)
+    shutil.copy(root / "a/3.png", root / "a/0 a copy of 3.png")
+    grown = load_folder(root, Rules(test_percent=30, seed=1))
+    assert set(first.test_names) <= set(grown.test_names), "an image more moves no other"
+    assert ("a/0 a copy of 3.png" in grown.test_names) == ("a/3.png" in grown.test_names), "copies stay together"
+
+
+def test_two_images_of_a_class_are_one_to_train_and_one_to_test_on(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "x", "a/1.png", "a/2.png", "b/3.png", "b/4.png", "b/5.png")
+    for seed in range(20):
+        arrays = load_folder(root, Rules(test_percent=1, seed=seed))
+        assert set(arrays.train_labels.tolist()) == set(arrays.test_labels.tolist()) == {0, 1}
+
+
+def test_a_table_of_labels(tmp_path: Path) -> None:
+    """As competitions hand it out: names without their ending, a test set that nobody has labelled."""
+    root = pictures(tmp_path / "x", *(f"train/{n}.png" for n in range(1, 41)), "test/1.png")
+    rows = "".join(f"{n},{'frog' if n % 2 else 'truck'}\n" for n in range(1, 41))
+    (root / "trainLabels.csv").write_text(f"id,label\n{rows}")
+    arrays = load_folder(root)
+    assert arrays.classes == ("frog", "truck")
+    assert len(arrays.train_labels) + len(arrays.test_labels) == 40
+    for name, label in zip(arrays.test_names, arrays.test_labels, strict=True):
+        assert label == 1 - int(Path(name).stem) % 2
+
+
+def test_a_table_that_names_what_is_not_there(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "x", "images/1.png", "images/2.png")
+    (root / "labels.csv").write_text("file,label\n1.png,a\n2.png,b\n3.png,a\n")
+    with pytest.raises(Fault, match=r"labels.csv names 1 image\(s\) that are not there.*: 3.png"):
+        load_folder(root)
+    (root / "labels.csv").write_text("file,label\n1.png,a\n1.png,b\n")
+    with pytest.raises(Fault, match=r"gives 1.png two labels"):
+        load_folder(root)
+    (root / "labels.csv").write_text("file,label\n1.png,a\n2.png\n")
+    with pytest.raises(Fault, match="line 3: no file or no label"):
+        load_folder(root)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda root: shutil.rmtree(root), "is not a directory"),
+        (lambda root: [shutil.rmtree(root / part) for part in ("train", "test")], "is empty"),
+        (lambda root: picture(root / "test/birds/1.png", 1), "test has classes that train lacks: birds"),
+        (
+            lambda root: [shutil.rmtree(root / part / "dogs") for part in ("train", "test")],
+            "a classifier needs two",
+        ),
+        (lambda root: (root / "train" / "empty").mkdir(), "empty holds no image"),
+        (lambda root: [f.unlink() for f in (root / "test").rglob("*.*")], "there is no image in test"),
+        (
+            lambda root: (
+                [shutil.move(f, root / f"{f.parent.name}{f.name}") for f in root.rglob("*.*")]
+                and [shutil.rmtree(root / part) for part in ("train", "test")]
+            ),
+            r"holds 8 image\(s\) .* in no class folder",
+        ),
+    ],
+)
+def test_another_layout_is_told(tree: Path, spoil: object, told: str) -> None:
+    spoil(tree)  # type: ignore[operator]
+    with pytest.raises(Fault, match=told) as caught:
+        load_folder(tree)
+    assert "DATA_DIR" in str(caught.value)
+
+
+def test_a_class_that_the_test_set_lacks_is_told(tree: Path, told: pytest.LogCaptureFixture) -> None:
+    shutil.rmtree(tree / "test/dogs")
+    assert load_folder(tree).classes == ("cats", "dogs")
+    assert "the test set has no image of dogs" in told.text
+
+
+def test_the_cache_knows_its_side(tmp_path: Path) -> None:
+    assert cache.places(tmp_path, 32)[0] != cache.places(tmp_path, 64)[0]
