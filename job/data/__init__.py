@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from job.data import cifar10, folder, synthetic
 from job.data.arrays import Arrays, Bad
@@ -26,13 +27,14 @@ from job.data.survey import Survey, doubts, survey
 from job.errors import Fault
 from job.seeds import seed_for
 
+AT_ONCE = 1000  # images that are scaled together
 EXAMPLES = 8  # training images of a class that a report shows
 NAMES = ("cifar10", "folder", "synthetic")
 
 
 @dataclass(frozen=True)
 class Split:
-    """`images` uint8 `[count, 32, 32, 3]` (as decoders give them: rows, columns, RGB), `labels` int64 `[count]`."""
+    """`images` uint8 `[count, side, side, 3]` (as decoders give them: rows, columns, RGB), `labels` int64 `[count]`."""
 
     images: Tensor
     labels: Tensor
@@ -106,7 +108,7 @@ class Wanted:
 
     `urls` replace the built-in mirrors of CIFAR-10; `kaggle_input` is searched for a copy of it before anything is
     downloaded. `limit` reduces the training set and, by the same fraction, the others; `seed` draws what is left.
-    `rules` are for a folder.
+    `rules` are for a folder, but for the size of the images.
     """
 
     name: str
@@ -131,6 +133,7 @@ def load(wanted: Wanted, bar: Bar, open_s3: Opener) -> Dataset:
         else:
             arrays = folder.load(wanted.directory, bar=bar, rules=wanted.rules)
         arrays = reduced(arrays, wanted.limit, wanted.seed)
+    arrays = scaled(arrays, wanted.rules.shape.side)
     return Dataset(
         name=wanted.name,
         origin=arrays.origin,
@@ -143,6 +146,22 @@ def load(wanted: Wanted, bar: Bar, open_s3: Opener) -> Dataset:
         bad=arrays.bad,
         survey=survey(arrays),
     )
+
+
+def scaled(arrays: Arrays, side: int) -> Arrays:
+    """The images `side` pixels wide and high, for data sets that come in one size; bilinear, some at a time."""
+    if arrays.train_images.shape[1] == side:
+        return arrays
+
+    def bigger(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        out = np.empty((len(images), side, side, 3), dtype=np.uint8)
+        for start in range(0, len(images), AT_ONCE):
+            planes = torch.from_numpy(images[start : start + AT_ONCE]).permute(0, 3, 1, 2)  # [count, 3, rows, columns]
+            drawn = interpolate(planes, (side, side), mode="bilinear", antialias=True)
+            out[start : start + AT_ONCE] = drawn.permute(0, 2, 3, 1).numpy()
+        return out
+
+    return replace(arrays, train_images=bigger(arrays.train_images), test_images=bigger(arrays.test_images))
 
 
 def digest(arrays: Arrays) -> str:

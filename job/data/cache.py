@@ -16,12 +16,14 @@ import numpy as np
 
 from job.console.logs import event
 from job.data.decoding import Decoded
+from job.data.picture import Shape
 from job.storage.files import umask
 
 
-def places(root: Path, side: int) -> list[Path]:
+def places(root: Path, shape: Shape) -> list[Path]:
     """Where it may be, best first: in the tree, beside it, or (for a read-only tree) in the temporary folder."""
-    name = f".{root.resolve().name}-{side}x{side}.npz"
+    how = "" if shape.resize == "crop" else f"-{shape.resize}"
+    name = f".{root.resolve().name}-{shape.side}x{shape.side}{how}.npz"
     return [directory / name for directory in (root, root.resolve().parent, Path(tempfile.gettempdir()))]
 
 

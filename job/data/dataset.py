@@ -13,6 +13,7 @@ from job.console.progress import Progress
 from job.data import Dataset, pretrained
 from job.data.cifar10 import KAGGLE_INPUT
 from job.data.folder import Rules, Unreadable
+from job.data.picture import Shape
 from job.data.pretrained import Pretrained
 from job.errors import Fault
 from job.settings import Settings
@@ -22,6 +23,7 @@ TABLE = "unreadable_images.csv"  # below OUTPUT: which images of DATA_DIR cannot
 
 def load_data(settings: Settings, progress: Progress) -> Dataset:
     """The data set on the CPU. A copy that Kaggle mounts is looked for only where DATA_DIR was not given."""
+    shape = Shape(settings.image_size, settings.resize)
     wanted = data.Wanted(
         name=settings.dataset,
         directory=settings.data_dir,
@@ -29,7 +31,7 @@ def load_data(settings: Settings, progress: Progress) -> Dataset:
         seed=settings.seed,
         urls=settings.data_url,
         kaggle_input=None if "data_dir" in settings.model_fields_set else KAGGLE_INPUT,
-        rules=Rules(settings.test_percent, settings.seed, settings.skips_bad_images),
+        rules=Rules(settings.test_percent, settings.seed, settings.skips_bad_images, shape),
     )
     try:
         return data.load(wanted, progress.bar, storage.open_object)

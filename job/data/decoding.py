@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,24 +18,23 @@ from numpy.typing import NDArray
 from job.console.logs import concerning, printable
 from job.data.download import Bar
 from job.data.files import spelled
-from job.data.picture import decoded, is_cut_off
+from job.data.picture import Shape, decoded, is_cut_off
 from job.errors import is_permanent, os_fault
 
-SIDE = 32
 CUT_OFF = "its last bytes are missing; what is there was used"
 
 Decoded = tuple[NDArray[np.uint8], list[dict[str, Any]]]
-"""Images `[count, 32, 32, 3]`, and what was found of those that are damaged, as JSON."""
+"""Images `[count, side, side, 3]`, and what was found of those that are damaged, as JSON."""
 T = TypeVar("T")
 
 
-def decode(files: Sequence[Path], root: Path, bar: Bar) -> Decoded:
+def decode(files: Sequence[Path], root: Path, shape: Shape, bar: Bar) -> Decoded:
     """Every image, those that cannot be read black, with what was found of them. Threads suffice: Pillow leaves the
     interpreter lock while it decodes and resizes.
     """
-    images = np.zeros((len(files), SIDE, SIDE, 3), dtype=np.uint8)
+    images = np.zeros((len(files), shape.side, shape.side, 3), dtype=np.uint8)
     notes = []
-    for row, image in enumerate(in_threads(files, read_image, bar, "decode images")):
+    for row, image in enumerate(in_threads(files, partial(read_image, shape=shape), bar, "decode images")):
         name = spelled(files[row].relative_to(root))
         if isinstance(image, str):
             notes.append({"file": name, "reason": image, "row": row, "used": False})
@@ -47,18 +47,18 @@ def decode(files: Sequence[Path], root: Path, bar: Bar) -> Decoded:
 
 @dataclass(frozen=True)
 class Read:
-    """A decoded image, uint8 `[32, 32, 3]`; `cut_off` where its last bytes are missing."""
+    """A decoded image, uint8 `[side, side, 3]`; `cut_off` where its last bytes are missing."""
 
     pixels: NDArray[np.uint8]
     cut_off: bool
 
 
-def read_image(file: Path) -> Read | str:
+def read_image(file: Path, shape: Shape) -> Read | str:
     """The image, or why it cannot be read. Raises TemporaryFault where that may pass."""
     try:
         with concerning(printable(str(file))):
             content = file.read_bytes()
-            return Read(decoded(content, SIDE), is_cut_off(content))
+            return Read(decoded(content, shape), is_cut_off(content))
     except ValueError as error:
         return " ".join(str(error).split())
     except OSError as error:

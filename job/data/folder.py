@@ -18,9 +18,10 @@ from job.data import cache, decoding, layouts
 from job.data.arrays import Arrays, Bad
 from job.data.download import Bar
 from job.data.files import Passed, spelled
+from job.data.picture import SMALL, Shape
 from job.errors import Fault, os_faults
 
-CACHE_FORMAT = 2  # raise it when decoding changes, so that older caches are not taken
+CACHE_FORMAT = 3  # raise it when decoding changes, so that older caches are not taken
 TOLD = 20  # unreadable files in a message
 FEW = 2  # images of a class that can be parted into one to train and one to test on
 
@@ -29,13 +30,14 @@ Labelled = tuple[tuple[Path, int], ...]
 
 @dataclass(frozen=True)
 class Rules:
-    """How a folder is taken: the percentage kept for testing where it has no test set, the seed that draws it, and
-    whether unreadable images are left out.
+    """How a folder is taken: the percentage kept for testing where it has no test set, the seed that draws it,
+    whether unreadable images are left out, and what all are brought to.
     """
 
     test_percent: float = 20.0
     seed: int = 0
     skip: bool = False
+    shape: Shape = SMALL
 
 
 RULES = Rules()
@@ -72,7 +74,7 @@ class Unreadable(Fault):
 
 
 def load(root: Path, *, bar: Bar, rules: Rules = RULES) -> Arrays:
-    """All images below `root`, resized to 32x32 RGB.
+    """All images below `root`, in the shape that `rules` say.
 
     Raises Fault, naming the file or folder, for a folder of another layout; Unreadable where `rules` leave none out and
     an image cannot be read; TemporaryFault where the disk does not answer.
@@ -82,16 +84,16 @@ def load(root: Path, *, bar: Bar, rules: Rules = RULES) -> Arrays:
         zip(tree.files(), decoding.in_threads(tree.files(), decoding.content_of, bar, "read images"), strict=True)
     )
     tree = tested(tree, contents, rules)
-    print_ = fingerprint(tree, contents)
+    print_ = fingerprint(tree, contents, rules.shape)
     stored = None
-    places = cache.places(root, decoding.SIDE)
+    places = cache.places(root, rules.shape)
     for place in places:
         stored = cache.read(place, print_, root)
         if stored is not None:
             event("data", f"decoded images taken from the cache {place}")
             break
     else:
-        stored = decoding.decode(tree.files(), root, bar)
+        stored = decoding.decode(tree.files(), root, rules.shape, bar)
         kept = next((place for place in places if cache.write(place, print_, stored)), None)
         if kept is not None:
             event("data", f"decoded images cached in {kept}")
@@ -162,9 +164,9 @@ def share(seed: int, content: str) -> float:
     return int.from_bytes(drawn[:8], "big") / 2**64
 
 
-def fingerprint(tree: Tree, contents: dict[Path, str]) -> str:
+def fingerprint(tree: Tree, contents: dict[Path, str], shape: Shape) -> str:
     """SHA-256 (hex) over all names, parts, labels and contents."""
-    sha = hashlib.sha256(f"{CACHE_FORMAT}\0{decoding.SIDE}\0{tree.classes}\n".encode())
+    sha = hashlib.sha256(f"{CACHE_FORMAT}\0{shape}\0{tree.classes}\n".encode())
     for part in (tree.train, tree.validation, tree.test):
         sha.update(b"part\n")
         for file, label in part:

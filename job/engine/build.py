@@ -4,18 +4,44 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from job import models
 
+SMALL = 32  # pixels a side: CIFAR-10's images
 
-def builder(name: str, num_classes: int, weights: Mapping[str, Tensor] | None = None) -> Callable[[], nn.Module]:
-    """A function that builds a fresh model, from `weights` for one that starts from some (`data.pretrained`)."""
-    module = models.find(name)
-    return partial(module.build, num_classes) if weights is None else partial(module.build, num_classes, weights)
+
+@dataclass(frozen=True)
+class Builder:
+    """Builds fresh models: of the file called `name`, for so many classes and images of so many pixels a side, from
+    `weights` for one that starts from some (`data.pretrained`).
+    """
+
+    name: str
+    classes: int
+    image_size: int = SMALL
+    weights: Mapping[str, Tensor] | None = None
+
+    def __call__(self) -> nn.Module:
+        build = models.find(self.name).build
+        size = {"image_size": self.image_size} if models.takes_any_size(self.name) else {}
+        weights = {} if self.weights is None else {"weights": self.weights}
+        model: nn.Module = build(self.classes, **size, **weights)
+        return model
+
+
+def side(build: Callable[[], nn.Module]) -> int:
+    """Pixels a side of the images that a builder's models take; 32 where it does not say."""
+    return int(getattr(build, "image_size", SMALL))
+
+
+def parameters(name: str, classes: int, image_size: int) -> int:
+    """How many trainable parameters a model would have, without its memory."""
+    with torch.device("meta"):
+        return trainable_parameters(Builder(name, classes, image_size)())
 
 
 def trainable_parameters(model: nn.Module) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from job import models
 from job.data import Dataset
+from job.engine.build import Builder
 from job.engine.step import MEAN, STD
 from job.errors import Fault
 
@@ -39,13 +40,14 @@ class Classifier(nn.Module):
         return logits
 
 
-def describe(name: str, dataset: Dataset, precision: str, test: Mapping[str, float]) -> bytes:
+def describe(name: str, dataset: Dataset, resize: str, precision: str, test: Mapping[str, float]) -> bytes:
     """`model.json`: all that is needed beside `weights.pt` to load the model, feed it and check its figures `test`."""
     about = {
         "model": name,
         "num_classes": len(dataset.classes),
         "classes": list(dataset.classes),
         "image_size": dataset.test.images.shape[1],
+        "resize": resize,
         "mean": list(MEAN),
         "std": list(STD),
         "precision": precision,
@@ -63,7 +65,7 @@ def load(about: dict[str, Any], weights: bytes) -> Classifier:
     Raises Fault where this job has no such model or the weights are not its weights.
     """
     try:
-        name, classes = str(about["model"]), int(about["num_classes"])
+        name, classes, size = str(about["model"]), int(about["num_classes"]), int(about["image_size"])
         mean, std = [float(value) for value in about["mean"]], [float(value) for value in about["std"]]
         if len(about["classes"]) != classes or len(mean) != len(std):
             raise ValueError
@@ -76,7 +78,7 @@ def load(about: dict[str, Any], weights: bytes) -> Classifier:
         )
     try:
         state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
-        model = models.find(name).build(classes)
+        model = Builder(name, classes, size)()
         model.load_state_dict(state)
     except pickle.UnpicklingError as error:  # whose text advises to load it all the same, which would run its code
         raise Fault(

@@ -18,6 +18,7 @@ from job.device import Compute
 from job.device.graphs import Recorder, advance, batch_sizes, lay_track, why
 from job.device.memory import is_out_of_memory
 from job.engine import step
+from job.engine.build import side
 from job.engine.learner import Learner, new_learner
 from job.engine.replay import record_steps, replay_epoch, stepper
 
@@ -142,8 +143,9 @@ def prepare(compute: Compute, build: Callable[[], nn.Module], batch_size: int, c
     every = {size for count in counts for size in batch_sizes(count, batch_size)} or {batch_size}
     batch = max(every)
     sizes = (*[batch] * FULL_BATCHES, *sorted(every - {batch}, reverse=True))
-    random = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (sum(sizes), 32, 32, 3), dtype=torch.uint8, generator=random).to(compute.device)
+    random, pixels = torch.Generator().manual_seed(0), side(build)
+    images = torch.randint(0, 256, (sum(sizes), pixels, pixels, 3), dtype=torch.uint8, generator=random)
+    images = images.to(compute.device)
     order = torch.randperm(sum(sizes), generator=random).to(compute.device)
     model = learner_of(compute, build).model.eval()
     with torch.no_grad(), compute.autocast():

@@ -1,10 +1,12 @@
 """One file a model. Each has `PARAMETERS`, the count of trainable parameters with ten classes, and
-`build(num_classes) -> nn.Module`: float images `[batch, 3, 32, 32]` in, logits `[batch, num_classes]` out.
+`build(num_classes, image_size) -> nn.Module`: float images `[batch, 3, image_size, image_size]` in, logits `[batch,
+num_classes]` out. `PARAMETERS` holds for 32 pixels; where `build` takes the classes alone, it is for 32 pixels alone.
 
 A model that starts from stored weights also has `expected() -> dict[str, Tensor]`, names and shapes (on the meta
 device) of what it takes from a file; `REPLACED`, beginnings of the names that it does not take; and `ADDRESS`, where
-the file is published, the beginning of its SHA-256 in its name. `build(num_classes, weights)` gets them under these
-names; without them `build` gives the same network, for trained weights to be loaded. `data.pretrained` reads the files.
+the file is published, the beginning of its SHA-256 in its name. `build(num_classes, image_size, weights)` gets them
+under these names; without them `build` gives the same network, for trained weights to be loaded. `data.pretrained`
+reads the files.
 Nothing is registered anywhere: the file's name is the model's name.
 """
 
@@ -24,7 +26,17 @@ def names() -> tuple[str, ...]:
 
 def starts_from_weights(name: str) -> bool:
     """Whether the model called `name` has `expected`, by a look at its file: settings are read before torch is."""
-    return re.search(r"^def expected\(", (Path(__path__[0]) / f"{name}.py").read_text("utf-8"), re.M) is not None
+    return says(name, r"^def expected\(")
+
+
+def says(name: str, pattern: str) -> bool:
+    """Whether the text of the model's file has it."""
+    return re.search(pattern, (Path(__path__[0]) / f"{name}.py").read_text("utf-8"), re.MULTILINE) is not None
+
+
+def takes_any_size(name: str) -> bool:
+    """Whether the model called `name` can be built for other images than 32x32, by a look at its file."""
+    return says(name, r"^def build\([^)]*\bimage_size\b")
 
 
 def find(name: str) -> ModuleType:

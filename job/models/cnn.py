@@ -17,14 +17,15 @@ def block(channels_in: int, channels_out: int) -> list[nn.Module]:
     ]
 
 
-def build(num_classes: int) -> nn.Module:
-    """`[batch, 3, 32, 32]` float images to `[batch, num_classes]` logits."""
+def build(num_classes: int, image_size: int = 32) -> nn.Module:
+    """`[batch, 3, image_size, image_size]` float images, a multiple of 8, to `[batch, num_classes]` logits."""
+    side = image_size // 8  # after three times max-pooling
     return nn.Sequential(
         *block(3, 32),
         *block(32, 64),
         *block(64, 128),
-        nn.Flatten(),  # [batch, 128 * 4 * 4]
-        nn.Linear(128 * 4 * 4, 512),
+        nn.Flatten(),  # [batch, 128 * side * side]
+        nn.Linear(128 * side * side, 512),
         nn.ReLU(),
         nn.Dropout(0.5),
         nn.Linear(512, num_classes),

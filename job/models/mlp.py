@@ -1,4 +1,4 @@
-"""A multi-layer perceptron on the flattened pixels: 3072-512-256-classes."""
+"""A multi-layer perceptron on the flattened pixels: 3072-512-256-classes at 32x32 pixels."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import nn
 PARAMETERS = 1_707_274
 
 
-def build(num_classes: int) -> nn.Module:
-    """`[batch, 3, 32, 32]` float images to `[batch, num_classes]` logits."""
+def build(num_classes: int, image_size: int = 32) -> nn.Module:
+    """`[batch, 3, image_size, image_size]` float images to `[batch, num_classes]` logits."""
     return nn.Sequential(
-        nn.Flatten(),  # [batch, 3072]
-        nn.Linear(3 * 32 * 32, 512),
+        nn.Flatten(),  # [batch, 3 * image_size ** 2]
+        nn.Linear(3 * image_size**2, 512),
         nn.ReLU(),
         nn.Linear(512, 256),
         nn.ReLU(),

@@ -1,5 +1,6 @@
 """A small vision transformer (Dosovitskiy et al., 2020, https://arxiv.org/abs/2010.11929) with post-norm encoder layers
-(Vaswani et al., 2017, https://arxiv.org/abs/1706.03762): patch 4, width 192, 4 layers, 8 heads, feed-forward 384.
+(Vaswani et al., 2017, https://arxiv.org/abs/1706.03762): 64 patches (of 4 pixels where the side is 32), width 192,
+4 layers, 8 heads, feed-forward 384.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from torch import Tensor, nn
 
 PARAMETERS = 1_212_490
 
-PATCH, WIDTH, LAYERS, HEADS, FEED_FORWARD, DROPOUT = 4, 192, 4, 8, 384, 0.1
-TOKENS = (32 // PATCH) ** 2 + 1  # 64 patches and the class token
+WIDTH, LAYERS, HEADS, FEED_FORWARD, DROPOUT = 192, 4, 8, 384, 0.1
+SIDE = 8  # patches in a row, whatever the size of the images
+TOKENS = SIDE**2 + 1  # 64 patches and the class token
 
 
 class VisionTransformer(nn.Module):
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, patch: int) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(3, WIDTH, kernel_size=PATCH, stride=PATCH)
+        self.patches = nn.Conv2d(3, WIDTH, kernel_size=patch, stride=patch)
         self.class_token = nn.Parameter(torch.zeros(1, 1, WIDTH))
         self.position = nn.Parameter(torch.zeros(1, TOKENS, WIDTH))
         self.dropout = nn.Dropout(DROPOUT)
@@ -38,6 +40,6 @@ class VisionTransformer(nn.Module):
         return logits
 
 
-def build(num_classes: int) -> nn.Module:
-    """`[batch, 3, 32, 32]` float images to `[batch, num_classes]` logits."""
-    return VisionTransformer(num_classes)
+def build(num_classes: int, image_size: int = 32) -> nn.Module:
+    """`[batch, 3, image_size, image_size]` float images, a multiple of 8, to `[batch, num_classes]` logits."""
+    return VisionTransformer(num_classes, image_size // SIDE)

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
 
-from job import models, report
+from job import report
 from job.console.logs import event
 from job.data import Dataset
 from job.data.draws import Tuning, tuning_doubt
 from job.data.pretrained import Pretrained
 from job.device import Compute
+from job.engine import build
 from job.modes.beginning import Run
 from job.results import Recipe, Trial, rate
 from job.runs.standing import FINAL, START, Standing
@@ -42,14 +43,14 @@ def begins(run: Run) -> None:
 
 
 def tell_subject(settings: Settings, data: Dataset, weights: Pretrained | None) -> None:
-    parameters = models.find(settings.model).PARAMETERS
+    parameters = build.parameters(settings.model, len(data.classes), settings.image_size)
     lines = [
         line("run", settings.run_name),
-        line("model", f"{settings.model}, {parameters:,} parameters (with ten classes)"),
+        line("model", f"{settings.model}, {parameters:,} parameters"),
         line(
             "data",
             f"{data.name} ({data.origin}): {len(data.train):,} training and {len(data.test):,} test images, "
-            f"{len(data.classes)} classes",
+            f"{len(data.classes)} classes" + f", {settings.image_size} pixels" * (settings.image_size != build.SMALL),
         ),
     ]
     if weights is not None:

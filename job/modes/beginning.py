@@ -89,7 +89,7 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
     owned.status.tell("data")
     data = load_data(settings, progress)
     weights = load_weights(settings, progress)
-    builder = build.builder(settings.model, len(data.classes), weights.state if weights else None)
+    builder = build.Builder(settings.model, len(data.classes), settings.image_size, weights.state if weights else None)
     compute = settle(compute, builder, settings.batch_size, epoch_sizes(settings, data))
     with runners.planned(settings, compute, progress.check) as plan:
         plan = runners.with_batches(plan, settings, builder, compute, kept)

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
-from job import models
 from job.console.logs import event
 from job.console.progress import Progress
 from job.data.cifar10 import KAGGLE_INPUT
 from job.device import Compute, for_trials
 from job.device.memory import is_out_of_memory, memory_faults
+from job.engine import build
 from job.errors import Fault, TemporaryFault
 from job.interrupt import Stop
 from job.preflight import data, disk, machine, store, timing, weights
@@ -91,9 +91,9 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
         look.see("split", "TUNE_PERCENT LEARNING_RATE EPOCHS SEED", lambda: data.search(settings, counts))
     else:
         look.skip("split", "the data set's size is not known")
-    parameters = models.find(settings.model).PARAMETERS
+    parameters = build.parameters(settings.model, counts.classes if counts else 10, settings.image_size)
     workers = workers_of(settings, compute)
-    images = counts.train + counts.test if counts else 0
+    images = 3 * settings.image_size**2 * (counts.train + counts.test if counts else 0)
     look.see("memory", "MODEL WORKERS", lambda: machine.memory(images, parameters, workers))
     look.see("temporary", "", machine.temporary_folder)
     look.see("shared memory", "", lambda: machine.shared_memory(settings))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from job.console.logs import concerning, event, printable
 from job.console.progress import Progress
 from job.data import inputs
 from job.data.inputs import Source
-from job.data.picture import decoded
+from job.data.picture import Shape, decoded
 from job.device import Compute
 from job.device.memory import memory_faults
 from job.engine import classifier
@@ -69,7 +70,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     compute.place(model)
     answers = []
     with memory_faults():
-        for answer in classified(model, sources, int(about["image_size"]), compute, stop):
+        for answer in classified(model, sources, shape_of(about), compute, stop):
             tell(answer, classes)
             answers.append(answer)
     store, name = storage.open_store(settings.output, stop=stop), f"predictions/{found.name}/predictions.csv"
@@ -82,6 +83,11 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     )
     if bad:
         raise unreadable(bad, len(answers))
+
+
+def shape_of(about: Mapping[str, Any]) -> Shape:
+    """How images are brought to what the model takes; runs of before RESIZE squashed them."""
+    return Shape(int(about["image_size"]), str(about.get("resize", "squash")))
 
 
 def unreadable(bad: Sequence[Answer], of: int) -> Fault:
@@ -98,14 +104,14 @@ def unreadable(bad: Sequence[Answer], of: int) -> Fault:
 
 
 def classified(
-    model: Classifier, sources: Sequence[Source], side: int, compute: Compute, stop: Stop
+    model: Classifier, sources: Sequence[Source], shape: Shape, compute: Compute, stop: Stop
 ) -> Iterator[Answer]:
     """An answer for every source, in their order."""
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(sources), BATCH):
             stop.check()
             part = sources[start : start + BATCH]
-            images = list(pool.map(lambda source: read(source, side), part))
+            images = list(pool.map(lambda source: read(source, shape), part))
             readable = [image for image in images if isinstance(image, np.ndarray)]
             shares = iter(probabilities(model, np.stack(readable), compute) if readable else ())
             for source, image in zip(part, images, strict=True):
@@ -116,11 +122,11 @@ def classified(
                     yield Answer(source.name, None, reason, isinstance(image, TemporaryFault))
 
 
-def read(source: Source, side: int) -> NDArray[np.uint8] | Exception:
-    """The image, uint8 `[side, side, 3]`, or why there is none."""
+def read(source: Source, shape: Shape) -> NDArray[np.uint8] | Exception:
+    """The image, uint8 `[rows, columns, 3]`, or why there is none."""
     try:
         with concerning(source.name):
-            return decoded(source.read(), side)
+            return decoded(source.read(), shape)
     except (Fault, ValueError) as error:
         return error
     except OSError as error:

@@ -86,7 +86,7 @@ def work(settings: Settings, owned: Owned, progress: Progress, followers: Sequen
     owned.status.tell("report")
     record = ending.recorded(run, recipe, searched, fitted, (answers, evaluation))
     results = report.as_json(record)
-    about = classifier.describe(settings.model, run.data, run.compute.precision, results["test"])
+    about = classifier.describe(settings.model, run.data, settings.resize, run.compute.precision, results["test"])
     files = report.files(record) | {"weights.pt": build.weights_file(fitted.model), "model.json": about}
     pretrained = run.weights.record() if run.weights else None
     vouched = publish.about(settings, run.data.sha256, run.identity.code, pretrained)

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from job import models
 from job.console.logs import event
 from job.device import Compute
+from job.engine import build
 from job.errors import TemporaryFault
 from job.preflight import disk, machine
 from job.settings import Settings
@@ -19,7 +19,7 @@ def before_run(settings: Settings, compute: Compute) -> None:
 
     Raises TemporaryFault where the disk has too little room for this run's checkpoints and files.
     """
-    findings = disk.room_for_output(settings, models.find(settings.model).PARAMETERS)
+    findings = disk.room_for_output(settings, build.parameters(settings.model, 10, settings.image_size))
     findings += machine.processors(compute.threads)
     for finding in findings:
         if finding.result == "fail":

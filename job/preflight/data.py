@@ -19,13 +19,13 @@ from job.data.addresses import public
 from job.data.arrays import Bad
 from job.data.draws import tuning_counts, tuning_doubt
 from job.data.part import data_file
+from job.data.picture import Shape
 from job.preflight import disk
 from job.preflight.findings import Finding, failed, ok, size, warn
 from job.settings import Settings
 
 SECONDS_OF_IMAGES = 10.0  # that images of a folder are decoded for, at most
 MORE_IMAGES = "Raise TUNE_PERCENT or DATA_LIMIT, or give LEARNING_RATE and EPOCHS."
-CACHE_BYTES = 3 * decoding.SIDE * decoding.SIDE  # of one decoded image
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def look_at_folder(settings: Settings, check: Callable[[], object]) -> tuple[Cou
         f"folder {tree.root} ({tree.told}): {counts.classes} classes, {counts.train:,} training{own} and "
         f"{counts.test:,} test images{about}; smallest class {printable(tree.classes[smallest])} ({sizes[smallest]:,})"
     )
-    files = tree.files()
-    seen, faults = decode_some(tree, check)
+    files, shape = tree.files(), Shape(settings.image_size, settings.resize)
+    seen, faults = decode_some(tree, shape, check)
     findings = [warn("data", sentence, "Put some there, or leave it.") for sentence in tree.lacking]
     if faults and not settings.skips_bad_images:
         findings.append(failed("data", folder.all_unreadable(tree, faults)))
@@ -104,8 +104,8 @@ def look_at_folder(settings: Settings, check: Callable[[], object]) -> tuple[Cou
     left_out = " and would be left out" if faults and settings.skips_bad_images else ""
     said = f"{told}; {part} were decoded, {len(faults)} cannot be read{left_out}"
     findings.insert(0, warn("data", said, "Mend or remove them.") if faults else ok("data", said))
-    places = cache.places(tree.root, decoding.SIDE)
-    rooms = [disk.room("DATA_DIR", place.parent, len(files) * CACHE_BYTES) for place in places]
+    places = cache.places(tree.root, shape)
+    rooms = [disk.room("DATA_DIR", place.parent, len(files) * 3 * shape.side**2) for place in places]
     if not any(room.result == "ok" for room in rooms):
         findings.append(warn("disk", "no place for the decoded images: every start would decode them again"))
     return counts, findings
@@ -118,14 +118,14 @@ def counts_of(tree: folder.Tree, settings: Settings) -> Counts:
     return Counts(train, test, len(tree.classes), len(tree.validation))
 
 
-def decode_some(tree: folder.Tree, check: Callable[[], object]) -> tuple[int, list[Bad]]:
+def decode_some(tree: folder.Tree, shape: Shape, check: Callable[[], object]) -> tuple[int, list[Bad]]:
     """Decodes images in a random order until all are or the time is over; how many, and which cannot be read."""
     files = tree.files()
     order = random.Random(0).sample(files, len(files))
     deadline, seen, faults = time.monotonic() + SECONDS_OF_IMAGES, 0, []
 
     def fault_of(file: Path) -> Bad | None:
-        read = decoding.read_image(file)
+        read = decoding.read_image(file, shape)
         return Bad(tree.name(file), read, 0, used=False) if isinstance(read, str) else None
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

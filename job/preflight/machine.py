@@ -106,10 +106,9 @@ def threads(count: int) -> list[Finding]:
     return [ok("threads", f"{wanted} may be started")]
 
 
-def memory(images: int, parameters: int, workers: int, root: Path = Path("/")) -> list[Finding]:
+def memory(bytes_of_images: int, parameters: int, workers: int, root: Path = Path("/")) -> list[Finding]:
     """The memory limit, or what is free, against an estimate of what a run takes."""
-    pixels = 3 * 32 * 32
-    needed = BASE_MEMORY * max(1, workers) + COPIES * images * pixels + 16 * parameters * max(1, workers)
+    needed = BASE_MEMORY * max(1, workers) + COPIES * bytes_of_images + 16 * parameters * max(1, workers)
     limit, available = cgroup.memory(root), available_memory(root)
     room = min((value for value in (limit, available) if value is not None), default=None)
     if room is None:

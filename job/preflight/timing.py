@@ -7,15 +7,15 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
-from job import engine, models
+from job import engine
 from job.console.forecast import EXPECTED_BEST_EPOCH, clock, expected_epochs
 from job.data import Split
 from job.data.draws import tuning_counts
 from job.device import Compute
+from job.engine.build import Builder
 from job.engine.learner import new_learner
 from job.engine.proof import settle
 from job.preflight.data import Counts
@@ -49,7 +49,7 @@ class Prediction:
 
 def measure(settings: Settings, compute: Compute, counts: Counts, check: Callable[[], object]) -> Speed:
     """Trains and evaluates the model on random images until the clock says something. `check` may raise to stop."""
-    build = partial(models.find(settings.model).build, counts.classes)  # from a random start: no download for a look
+    build = Builder(settings.model, counts.classes, settings.image_size)  # from a random start: no download for a look
 
     def on_batch(_: int) -> None:
         check()
@@ -67,7 +67,7 @@ def measure(settings: Settings, compute: Compute, counts: Counts, check: Callabl
     def evaluate(split: Split) -> None:
         engine.evaluate(learner.model, split, compute, on_batch)
 
-    images = random_split(max(batch, min(MOST_STEPS * batch, MOST_IMAGES)), counts.classes, compute)
+    images = random_split(max(batch, min(MOST_STEPS * batch, MOST_IMAGES)), counts.classes, build.image_size, compute)
     return Speed(
         seconds_an_image(train, images, batch, recorded=compute.step == "graph"),
         seconds_an_image(evaluate, images, min(len(images), 128)),
@@ -103,10 +103,10 @@ def first(images: Split, count: int) -> Split:
     return Split(images.images[:count], images.labels[:count])
 
 
-def random_split(images: int, classes: int, compute: Compute) -> Split:
+def random_split(images: int, classes: int, side: int, compute: Compute) -> Split:
     """Noise and random labels on the device."""
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    pixels = torch.randint(0, 256, (images, side, side, 3), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, classes, (images,), generator=generator)
     return Split(pixels, labels).to(compute.device)
 

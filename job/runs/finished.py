@@ -19,7 +19,7 @@ from job.settings.variables import with_defaults
 from job.storage import ArtifactStore
 
 RESULTS, MODEL, WEIGHTS = "results.json", "model.json", "weights.pt"
-TAKEN_OVER = ("MODEL", "DATASET", "DATA_LIMIT", "SEED", "TEST_PERCENT", "BAD_IMAGES")
+TAKEN_OVER = ("MODEL", "DATASET", "DATA_LIMIT", "SEED", "TEST_PERCENT", "BAD_IMAGES", "IMAGE_SIZE", "RESIZE")
 # what a run is tested on is the run's own, whatever is set now
 NAMED = 8  # runs that a message lists
 

@@ -49,6 +49,14 @@ class Settings(Variables):
             raise ValueError(f"choose from: {', '.join(models.names())}{did_you_mean(value, models.names())}")
         return value
 
+    @field_validator("image_size")
+    @classmethod
+    def _model_takes_it(cls, value: int, info: ValidationInfo) -> int:
+        name = info.data.get("model")
+        if value != 32 and name and not models.takes_any_size(name):
+            raise ValueError(f"job/models/{name}.py takes 32 pixels alone: its build has no image_size")
+        return value
+
     @field_validator("input")
     @classmethod
     def _input_for_predict(cls, value: str | None, info: ValidationInfo) -> str | None:

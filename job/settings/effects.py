@@ -19,7 +19,7 @@ def without_effect(settings: Variables) -> dict[str, str]:
     if settings.dataset != "cifar10":
         idle["data_url"] = f"DATASET={settings.dataset} is not fetched"
     if settings.dataset != "folder":
-        idle |= dict.fromkeys(("test_percent", "bad_images"), "it is for DATASET=folder")
+        idle |= dict.fromkeys(("test_percent", "bad_images", "resize"), "it is for DATASET=folder")
     if settings.dataset == "synthetic":
         idle["data_dir"] = "DATASET=synthetic is drawn by the job"
     if settings.mode != "predict":

@@ -82,6 +82,25 @@ class Variables(BaseSettings):
         shapes=True,
         later=True,
     )
+    image_size: int = variable(
+        "Data",
+        32,
+        "pixels a side that images are brought to: a multiple of 8; from 96 on the ResNets keep their ImageNet stem",
+        shapes=True,
+        later=True,
+        ge=32,
+        le=512,
+        multiple_of=8,
+        validate_default=True,
+    )
+    resize: Literal["crop", "pad", "squash"] = variable(
+        "Data",
+        "crop",
+        "with `DATASET=folder`: `crop` brings the shorter side to size and cuts out the middle, `pad` keeps the whole "
+        "image and fills the borders, `squash` gives up the proportions",
+        shapes=True,
+        later=True,
+    )
     data_limit: int | None = variable(
         "Data",
         None,

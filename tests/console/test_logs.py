@@ -11,6 +11,7 @@ from PIL import Image
 
 from job.console import logs
 from job.data import decoding
+from job.data.picture import SMALL
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ def test_a_file_that_pillow_warns_of_is_named(tmp_path: Path, capsys: pytest.Cap
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning = logs.tell_warning
-        decoding.read_image(file)
+        decoding.read_image(file, SMALL)
     (line,) = capsys.readouterr().out.splitlines()
     said = json.loads(line)
     assert said["level"] == "warning"

@@ -18,6 +18,7 @@ from job import data
 from job.console.progress import Progress
 from job.data import Dataset, cifar10, decoding, synthetic
 from job.data.draws import stratified
+from job.data.picture import SMALL
 from job.errors import Fault, TemporaryFault
 from tests.data.test_download import no_s3
 from tests.helpers.mirror import mirror
@@ -214,7 +215,7 @@ def named(dataset: Dataset) -> tuple[tuple[str, ...], np.ndarray]:
 
 def decoded(tree: Path, name: str) -> np.ndarray:
     place = os.fsencode(tree / name).replace(rb"\xff", b"\xff")
-    read = decoding.read_image(Path(os.fsdecode(place)))
+    read = decoding.read_image(Path(os.fsdecode(place)), SMALL)
     assert isinstance(read, decoding.Read)
     return read.pixels
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from job import data
 from job.console.logs import LOGGER
 from job.console.progress import Progress
 from job.data import cache, decoding, folder
 from job.data.folder import Rules
+from job.data.picture import Shape
 from job.errors import Fault, TemporaryFault
 
 BAR = Progress("off").bar
@@ -58,8 +59,15 @@ def test_a_folder(tree: Path) -> None:
     grey = arrays.train_images[1]
     assert np.array_equal(grey[..., 0], grey[..., 1])
     assert np.array_equal(grey[..., 0], grey[..., 2])
-    small = Image.open(tree / "train" / "cats" / "0.png").resize((32, 32), Image.Resampling.BILINEAR)
+    small = ImageOps.fit(Image.open(tree / "train" / "cats" / "0.png"), (32, 32), Image.Resampling.BILINEAR)
     assert np.array_equal(arrays.train_images[0], np.asarray(small))
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
+def test_other_sizes(tree: Path, resize: str) -> None:
+    arrays = load_folder(tree, Rules(shape=Shape(48, resize)))
+    assert arrays.train_images.shape == (8, 48, 48, 3)
+    assert load_folder(tree).train_images.shape == (8, 32, 32, 3)
 
 
 @pytest.fixture
@@ -387,5 +395,6 @@ def test_a_class_that_the_test_set_lacks_is_told(tree: Path, told: pytest.LogCap
     assert "the test set has no image of dogs" in told.text
 
 
-def test_the_cache_knows_its_side(tmp_path: Path) -> None:
-    assert cache.places(tmp_path, 32)[0] != cache.places(tmp_path, 64)[0]
+def test_every_shape_has_a_cache_of_its_own(tmp_path: Path) -> None:
+    shapes = (Shape(32), Shape(64), Shape(64, "pad"), Shape(64, "squash"))
+    assert len({cache.places(tmp_path, shape)[0] for shape in shapes}) == 4

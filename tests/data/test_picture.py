@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from job.data.picture import MOST_PIXELS, decoded, is_cut_off
+from job.data.picture import BORDER, MOST_PIXELS, Shape, decoded, is_cut_off
 
 SHADES = np.linspace(0, 255, 32 * 32, dtype=np.uint8).reshape(32, 32)
 
@@ -22,7 +22,7 @@ def stored(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def grey(content: bytes) -> np.ndarray:
-    pixels = decoded(content, 32)
+    pixels = decoded(content)
     assert pixels.shape == (32, 32, 3)
     return pixels.mean(axis=2)
 
@@ -32,7 +32,7 @@ def test_a_cameras_orientation_is_followed() -> None:
     photograph.paste("white", (0, 0, 32, 16))
     exif = Image.Exif()
     exif[0x0112] = 6  # turned a quarter: EXIF 2.3, table 4
-    upright = decoded(stored(photograph, "PNG", exif=exif), 32)
+    upright = decoded(stored(photograph, "PNG", exif=exif))
     assert upright[:, 31].min() > 250
     assert upright[:, 0].max() < 5
 
@@ -83,7 +83,7 @@ def test_of_a_moving_image_the_first_frame() -> None:
 
 
 def test_print_colours() -> None:
-    assert decoded(stored(Image.new("CMYK", (32, 32), (0, 255, 255, 0)), "JPEG"), 32)[16, 16].tolist()[0] > 230
+    assert decoded(stored(Image.new("CMYK", (32, 32), (0, 255, 255, 0)), "JPEG"))[16, 16].tolist()[0] > 230
 
 
 def test_a_jpeg_without_its_last_bytes_is_read() -> None:
@@ -93,9 +93,9 @@ def test_a_jpeg_without_its_last_bytes_is_read() -> None:
     assert not is_cut_off(whole)
     cut = whole[: -len(whole) // 50]
     assert is_cut_off(cut)
-    assert np.abs(decoded(cut, 32)[:28].astype(int) - decoded(whole, 32)[:28]).max() <= 1
+    assert np.abs(decoded(cut)[:28].astype(int) - decoded(whole)[:28]).max() <= 1
     with pytest.raises(ValueError, match="more than a tenth"):
-        decoded(whole[: len(whole) // 2], 32)
+        decoded(whole[: len(whole) // 2])
 
 
 def test_a_large_text_is_no_reason_to_refuse_an_image() -> None:
@@ -114,10 +114,47 @@ def test_a_bomb_is_refused() -> None:
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     with pytest.raises(ValueError, match="bomb"):
-        decoded(bomb, 32)
+        decoded(bomb)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"<svg/>", b"\xff\xd8\xff"])
 def test_what_is_no_image(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"not a readable image|an empty file|cut off"):
-        decoded(content, 32)
+        decoded(content)
+
+
+def test_what_of_a_wide_image_is_kept() -> None:
+    """A red, a green and a blue third: the middle is cut out, or all is kept between borders, or pressed together."""
+    wide = Image.new("RGB", (192, 64), "red")
+    wide.paste("lime", (64, 0, 128, 64))
+    wide.paste("blue", (128, 0, 192, 64))
+    content = stored(wide, "PNG")
+    cut = decoded(content, Shape(64, "crop"))
+    assert (cut == (0, 255, 0)).all()
+    padded = decoded(content, Shape(96, "pad"))
+    assert (padded[:30] == BORDER).all()
+    assert (padded[-30:] == BORDER).all()
+    assert padded[48, 4].tolist() == [255, 0, 0]
+    assert padded[48, 92].tolist() == [0, 0, 255]
+    pressed = decoded(content, Shape(48, "squash"))
+    assert pressed[24, 2].tolist() == [255, 0, 0]
+    assert pressed[24, 45].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
+def test_a_large_jpeg_is_scaled_while_it_is_decoded(resize: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly the same as decoded whole, and only a part of its pixels are ever there."""
+    rng = np.random.default_rng(0)
+    large = Image.fromarray(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)).resize((1600, 1200))
+    as_jpeg, as_png = stored(large, "JPEG", quality=95), stored(large, "PNG")
+    sizes: list[tuple[int, int]] = []
+    convert = Image.Image.convert
+
+    def seen(image: Image.Image, *given: object, **more: object) -> Image.Image:
+        sizes.append(image.size)
+        return convert(image, *given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image.Image, "convert", seen)
+    found = decoded(as_jpeg, Shape(96, resize)).astype(int)
+    assert max(sizes) <= (400, 300)
+    assert np.abs(found - decoded(as_png, Shape(96, resize))).mean() < 4

@@ -100,7 +100,7 @@ def test_features_are_those_of_torchvisions_network(
 ) -> None:
     """At 224 pixels with ImageNet's own stem: all of the network but stem and head is the built model's."""
     with lying(tmp_path / "weights", content) as file:
-        model: Any = build.builder(MODEL, 10, load(str(file)).state)()
+        model: Any = build.Builder(MODEL, 10, 32, load(str(file)).state)()
     theirs: Any = network()
     theirs.load_state_dict(state)
     model.conv1, model.maxpool = theirs.conv1, theirs.maxpool

@@ -57,10 +57,39 @@ def test_shape_and_gradient(builder: Callable[[int], nn.Module], classes: int) -
     assert silent == [], "parameters that nothing reaches"
 
 
+@pytest.mark.parametrize("side", [40, 96])
+@pytest.mark.parametrize("name", sorted(SPECIFIED))
+def test_other_sizes(name: str, side: int) -> None:
+    torch.manual_seed(0)
+    model = build.Builder(name, 3, side)()
+    assert model.eval()(torch.randn(2, 3, side, side)).shape == (2, 3)
+    assert build.trainable_parameters(model) == build.parameters(name, 3, side)
+
+
+@pytest.mark.parametrize("name", sorted(SPECIFIED))
+def test_at_32_pixels_nothing_is_told_apart(name: str) -> None:
+    module, states = models.find(name), []
+    for make in (lambda: module.build(10), build.Builder(name, 10), build.Builder(name, 10, 32)):
+        torch.manual_seed(3)
+        states.append(make().state_dict())
+    assert all(torch.equal(states[0][key], other[key]) for other in states for key in states[0])
+    assert build.parameters(name, 10, 32) == SPECIFIED[name]
+
+
+def test_a_large_pretrained_model_keeps_the_stem(imagenet: dict[str, Tensor]) -> None:
+    """At 224 pixels its features are those of torchvision's network with the same weights."""
+    model = build.Builder("resnet18_pretrained", 7, 224, imagenet)().eval().double()
+    theirs = torchvision_resnet18(weights=None).eval().double()
+    theirs.load_state_dict(imagenet)
+    model.fc, theirs.fc = torch.nn.Identity(), torch.nn.Identity()
+    images = torch.randn(2, 3, 224, 224, dtype=torch.float64)
+    torch.testing.assert_close(model(images), theirs(images), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", models.names())
 def test_parameter_count(name: str, imagenet: dict[str, Tensor]) -> None:
     module = models.find(name)
-    model = module.build(10, imagenet) if hasattr(module, "expected") else module.build(10)
+    model = module.build(10, weights=imagenet) if hasattr(module, "expected") else module.build(10)
     assert build.trainable_parameters(model) == module.PARAMETERS
 
 
@@ -92,7 +121,7 @@ def test_vit_tokens_start_at_zero() -> None:
 
 
 def test_pretrained_keeps_the_body_and_replaces_stem_and_head(imagenet: dict[str, Tensor]) -> None:
-    model = build.builder("resnet18_pretrained", 10, imagenet)()
+    model = build.Builder("resnet18_pretrained", 10, 32, imagenet)()
     loaded = model.state_dict()
     for name, tensor in imagenet.items():
         if name.startswith(("conv1.", "fc.")):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from job.device import Compute
+from job.engine.build import side
 from job.search.stacked.draws import Draws
 
 # What runs stacked with the same numbers as alone. Others may, but nothing has compared them.
@@ -62,7 +63,7 @@ class Architecture:
 def architecture(build: Callable[[], nn.Module], compute: Compute) -> Architecture:
     """Builds one model and counts, with two images on the CPU, what it draws and keeps for an image."""
     model = build()
-    images, kept = torch.zeros(2, 3, 32, 32), 0
+    images, kept = torch.zeros(2, 3, side(build), side(build)), 0
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 
     def count(tensor: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import nn
 from job.data import Split
 from job.device import Compute
 from job.engine import Course, epochs
+from job.engine.build import side
 from job.engine.learner import new_learner
 from job.search.stacked.architecture import architecture
 from job.search.stacked.epochs import epoch
@@ -30,7 +31,8 @@ def fault_of(build: Callable[[], nn.Module], compute: Compute) -> str:
 
     try:
         kind = architecture(build, compute)
-        images = torch.randint(256, (104, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        pixels, random = side(build), torch.Generator().manual_seed(0)
+        images = torch.randint(256, (104, pixels, pixels, 3), dtype=torch.uint8, generator=random)
         split = Split(images, torch.arange(len(images)) % kind.classes).to(compute.device)
 
         def losses(captured: bool) -> list[float]:
