@@ -73,7 +73,7 @@ def test_a_sixth_model(copy: Path) -> None:
 
 @pytest.mark.slow
 def test_an_own_data_set(copy: Path) -> None:
-    """Photos in three colours and a table of labels, as documented: the job learns them and says so of the photos again."""
+    """Photos in three colours and a table of labels: the job learns them and says so of the photos again."""
     rng = np.random.default_rng(0)
     (copy / "photos").mkdir()
     (copy / "birds").mkdir()
