@@ -110,10 +110,10 @@ def class_by_class(group: Sequence[Run]) -> tuple[tuple[ClassRow, ...], int]:
     """
     if len(group) < 2 or not all(run.recalls for run in group):
         return (), 0
-    same, names = tested_alike(group), list(group[0].recalls)
-    results = [
-        [in_class(run, name, place, same[at]) for at, run in enumerate(group)] for place, name in enumerate(names)
-    ]
+    same = tested_alike(group)
+    tested = [(place, name) for place, (name, (_, count)) in enumerate(group[0].recalls.items()) if count]
+    names = [name for _, name in tested]
+    results = [[in_class(run, name, place, same[at]) for at, run in enumerate(group)] for place, name in tested]
     found = [compared(row) for row in results]
     judged = iter(corrected([pair for row in found for pair in row]))
     rows = []

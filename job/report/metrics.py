@@ -18,12 +18,14 @@ MISTAKES = 24
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class against all others. All three scores are shares from 0 to 1; `support` counts its test images."""
+    """One class against all others. All three scores are shares from 0 to 1; `support` counts its test images, and a
+    class without any has no scores.
+    """
 
     name: str
-    precision: float
-    recall: float
-    f1: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
     support: int
 
 
@@ -72,6 +74,21 @@ class Evaluation:
     def accuracy(self) -> float:
         return self.correct / self.images
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall: every class that was tested counts the same."""
+        return mean_score(self.per_class, "recall")
+
+    @property
+    def macro_f1(self) -> float:
+        return mean_score(self.per_class, "f1")
+
+
+def mean_score(scores: Sequence[ClassScore], key: str) -> float:
+    """The mean of a score over the classes that have test images."""
+    values: list[float] = [getattr(score, key) for score in scores if score.support]
+    return sum(values) / len(values)
+
 
 def evaluate(answers: Answers, classes: Sequence[str]) -> Evaluation:
     """All measures of a classifier from its answers. Raises ValueError where those name another class."""
@@ -99,7 +116,7 @@ def confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: 
 
 
 def class_scores(matrix: NDArray[np.int64], classes: Sequence[str]) -> tuple[ClassScore, ...]:
-    """Precision, recall and F1 (their harmonic mean) of each class; 0 where a denominator is 0."""
+    """Precision, recall and F1 (their harmonic mean) of each class that has images; 0 where a denominator is 0."""
     scores = []
     for index, name in enumerate(classes):
         hits = int(matrix[index, index])
@@ -108,9 +125,9 @@ def class_scores(matrix: NDArray[np.int64], classes: Sequence[str]) -> tuple[Cla
         scores.append(
             ClassScore(
                 name=name,
-                precision=hits / answers if answers else 0.0,
-                recall=hits / support if support else 0.0,
-                f1=2 * hits / both if both else 0.0,
+                precision=(hits / answers if answers else 0.0) if support else None,
+                recall=hits / support if support else None,
+                f1=2 * hits / both if support else None,
                 support=support,
             )
         )

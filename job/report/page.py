@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from job.report import page_data, page_provenance, page_search
-from job.report.metrics import Bin, ClassScore
+from job.report.metrics import Bin, ClassScore, mean_score
 from job.report.plots import answers, training
 from job.report.records import RunReport, data_name
 from job.report.templating import Drawing, Section, address, drawing, page
@@ -13,6 +13,7 @@ from job.report.words import count, plural
 from job.results import Recipe
 
 WORST_PAIRS = 8
+MANY = 40  # classes; a matrix of more has cells that nobody reads
 FOOTER = "This page is one file and loads nothing. Its numbers are in results.json, per_class.csv and history.csv."
 
 
@@ -51,6 +52,8 @@ class Result:
     parameters: int
     recipe: Recipe
     batch_size: int
+    balanced_accuracy: float
+    macro_f1: float
     calibration_error: float
     searched: bool
     tuning_seconds: float
@@ -70,6 +73,8 @@ def result(report: RunReport) -> Result:
         parameters=report.parameters,
         recipe=report.recipe,
         batch_size=report.batch_size,
+        balanced_accuracy=evaluation.balanced_accuracy,
+        macro_f1=evaluation.macro_f1,
         calibration_error=evaluation.calibration_error,
         searched=bool(report.trials),
         tuning_seconds=report.tuning_seconds,
@@ -107,7 +112,9 @@ class Confused:
 
 @dataclass(frozen=True)
 class Confusion:
-    drawing: Drawing
+    """`drawing` is None where there are more classes than `MANY`."""
+
+    drawing: Drawing | None
     pairs: tuple[Confused, ...]
 
 
@@ -120,14 +127,19 @@ def confusion(report: RunReport) -> Confusion:
         for predicted, images in enumerate(row)
         if true != predicted and images
     ]
-    worst = sorted(wrong, key=lambda pair: (-pair[0], pair[1], pair[2]))[:WORST_PAIRS]
+    many = len(scores) > MANY
+    worst = sorted(wrong, key=lambda pair: (-pair[0], pair[1], pair[2]))[: 4 * WORST_PAIRS if many else WORST_PAIRS]
     alternative = (
         f"Confusion matrix of {len(scores)} classes: {evaluation.correct:,} of {evaluation.images:,} images are on its "
         "diagonal."
     )
     caption = "Rows are true classes, columns answers. Blue: right, orange: wrong; the stronger, the larger a share."
+    matrix = None
+    if not many:
+        figure = answers.confusion_matrix(evaluation, for_page=True)
+        matrix = drawing(figure, "confusion", alternative, caption, square=True)
     return Confusion(
-        drawing(answers.confusion_matrix(evaluation, for_page=True), "confusion", alternative, caption, square=True),
+        matrix,
         tuple(
             Confused(scores[true].name, scores[predicted].name, images, images / scores[true].support)
             for images, true, predicted in worst
@@ -137,17 +149,24 @@ def confusion(report: RunReport) -> Confusion:
 
 @dataclass(frozen=True)
 class Classes:
-    """`means` of precision, recall and F1, every class counting the same."""
+    """`means` of precision, recall and F1, every class that was tested counting the same. Of more classes than `MANY`
+    only the worst are shown at once, `further` fold away.
+    """
 
     scores: tuple[ClassScore, ...]
+    further: tuple[ClassScore, ...]
     means: tuple[float, ...]
     images: int
 
 
 def classes(report: RunReport) -> Classes:
     scores = report.evaluation.per_class
-    means = (sum(getattr(score, key) for score in scores) / len(scores) for key in ("precision", "recall", "f1"))
-    return Classes(scores, tuple(means), report.evaluation.images)
+    means = tuple(mean_score(scores, key) for key in ("precision", "recall", "f1"))
+    shown, further = scores, scores[:0]
+    if len(scores) > MANY:
+        worst = sorted(scores, key=lambda score: (score.f1 is None, score.f1 or 0, score.name))
+        shown, further = tuple(worst[:MANY]), tuple(worst[MANY:])
+    return Classes(shown, further, means, report.evaluation.images)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "images": evaluation.images,
         "correct": evaluation.correct,
         "accuracy_interval_percent": [100 * end for end in evaluation.interval],
+        "balanced_accuracy_percent": 100 * evaluation.balanced_accuracy,
+        "macro_f1": evaluation.macro_f1,
         "mean_confidence_percent": 100 * evaluation.confidence,
         "calibration_error_percent": 100 * evaluation.calibration_error,
         "classes": [asdict(score) for score in evaluation.per_class],

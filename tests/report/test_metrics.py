@@ -43,7 +43,7 @@ def test_class_scores_by_hand() -> None:
     assert (one.precision, one.recall, one.support) == (8 / 12, 8 / 10, 10)
     assert one.f1 == pytest.approx(2 / (12 / 8 + 10 / 8)), "the harmonic mean"
     assert (two.precision, two.recall) == (6 / 8, 6 / 10)
-    assert (three.precision, three.recall, three.f1, three.support) == (0, 0, 0, 0)
+    assert (three.precision, three.recall, three.f1, three.support) == (None, None, None, 0), "it was not tested"
 
 
 @pytest.mark.parametrize(
@@ -129,3 +129,12 @@ def test_logits_give_the_very_score_of_the_evaluation(compute: device.Compute) -
     assert 100 * found.correct / found.images == score.accuracy
     loss = torch.nn.functional.cross_entropy(logits.double(), split.labels).item()
     assert score.loss == pytest.approx(loss, rel=CLOSE if compute == FP64 else 1e-4)
+
+
+def test_a_class_without_test_images_takes_no_part_in_means() -> None:
+    """Twins of scikit-learn's balanced_accuracy_score and f1_score(average="macro"), by hand."""
+    true, predicted = np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 1, 1, 2])
+    matrix = metrics.confusion(true, predicted, 3)
+    scores = metrics.class_scores(matrix, ("a", "b", "never seen"))
+    assert metrics.mean_score(scores, "recall") == (3 / 4 + 1 / 2) / 2
+    assert metrics.mean_score(scores, "f1") == pytest.approx((2 * 3 / 7 + 2 * 1 / 4) / 2)

@@ -6,13 +6,15 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from job.report import files
+from job.report import files, metrics, page
+from job.report.answers import answers_of
 from job.report.summary import files as summary_files
 from tests.helpers import browser, records
 from tests.helpers.browser import Browser, Seen
@@ -126,3 +128,23 @@ def test_a_page_needs_no_other_place(pages: dict[str, Path]) -> None:
         assert all(one.startswith(("#", "data:")) or two.startswith("#") for one, two in loaded)
         assert "<script" not in text
         assert "@import" not in text
+
+
+def test_three_hundred_classes_stay_readable() -> None:
+    """The worst pairs and classes, not 90,000 cells; one class that nobody tested has dashes."""
+    names = tuple(f"class {number:03}" for number in range(300))
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.arange(299), rng.integers(0, 299, 700)])
+    logits = rng.normal(size=(len(labels), 300)) + 3 * np.eye(300)[labels]
+    answers = answers_of(logits.astype(np.float32), labels, [str(number) for number in range(len(labels))])
+    evaluation = metrics.evaluate(answers, names)
+    assert evaluation.per_class[299].recall is None
+    report = replace(
+        records.run_report(), answers=answers, evaluation=evaluation, thumbnails=records.run_report().thumbnails[:0]
+    )
+    report = replace(report, evaluation=replace(evaluation, mistakes=()))
+    shown = page.html(report)
+    assert "further classes, by F1" in shown
+    assert "class 299" in shown
+    assert "A matrix of so many classes" in shown
+    assert len(shown) < 600_000
