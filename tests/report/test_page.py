@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from job.report import files, metrics, page
+from job.report import files, metrics
 from job.report.answers import answers_of
+from job.report.page import html
 from job.report.summary import files as summary_files
 from tests.helpers import browser, records
 from tests.helpers.browser import Browser, Seen
@@ -143,7 +144,7 @@ def test_three_hundred_classes_stay_readable() -> None:
         records.run_report(), answers=answers, evaluation=evaluation, thumbnails=records.run_report().thumbnails[:0]
     )
     report = replace(report, evaluation=replace(evaluation, mistakes=()))
-    shown = page.html(report)
+    shown = html(report)
     assert "further classes, by F1" in shown
     assert "class 299" in shown
     assert "A matrix of so many classes" in shown
