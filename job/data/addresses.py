@@ -78,8 +78,8 @@ def open_url(url: str, timeout: float = TIMEOUT, offset: int = 0, validator: str
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise Gone(NOT_VERIFIED) from None
         if proxy := proxy_of(url):
-            asked = f"asked through {proxy}, the proxy of HTTPS_PROXY or HTTP_PROXY"
-            raise ConnectionError(f"{describe(error)} ({asked})") from None
+            through = f"asked through {proxy}, the proxy of HTTPS_PROXY or HTTP_PROXY"
+            raise ConnectionError(f"{describe(error)} ({through})") from None
         raise
     with response:
         length = response.headers.get("Content-Length")
