@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from job.data.picture import BORDER, MOST_PIXELS, Shape, decoded, is_cut_off
+from job.data.picture import BORDER, MOST_PIXELS, SMALL, Shape
+from job.data.picture import decoded as picture
 
 SHADES = np.linspace(0, 255, 32 * 32, dtype=np.uint8).reshape(32, 32)
 
@@ -19,6 +20,10 @@ def stored(image: Image.Image, kind: str, **options: object) -> bytes:
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
+
+
+def decoded(content: bytes, shape: Shape = SMALL) -> np.ndarray:
+    return picture(content, shape).pixels
 
 
 def grey(content: bytes) -> np.ndarray:
@@ -90,9 +95,9 @@ def test_a_jpeg_without_its_last_bytes_is_read() -> None:
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize((400, 300))
     whole = stored(image, "JPEG")
-    assert not is_cut_off(whole)
+    assert not picture(whole).cut_off
     cut = whole[: -len(whole) // 50]
-    assert is_cut_off(cut)
+    assert picture(cut).cut_off
     assert np.abs(decoded(cut)[:28].astype(int) - decoded(whole)[:28]).max() <= 1
     with pytest.raises(ValueError, match="more than a tenth"):
         decoded(whole[: len(whole) // 2])
