@@ -63,7 +63,7 @@ def read_image(file: Path, shape: Shape) -> Picture | str:
     except ValueError as error:
         return " ".join(str(error).split())
     except OSError as error:
-        if file.is_symlink() and not file.exists():
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) and file.is_symlink():
             return "a link that leads nowhere"
         if is_permanent(error) or error.errno == errno.ENOENT:
             return os.strerror(error.errno or 0)

@@ -44,6 +44,7 @@ OTHER_SUFFIXES = (  # of images that are not read here: nobody shall find out by
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
 )
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+NO_IMAGES = "file(s) that are no images"
 TOLD = 5  # names in a line
 FOLDER, FILE, NOWHERE, OTHER, REFUSED = "folder", "file", "nowhere", "other", "refused"
 
@@ -62,6 +63,14 @@ class Passed:
     def note(self, kind: str, name: str, count: int = 1) -> None:
         self.others[kind] += count
         self.names.setdefault(kind, []).append(name)
+
+    def forget(self, kind: str, name: str) -> None:
+        """Takes back a note: it turned out to be of use."""
+        if name in self.names.get(kind, []):
+            self.names[kind].remove(name)
+            self.others[kind] -= 1
+            if not self.others[kind]:
+                del self.others[kind], self.names[kind]
 
     def add(self, other: Passed) -> None:
         """What somebody else has noted as well."""
@@ -178,7 +187,7 @@ def counts(path: Path, kind: str, name: str, passed: Passed) -> bool:
         try:
             if begins_as_image(path):
                 return True
-            passed.note("file(s) that are no images", name)
+            passed.note(NO_IMAGES, name)
         except OSError as error:
             if not is_permanent(error):
                 raise unreadable(path, error, passed.variable) from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from job.console.logs import event, printable
 from job.data import tables
-from job.data.files import SUFFIXES, Passed, images, is_hidden, listed, named_as_image, spelled
+from job.data.files import NO_IMAGES, SUFFIXES, Passed, images, is_hidden, listed, named_as_image, spelled
 from job.data.tables import Row
 from job.errors import Fault
 
@@ -61,6 +61,8 @@ def parts(root: Path, folders: dict[str, Path], passed: Passed) -> tuple[Parts, 
         sorted_out |= found
     if "train" not in used:
         return None
+    for table in used.values():
+        noted.forget(NO_IMAGES, spelled(table.path.relative_to(root)))
     passed.add(noted)
     for name, file in here.items():
         if file not in sorted_out:
@@ -93,13 +95,14 @@ def located(table: Table, root: Path, folders: dict[str, Path], here: dict[str, 
     and for an image that has two labels.
     """
     within = f"{spelled(table.base.relative_to(root))}/" if table.base != root else ""
-    indices = [index({name[len(within) :]: file for name, file in here.items() if name.startswith(within)})]
-    indices += [index(here)] if within else []
+    indices = [Names.of({name[len(within) :]: file for name, file in here.items() if name.startswith(within)})]
+    indices += [Names.of(here)] if within else []
     found: dict[Path, tuple[str, str]] = {}
+    spelt: dict[Path, str] = {}
     missing = []
     for row in table.rows:
-        file = next(filter(None, (lookup(row.file, each) for each in indices)), None)
-        if file is None:
+        file = lookup(row.file, indices)
+        if file is None or spelt.setdefault(file, row.file) != row.file:  # two names for one file: one means another
             missing.append(row.file)
             continue
         placed = next((part for part, folder in folders.items() if folder in file.parents), None)
@@ -119,24 +122,32 @@ def located(table: Table, root: Path, folders: dict[str, Path], here: dict[str, 
     return found
 
 
-def index(here: dict[str, Path]) -> dict[str, list[Path]]:
-    """Every way in which a table may name a file: by its path or its name, with its ending or without."""
-    short: dict[str, list[Path]] = {}
-    for name, file in here.items():
-        name = unicodedata.normalize("NFC", name)
-        keys = {name, PurePosixPath(name).name}
-        if named_as_image(name):
-            keys |= {key[: -len(PurePosixPath(key).suffix)] for key in keys}
-        for key in keys:
-            short.setdefault(key, []).append(file)
-    return short
+@dataclass(frozen=True)
+class Names:
+    """Every way in which a table may name a file, with its ending or without: by its path, or by its name alone."""
+
+    paths: dict[str, list[Path]]
+    short: dict[str, list[Path]]
+
+    @staticmethod
+    def of(here: dict[str, Path]) -> Names:
+        names = Names({}, {})
+        for name, file in here.items():
+            name = unicodedata.normalize("NFC", name)
+            for known, key in ((names.paths, name), (names.short, PurePosixPath(name).name)):
+                known.setdefault(key, []).append(file)
+                if named_as_image(key):
+                    known.setdefault(key[: -len(PurePosixPath(key).suffix)], []).append(file)
+        return names
 
 
-def lookup(said: str, short: dict[str, list[Path]]) -> Path | None:
+def lookup(said: str, indices: Sequence[Names]) -> Path | None:
     """The one file that a name means: as it stands, or without the folders in front that another machine had."""
     steps = unicodedata.normalize("NFC", said).replace("\\", "/").removeprefix("./").split("/")
     for start in range(len(steps)):
-        found = short.get("/".join(steps[start:]), [])
-        if len(found) == 1:
-            return found[0]
+        name = "/".join(steps[start:])
+        for known in (*(names.paths for names in indices), *(names.short for names in indices)):
+            found = known.get(name, [])
+            if len(found) == 1:
+                return found[0]
     return None
