@@ -22,7 +22,7 @@ from unittest import mock
 
 import pytest
 
-pytest_plugins = ["tests.helpers.folders", "tests.helpers.s3_fixtures"]
+pytest_plugins = ["tests.helpers.folders", "tests.helpers.s3_fixtures", "tests.helpers.nobody"]
 
 ROOT = Path(__file__).parent.parent
 Job = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -37,7 +37,7 @@ def read(place: Path, fingerprint: str, root: Path) -> Decoded | None:
             with np.load(file, allow_pickle=False) as stored:  # the zip's CRC-32 tells a damaged file
                 if str(stored["fingerprint"]) != fingerprint:
                     return None
-                return stored["images"], json.loads(str(stored["notes"]))
+                return Decoded(stored["images"], stored["sizes"], json.loads(str(stored["notes"])))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -52,7 +52,6 @@ def is_trusted(file: IO[bytes], root: Path) -> bool:
 
 def write(place: Path, fingerprint: str, decoded: Decoded) -> bool:
     """Writes it whole or not at all, for all who may read the folder; False where the place cannot be written."""
-    images, notes = decoded
     try:
         descriptor, name = tempfile.mkstemp(prefix=".decoding-", suffix=".part", dir=place.parent)
     except OSError:
@@ -60,7 +59,13 @@ def write(place: Path, fingerprint: str, decoded: Decoded) -> bool:
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, 0o666 & ~umask())
-            np.savez(file, fingerprint=np.array(fingerprint), notes=np.array(json.dumps(notes)), images=images)
+            np.savez(
+                file,
+                fingerprint=np.array(fingerprint),
+                notes=np.array(json.dumps(decoded.notes)),
+                images=decoded.images,
+                sizes=decoded.sizes,
+            )
         os.replace(name, place)
         return True
     except OSError:

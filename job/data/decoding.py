@@ -18,14 +18,23 @@ from numpy.typing import NDArray
 from job.console.logs import concerning, printable
 from job.data.download import Bar
 from job.data.files import spelled
-from job.data.picture import Shape, decoded, is_cut_off
+from job.data.picture import Picture, Shape, decoded
 from job.errors import is_permanent, os_fault
 
 CUT_OFF = "its last bytes are missing; what is there was used"
 
-Decoded = tuple[NDArray[np.uint8], list[dict[str, Any]]]
-"""Images `[count, side, side, 3]`, and what was found of those that are damaged, as JSON."""
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Images uint8 `[count, side, side, 3]`, the files' own widths and heights int32 `[count, 2]` (0 where an image
+    cannot be read), and what was found of those that are damaged, as JSON.
+    """
+
+    images: NDArray[np.uint8]
+    sizes: NDArray[np.int32]
+    notes: list[dict[str, Any]]
 
 
 def decode(files: Sequence[Path], root: Path, shape: Shape, bar: Bar) -> Decoded:
@@ -33,36 +42,28 @@ def decode(files: Sequence[Path], root: Path, shape: Shape, bar: Bar) -> Decoded
     interpreter lock while it decodes and resizes.
     """
     images = np.zeros((len(files), shape.side, shape.side, 3), dtype=np.uint8)
+    sizes = np.zeros((len(files), 2), dtype=np.int32)
     notes = []
-    for row, image in enumerate(in_threads(files, partial(read_image, shape=shape), bar, "decode images")):
+    for row, read in enumerate(in_threads(files, partial(read_image, shape=shape), bar, "decode images")):
         name = spelled(files[row].relative_to(root))
-        if isinstance(image, str):
-            notes.append({"file": name, "reason": image, "row": row, "used": False})
+        if isinstance(read, str):
+            notes.append({"file": name, "reason": read, "row": row, "used": False})
             continue
-        images[row] = image.pixels
-        if image.cut_off:
+        images[row], sizes[row] = read.pixels, read.size
+        if read.cut_off:
             notes.append({"file": name, "reason": CUT_OFF, "row": row, "used": True})
-    return images, notes
+    return Decoded(images, sizes, notes)
 
 
-@dataclass(frozen=True)
-class Read:
-    """A decoded image, uint8 `[side, side, 3]`; `cut_off` where its last bytes are missing."""
-
-    pixels: NDArray[np.uint8]
-    cut_off: bool
-
-
-def read_image(file: Path, shape: Shape) -> Read | str:
+def read_image(file: Path, shape: Shape) -> Picture | str:
     """The image, or why it cannot be read. Raises TemporaryFault where that may pass."""
     try:
         with concerning(printable(str(file))):
-            content = file.read_bytes()
-            return Read(decoded(content, shape), is_cut_off(content))
+            return decoded(file.read_bytes(), shape)
     except ValueError as error:
         return " ".join(str(error).split())
     except OSError as error:
-        if file.is_symlink() and not file.exists():
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) and file.is_symlink():
             return "a link that leads nowhere"
         if is_permanent(error) or error.errno == errno.ENOENT:
             return os.strerror(error.errno or 0)

@@ -18,10 +18,11 @@ from job.data import cache, decoding, layouts
 from job.data.arrays import Arrays, Bad
 from job.data.download import Bar
 from job.data.files import Passed, spelled
+from job.data.parts import PARTS
 from job.data.picture import SMALL, Shape
 from job.errors import Fault, os_faults
 
-CACHE_FORMAT = 3  # raise it when decoding changes, so that older caches are not taken
+CACHE_FORMAT = 4  # raise it when decoding changes, so that older caches are not taken
 TOLD = 20  # unreadable files in a message
 FEW = 2  # images of a class that can be parted into one to train and one to test on
 
@@ -101,8 +102,7 @@ def load(root: Path, *, bar: Bar, rules: Rules = RULES) -> Arrays:
             event(
                 "data", f"no place to cache the decoded images (tried {', '.join(map(str, places))})", level="WARNING"
             )
-    images, notes = stored
-    return arrays_of(tree, images, [Bad(**bad) for bad in notes], rules)
+    return arrays_of(tree, stored.images, [Bad(**bad) for bad in stored.notes], rules)
 
 
 def scan(root: Path) -> Tree:
@@ -126,7 +126,7 @@ def scan(root: Path) -> Tree:
         raise Fault(f"{place} has {len(classes)} class(es) with images; a classifier needs two.", layouts.REMEDY)
     labels = {name: label for label, name in enumerate(classes)}
     train, validation, test = (
-        tuple((file, labels[name]) for file, name in listed.parts.get(part, ())) for part in layouts.PARTS
+        tuple((file, labels[name]) for file, name in listed.parts.get(part, ())) for part in PARTS
     )
     lacking = tuple(layouts.missing_classes(listed))
     for sentence in lacking:

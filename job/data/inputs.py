@@ -12,7 +12,19 @@ from pathlib import Path
 from job import storage
 from job.console.logs import event
 from job.data.addresses import public, read_whole
-from job.data.files import KINDS, SUFFIXES, Passed, images, is_hidden, is_left_behind, named_as_image, spelled
+from job.data.files import (
+    KINDS,
+    NOWHERE,
+    OTHER,
+    SUFFIXES,
+    Passed,
+    images,
+    is_hidden,
+    is_left_behind,
+    kind_of,
+    named_as_image,
+    spelled,
+)
 from job.errors import Fault, os_faults
 
 REMEDY = f"Name an image, a folder with {KINDS} files, or an address in INPUT."
@@ -43,15 +55,18 @@ def found(place: str) -> list[Source]:
 def on_disk(place: str, scheme: str) -> list[Source]:
     path = Path(urllib.request.url2pathname(urllib.parse.urlsplit(place).path) if scheme == "file" else place)
     if path.is_dir():
-        passed = Passed()
+        passed = Passed("INPUT")
         found = [Source(spelled(file.relative_to(path)), file.read_bytes) for file in images(path, passed)]
         passed.tell(place)
         if not found:
             raise Fault(f"INPUT: {place} holds no {KINDS} file.", REMEDY)
         return found
-    if not path.exists():
+    kind = kind_of(path)
+    if kind == NOWHERE:
         raise Fault(f"INPUT: there is no {path}.", REMEDY)
-    return [Source(path.name, path.read_bytes)]
+    if kind == OTHER:  # reading it may never end
+        raise Fault(f"INPUT: {path} is a pipe, a socket or a device.", REMEDY)
+    return [Source(spelled(Path(path.name)), path.read_bytes)]
 
 
 def in_bucket(place: str) -> list[Source]:

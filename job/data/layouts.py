@@ -1,32 +1,43 @@
 """What a folder of images means: which are for training, validation and testing, and of which class.
 
 Understood are parts with a folder a class in each (`train/`, `val/`, `test/`, in any of the ways that people write
-them), folders of classes alone, and a table of file names and labels beside a flat folder of images.
+them), the same the other way round, folders of classes alone, and a table of file names and labels beside the images.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from job.console.logs import event, printable
 from job.data import labels
-from job.data.files import KINDS, Passed, images, is_hidden, is_left_behind, listed, named_as_image, spelled
+from job.data.files import (
+    FILE,
+    FOLDER,
+    KINDS,
+    NOWHERE,
+    Passed,
+    images,
+    is_hidden,
+    is_left_behind,
+    kind_of,
+    left_out,
+    listed,
+    named_as_image,
+    spelled,
+)
+from job.data.labels import Parts
+from job.data.parts import PARTS, class_name, part_of
 from job.errors import Fault
 
-PARTS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 REMEDY = (
     "DATA_DIR must hold train/<class>/* and test/<class>/* (val/<class>/* if you like), or <class>/* alone, or images "
     "with a table labels.csv of file names and labels."
 )
 DEEP = 3  # folders inside each other that hold nothing else, as unpacked archives have them
+LOOSE = "image(s) in no class folder, left out"
+WRAPPERS = ("images", "imgs", "image", "data")  # folders around the classes of a part
 
 
 @dataclass(frozen=True)
@@ -37,50 +48,91 @@ class Listed:
 
     root: Path
     told: str
-    parts: dict[str, list[tuple[Path, str]]] = field(default_factory=dict)
+    parts: Parts = field(default_factory=dict)
 
 
 def understood(root: Path, passed: Passed) -> Listed:
     """The images below `root` by part and class. Raises Fault where there is no single reading."""
-    if not root.is_dir():
+    if kind_of(root) != FOLDER:
         raise Fault(f"DATA_DIR: {printable(str(root))} is not a directory.", REMEDY)
     place = root
     for _ in range(DEEP):
         found = reading(place, passed)
         if found is not None:
             if place != root:
-                event("data", f"{root}: the data set is taken from {printable(str(place.relative_to(root)))} inside it")
+                inside = printable(spelled(place.relative_to(root)))
+                event("data", f"{root}: the data set is taken from {inside} inside it")
             return found
-        inside = folders(place)
-        if len(inside) != 1:
+        inside_it = folders(place)
+        if len(inside_it) != 1:
             break
-        (place,) = inside
+        note_others(place, inside_it, passed)
+        (place,) = inside_it
     raise Fault(f"DATA_DIR: {what_lies(root)}.", REMEDY)
 
 
 def reading(root: Path, passed: Passed) -> Listed | None:
     """`root` as a data set, None where it is none."""
-    parts = parts_of(root)
-    tables = labels.tables(root)
-    if tables:
-        found, told = labels.parts(root, tables, parts, passed)
-        return Listed(root, told, found)
-    if "train" in parts and any(folders(parts["train"])):
-        told = ", ".join(f"{folder.name}/" for folder in parts.values())
-        return Listed(root, told, {part: by_class(folder, passed, part) for part, folder in parts.items()})
-    classes = [folder for folder in folders(root) if folder not in parts.values()]
-    if not parts and len(classes) > 1 and any(True for _ in images(classes[0], Passed())):
-        return Listed(root, "class folders", {"train": by_class(root, passed, "train")})
-    return None
+    parts = {part: unwrapped(folder, part) for part, folder in parts_of(root).items()}
+    by_table = labels.parts(root, parts, passed)
+    if by_table is not None:
+        return Listed(root, by_table[1], by_table[0])
+    if is_parted(root, parts):
+        return by_parts(root, parts, passed)
+    classes = folders(root)
+    like_parts = [folder for folder in classes if part_of(folder.name, exact=True)]
+    if any(map(folders, like_parts)) or len(like_parts) > 1 or len(classes) - len(like_parts) < 2:
+        return None
+    return by_classes(root, classes, passed)
+
+
+def is_parted(root: Path, parts: dict[str, Path]) -> bool:
+    """Whether there is a training set with folders in it. `steam-train/` beside other folders may well be a class."""
+    if "train" not in parts or not folders(parts["train"]):
+        return False
+    return len(parts) > 1 or len(folders(root)) == 1 or part_of(parts["train"].name, exact=True) is not None
+
+
+def by_parts(root: Path, parts: dict[str, Path], passed: Passed) -> Listed:
+    """`train/<class>/*` and so on. A test or validation set of loose images has no labels and is left out."""
+    at_root = [folder for folder in folders(root) if any(folder in (part, *part.parents) for part in parts.values())]
+    note_others(root, at_root, passed)
+    for part in ("validation", "test"):
+        if part in parts and not folders(parts[part]) and not is_empty(parts[part]):
+            left_out(parts[part], f"{parts[part].name}/", f"image(s) of a {part} set without classes, left out", passed)
+            del parts[part]
+    told = ", ".join(f"{printable(spelled(folder.relative_to(root)))}/" for folder in parts.values())
+    return Listed(root, told, {part: by_class(folder, passed, part) for part, folder in parts.items()})
+
+
+def by_classes(root: Path, classes: list[Path], passed: Passed) -> Listed | None:
+    """`<class>/*` alone, or `<class>/train/*` and `<class>/test/*`; None where no folder holds an image."""
+    if not any(True for folder in classes for _ in images(folder, Passed())):
+        return None
+    inner = {folder: parts_of(folder) for folder in classes}
+    if all("train" in parts and len(parts) == len(folders(folder)) for folder, parts in inner.items()):
+        found: Parts = {}
+        note_others(root, classes, passed)
+        for folder, parts in inner.items():
+            note_others(folder, parts.values(), passed)
+            for part, place in parts.items():
+                inside = images(place, passed, root)
+                found.setdefault(part, []).extend((file, class_name(folder.name)) for file in inside)
+        return Listed(root, "class folders with parts", {part: in_order(files) for part, files in found.items()})
+    return Listed(root, "class folders", {"train": by_class(root, passed, "train")})
 
 
 def parts_of(root: Path) -> dict[str, Path]:
-    """Part → folder. Raises Fault where two folders could be the same part."""
+    """Part → folder. Raises Fault where two folders could be the same part, and where one is a link to nowhere."""
     found: dict[str, Path] = {}
     for exact in (True, False):
-        for folder in folders(root):
+        for folder in (path for path in shown(root) if kind_of(path) in (FOLDER, NOWHERE)):
             part = part_of(folder.name, exact=exact)
             if part is None or folder in found.values() or (not exact and part in found):
+                continue
+            if kind_of(folder) == NOWHERE:
+                if exact:
+                    raise leads_nowhere(folder)
                 continue
             if part in found:
                 both = f"{printable(found[part].name)}/ and {printable(folder.name)}/"
@@ -89,11 +141,14 @@ def parts_of(root: Path) -> dict[str, Path]:
     return {part: found[part] for part in PARTS if part in found}
 
 
-def part_of(name: str, *, exact: bool) -> str | None:
-    """Which part a folder of this name is: `Train`, or where it need not be exact, `birds-train-v2`."""
-    words = [name.lower()] if exact else re.split(r"[-_. ]+", name.lower())
-    parts = {part for part, names in PARTS.items() if any(word in names for word in words)}
-    return parts.pop() if len(parts) == 1 else None
+def unwrapped(folder: Path, part: str) -> Path:
+    """The folder of a part's classes, where an archive put it into another one: `train/train/<class>`."""
+    for _ in range(DEEP):
+        inside = folders(folder)
+        if len(inside) != 1 or (part_of(inside[0].name, exact=False) != part and inside[0].name not in WRAPPERS):
+            break
+        (folder,) = inside
+    return folder
 
 
 def by_class(folder: Path, passed: Passed, part: str) -> list[tuple[Path, str]]:
@@ -101,61 +156,84 @@ def by_class(folder: Path, passed: Passed, part: str) -> list[tuple[Path, str]]:
 
     Raises Fault for a link to a class that leads nowhere, and for a class without an image to train on.
     """
-    note_what_is_left_out(folder, passed)
+    for path in shown(folder):
+        if kind_of(path) == NOWHERE and not named_as_image(path.name):
+            raise leads_nowhere(path)
+    classes = folders(folder)
+    note_others(folder, classes, passed, folder.parent)
     found = []
-    for place in folders(folder):
+    for place in classes:
         inside = list(images(place, passed, folder.parent))
-        found += [(class_name(place.name), file) for file in inside]
+        found += [(file, class_name(place.name)) for file in inside]
         if not inside and part == "train":
             raise Fault(
                 f"DATA_DIR: {printable(str(place))} holds no image ({KINDS}).", "Put some there, or remove the folder."
             )
         if not inside:
             passed.note("class folder(s) without images", spelled(place.relative_to(folder.parent)))
-    return [(file, name) for name, file in sorted(found, key=lambda each: each[0])]
+    return in_order(found)
 
 
-def class_name(name: str) -> str:
-    """Composed (Unicode's NFC), as text that every file takes."""
-    return unicodedata.normalize("NFC", spelled(Path(name)))
+def in_order(found: list[tuple[Path, str]]) -> list[tuple[Path, str]]:
+    """By class, and within one as they were found."""
+    return sorted(found, key=lambda each: each[1])
 
 
-def note_what_is_left_out(folder: Path, passed: Passed) -> None:
-    """Loose images beside the class folders, and hidden folders of images. Raises Fault for a class that is no more
-    than a link that leads nowhere.
-    """
+def note_others(folder: Path, taken: Collection[Path], passed: Passed, root: Path | None = None) -> None:
+    """Notes what lies in a folder beside what is `taken` of it, named below `root`: images, and folders of images."""
     for path in listed(folder):
-        name = f"{folder.name}/{spelled(Path(path.name))}"
+        name = spelled(path.relative_to(root or folder))
+        if path in taken:
+            continue
         if is_left_behind(path.name):
             passed.left_behind += 1
-        elif not path.exists() and not named_as_image(path.name):
-            raise Fault(f"DATA_DIR: the link {printable(str(path))} leads nowhere.", "Mend or remove it.")
-        elif path.is_file() and named_as_image(path.name):
-            passed.note("image(s) in no class folder, left out", name)
-        elif path.is_dir() and is_hidden(path.name):
-            inside = sum(1 for _ in images(path, Passed()))
-            if inside:
-                passed.note("image(s) in hidden folders, left out", name, inside)
+            continue
+        kind = kind_of(path)
+        if kind == FOLDER and is_hidden(path.name):
+            left_out(path, name, "image(s) in hidden folders, left out", passed)
+        elif kind == FOLDER:
+            left_out(path, name, "image(s) in folders that are no part of the data set, left out", passed)
+        elif named_as_image(path.name):
+            passed.note("hidden image(s), left out" if is_hidden(path.name) else LOOSE, name)
+
+
+def leads_nowhere(path: Path) -> Fault:
+    return Fault(f"DATA_DIR: the link {printable(str(path))} leads nowhere.", "Mend or remove it.")
+
+
+def shown(root: Path) -> list[Path]:
+    """What lies in a folder and is neither hidden nor left behind."""
+    return [path for path in listed(root) if not is_hidden(path.name) and not is_left_behind(path.name)]
 
 
 def folders(root: Path) -> list[Path]:
     """Those that may be parts or classes."""
-    return [
-        path for path in listed(root) if path.is_dir() and not is_hidden(path.name) and not is_left_behind(path.name)
-    ]
+    return [path for path in shown(root) if kind_of(path) == FOLDER]
+
+
+def is_empty(folder: Path) -> bool:
+    return not any(True for _ in images(folder, Passed()))
+
+
+def number(folder: Path) -> str:
+    """How many images a folder holds, as a sentence tells it."""
+    try:
+        return f"{sum(1 for _ in images(folder, Passed())):,}"
+    except Fault:
+        return "?"
 
 
 def what_lies(root: Path) -> str:
     """A sentence on what a folder holds, for whoever expected something else in it."""
-    inside = [path for path in listed(root) if not is_left_behind(path.name) and not is_hidden(path.name)]
+    inside = shown(root)
     if not inside:
         return f"{root} is empty"
     pictures = sum(named_as_image(path.name) for path in inside)
-    places = [f"{printable(path.name)}/" for path in inside if path.is_dir()]
+    places = [f"{printable(path.name)}/ ({number(path)} images)" for path in inside if kind_of(path) == FOLDER]
     said = [f"the folder(s) {', '.join(places[:5])}{' …' if len(places) > 5 else ''}"] if places else []
     said += [f"{pictures:,} image(s) ({KINDS}) in no class folder"] if pictures else []
-    others = len(inside) - pictures - len(places)
-    said += [f"{others:,} other file(s)"] if others else []
+    others = [printable(path.name) for path in inside if kind_of(path) == FILE and not named_as_image(path.name)]
+    said += [f"the other file(s) {', '.join(others[:5])}{' …' if len(others) > 5 else ''}"] if others else []
     return f"{root} holds {', '.join(said)}, and no classes that can be told apart"
 
 

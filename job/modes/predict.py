@@ -17,8 +17,9 @@ from job import device, storage
 from job.console.logs import concerning, event, printable
 from job.console.progress import Progress
 from job.data import inputs
+from job.data.decoding import CUT_OFF
 from job.data.inputs import Source
-from job.data.picture import Shape, decoded
+from job.data.picture import Picture, Shape, decoded
 from job.device import Compute
 from job.device.memory import memory_faults
 from job.engine import classifier
@@ -112,20 +113,22 @@ def classified(
             stop.check()
             part = sources[start : start + BATCH]
             images = list(pool.map(lambda source: read(source, shape), part))
-            readable = [image for image in images if isinstance(image, np.ndarray)]
+            readable = [image.pixels for image in images if isinstance(image, Picture)]
             shares = iter(probabilities(model, np.stack(readable), compute) if readable else ())
             for source, image in zip(part, images, strict=True):
-                if isinstance(image, np.ndarray):
+                if isinstance(image, Picture):
+                    if image.cut_off:
+                        event("image", f"{printable(source.name)}: {CUT_OFF}", level="WARNING", image=source.name)
                     yield Answer(source.name, next(shares))
                 else:
                     reason = image.what.rstrip(".") if isinstance(image, Fault) else str(image)
                     yield Answer(source.name, None, reason, isinstance(image, TemporaryFault))
 
 
-def read(source: Source, shape: Shape) -> NDArray[np.uint8] | Exception:
-    """The image, uint8 `[rows, columns, 3]`, or why there is none."""
+def read(source: Source, shape: Shape) -> Picture | Exception:
+    """The image, or why there is none."""
     try:
-        with concerning(source.name):
+        with concerning(printable(source.name)):
             return decoded(source.read(), shape)
     except (Fault, ValueError) as error:
         return error

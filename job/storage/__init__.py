@@ -147,7 +147,7 @@ def open_store(
 
         store = s3.open_store(output, run_name, s3.BRIEF if brief else s3.Limits(), variable=variable)
     else:
-        store = LocalStore(Path(output) / run_name, variable=variable)
+        store = LocalStore(Path(output) / run_name, variable=variable, links=not run_name)
     return store if stop is None else Heard(store, stop)
 
 

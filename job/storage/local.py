@@ -36,6 +36,7 @@ class LocalStore:
     """Files below a directory, which is made when the first one is put there.
 
     `variable` is the setting that named it, for messages; `guard` and `patience` are as `ArtifactStore.guarded` says.
+    With `links` folders that are symbolic links are listed as well, each once: never where files are removed.
     """
 
     def __init__(
@@ -44,12 +45,13 @@ class LocalStore:
         variable: str = "OUTPUT",
         guard: Guard = unguarded,
         patience: float = 0.0,
-        pause: float = PAUSE,
+        links: bool = False,
     ) -> None:
         self.root = root
         self.variable = variable
         self.guard = guard
         self.patience = patience
+        self.links = links
 
     @property
     def uri(self) -> str:
@@ -93,9 +95,14 @@ class LocalStore:
         def names() -> list[str]:
             if not self.root.exists():
                 return []
-            found = []
-            for folder, folders, files in os.walk(self.root, onerror=raised):
-                folders[:] = [each for each in folders if not each.startswith(".")]
+            found, seen = [], set()
+            for folder, folders, files in os.walk(self.root, onerror=raised, followlinks=self.links):
+                status = Path(folder).stat()
+                if (status.st_dev, status.st_ino) in seen:
+                    folders.clear()
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+                folders[:] = sorted(each for each in folders if not each.startswith("."))
                 place = Path(folder).relative_to(self.root)
                 found += [(place / file).as_posix() for file in files if not file.startswith(".")]
             return sorted(name for name in found if name.startswith(prefix))

@@ -216,7 +216,7 @@ def named(dataset: Dataset) -> tuple[tuple[str, ...], np.ndarray]:
 def decoded(tree: Path, name: str) -> np.ndarray:
     place = os.fsencode(tree / name).replace(rb"\xff", b"\xff")
     read = decoding.read_image(Path(os.fsdecode(place)), SMALL)
-    assert isinstance(read, decoding.Read)
+    assert not isinstance(read, str)
     return read.pixels
 
 

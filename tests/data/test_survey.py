@@ -59,6 +59,6 @@ def test_what_is_left_out_is_told(tree: Path) -> None:
     (tree / "train/cats/3.jpg").write_text("no image")
     dataset = load(tree, Rules(skip=True))
     assert dataset.describe()["bad_images"] == [
-        {"file": "train/cats/3.jpg", "reason": "not a readable image", "used": False}
+        {"file": "train/cats/3.jpg", "reason": "not a readable image: a text file", "used": False}
     ]
     assert any("1 image that cannot be read is left out" in sentence for sentence in dataset.doubts())

@@ -8,6 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from job.console.progress import Progress
+
+quiet = Progress("off").bar
+
+
+def picture(place: Path, shade: int, side: int = 32) -> None:
+    """An image of one colour; a shade of its own makes a content of its own."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (side, side), (shade % 256, shade // 256, 7)).save(place)
+
+
+def pictures(root: Path, *names: str) -> Path:
+    for shade, name in enumerate(names):
+        picture(root / name, shade)
+    return root
+
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:

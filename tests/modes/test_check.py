@@ -237,7 +237,7 @@ def test_unreadable_images_are_named(check: Check, tmp_path: Path) -> None:
         "all 24 images were decoded, 2 cannot be read"
     )
     told = " ".join(event["detail"] for event in names["data"][1:])
-    assert "train/cat/0.png (not a readable image)" in told
+    assert "train/cat/0.png (not a readable image: a text file)" in told
     assert "test/dog/3.png (an empty file)" in told
     assert names["time"][0]["result"] == "ok"
 

@@ -65,7 +65,7 @@ def test_a_folder(handed_on: Path, images: Path, arrays: Any, main: Job, tmp_pat
     """The answers are those of the engine on the same pixels; a broken image is named and stops no other one."""
     done = main(MODE="predict", RUN_ID="mine", INPUT="images", DEVICE="cpu", PRECISION="fp32")
     assert done.returncode == 78, done.stdout + done.stderr
-    assert "1 of 7 images could not be read: broken.JPG (not a readable image)" in done.stdout
+    assert "1 of 7 images could not be read: broken.JPG (not a readable image: a text file)" in done.stdout
     assert "has no manifest: its files are used as they are" in done.stdout
     assert "1 file(s) that are no images: notes.txt" in done.stdout
     assert sorted(file.name for file in handed_on.iterdir()) == ["model.json", "weights.pt"]
@@ -80,7 +80,7 @@ def test_a_folder(handed_on: Path, images: Path, arrays: Any, main: Job, tmp_pat
         *(f"deep/er/{n}.png" for n in (1, 3, 5)),
     ]
     broken = rows.pop(3)
-    assert (broken["class"], broken["failure"]) == ("", "not a readable image")
+    assert (broken["class"], broken["failure"]) == ("", "not a readable image: a text file")
     about = json.loads((handed_on / "model.json").read_text())
     model = classifier.load(about, (handed_on / "weights.pt").read_bytes()).model
     order = [0, 2, 4, 1, 3, 5]
