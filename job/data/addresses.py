@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import http.client
 import re
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from job import settings
 from job.data.attentive import CHUNK
 from job.errors import Fault, TemporaryFault
 
 TIMEOUT = 30.0  # seconds for a connection that says nothing at all
+NOT_VERIFIED = (
+    "its TLS certificate cannot be verified. Name the PEM file of your certificate authority in SSL_CERT_FILE"
+)
 NO_ADDRESS = "not a usable address (a user and password in it are not supported)"
 LARGEST_WHOLE = 1 << 28  # bytes of an image; no camera makes larger ones
 
@@ -56,7 +61,8 @@ def open_url(url: str, timeout: float = TIMEOUT, offset: int = 0, validator: str
     asked = {"Range": f"bytes={offset}-"} if offset else {}
     asked |= {"If-Range": validator} if offset and validator else {}
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=asked), timeout=timeout)
+        request = urllib.request.Request(url, headers=asked)
+        response = urllib.request.urlopen(request, timeout=timeout, context=trusted())
     except (http.client.InvalidURL, ValueError):
         raise Gone(NO_ADDRESS) from None
     except urllib.error.HTTPError as error:
@@ -69,6 +75,11 @@ def open_url(url: str, timeout: float = TIMEOUT, offset: int = 0, validator: str
     except urllib.error.URLError as error:
         if isinstance(error.reason, FileNotFoundError | IsADirectoryError | PermissionError):
             raise Gone(f"{error.reason.strerror or 'cannot be read'}") from None
+        if isinstance(error.reason, ssl.SSLCertVerificationError):
+            raise Gone(NOT_VERIFIED) from None
+        if proxy := proxy_of(url):
+            through = f"asked through {proxy}, the proxy of HTTPS_PROXY or HTTP_PROXY"
+            raise ConnectionError(f"{describe(error)} ({through})") from None
         raise
     with response:
         length = response.headers.get("Content-Length")
@@ -76,6 +87,24 @@ def open_url(url: str, timeout: float = TIMEOUT, offset: int = 0, validator: str
         begins = begin_of(response.headers.get("Content-Range")) if getattr(response, "status", None) == 206 else 0
         etag, changed = response.headers.get("ETag") or "", response.headers.get("Last-Modified") or ""
         yield Answer(response, response.length, begins, changed if etag.startswith("W/") else etag or changed)
+
+
+def trusted() -> ssl.SSLContext:
+    """The system's certificate authorities and those that the user names."""
+    context = ssl.create_default_context()
+    for file in settings.authorities():
+        with suppress(ssl.SSLError):  # a file without a certificate: what it was to make trusted will be told
+            context.load_verify_locations(file)
+    return context
+
+
+def proxy_of(url: str) -> str:
+    """Host and port of the proxy that this address is asked through; empty where it is asked directly."""
+    parts = urllib.parse.urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme, "")
+    if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
+        return ""
+    return urllib.parse.urlsplit(proxy if "://" in proxy else f"//{proxy}").netloc.rpartition("@")[2]
 
 
 def begin_of(content_range: str | None) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
 
-from job import report
 from job.console.logs import event
 from job.data import Dataset
 from job.data.draws import Tuning, tuning_doubt
@@ -14,6 +13,11 @@ from job.data.pretrained import Pretrained
 from job.device import Compute
 from job.engine import build
 from job.modes.beginning import Run
+from job.report.contents import listing
+from job.report.records import RunReport
+from job.report.tables import as_json, trial_json
+from job.report.text import text as as_text
+from job.report.words import duration
 from job.results import Recipe, Trial, rate
 from job.runs.standing import FINAL, START, Standing
 from job.settings import Settings
@@ -129,7 +133,7 @@ def trial_ends(trial: Trial, of: int) -> None:
         "trial",
         f"tune trial={trial.number + 1}/{of} learning_rate={rate(trial.learning_rate)} {outcome} "
         f"epochs={len(trial.epochs)} seconds={trial.seconds:.1f}",
-        **{name: value for name, value in report.trial_json(trial).items() if name != "epochs"},
+        **{name: value for name, value in trial_json(trial).items() if name != "epochs"},
     )
 
 
@@ -139,16 +143,16 @@ def training_begins(run: Run, recipe: Recipe) -> None:
         "train",
         f"train: {recipe.epochs} epochs on {len(run.data.train):,} images, learning_rate={rate(recipe.learning_rate)} "
         + ("(given)" if recipe.trial is None else f"(from trial {recipe.trial + 1})")
-        + f", about {report.duration(left)}" * (left > 0),
+        + f", about {duration(left)}" * (left > 0),
         epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
     )
 
 
-def ends(finished: report.RunReport, uri: str, names: Iterable[str]) -> None:
+def ends(finished: RunReport, uri: str, names: Iterable[str]) -> None:
     """The results, and where each file is."""
-    event("results", report.text(finished).rstrip(), **report.as_json(finished)["test"])
-    event("finished", "\n".join([f"finished: the files are in {uri}", *report.listing(names)]), uri=uri)
+    event("results", as_text(finished).rstrip(), **as_json(finished)["test"])
+    event("finished", "\n".join([f"finished: the files are in {uri}", *listing(names)]), uri=uri)
 
 
 def append(path: Path | None, text: str) -> None:

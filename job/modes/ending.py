@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from job import report
 from job.console.logs import event
 from job.engine import build
 from job.engine.fit import Fitted
@@ -16,7 +15,9 @@ from job.interrupt import Stop
 from job.modes import banner
 from job.modes.beginning import Run
 from job.report.answers import Answers
+from job.report.markdown import markdown as as_markdown
 from job.report.metrics import Evaluation
+from job.report.records import RunReport
 from job.results import Recipe, Searched
 from job.runs import checkpoint, finished, manifest, provenance, status, taking
 from job.runs.finished import Finished
@@ -45,7 +46,7 @@ def noted(status: Status, stop: Stop) -> Iterator[None]:
 
 def recorded(
     run: Run, recipe: Recipe, searched: Searched, fitted: Fitted, tested: tuple[Answers, Evaluation]
-) -> report.RunReport:
+) -> RunReport:
     """All that the reports tell."""
     answers, evaluation = tested
     made_with = {
@@ -56,7 +57,7 @@ def recorded(
         "pretrained": run.weights.record() if run.weights else None,
     }
     wrong = [mistake.row for mistake in evaluation.mistakes]
-    return report.RunReport(
+    return RunReport(
         run_name=run.settings.run_name,
         model=run.settings.model,
         structure=str(fitted.model),
@@ -105,7 +106,7 @@ def settle(
     checkpoint.remove(store)
     for follower in followers:
         follower.finished(results, files)
-    banner.append(settings.github_step_summary, report.markdown(results, store.uri))
+    banner.append(settings.github_step_summary, as_markdown(results, store.uri))
     told.tell(status.FINISHED)
 
 

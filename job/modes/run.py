@@ -19,6 +19,7 @@ from job.modes.beginning import Owned, Run
 from job.report import metrics
 from job.report.answers import Answers, answers_of
 from job.report.metrics import Evaluation
+from job.report.tables import as_json
 from job.results import Epoch, Recipe, Searched, Trial, hopeless, winner
 from job.runs import lock, manifest, publish, taking
 from job.runs.standing import FINAL, Standing
@@ -85,7 +86,7 @@ def work(settings: Settings, owned: Owned, progress: Progress, followers: Sequen
     progress.close()
     owned.status.tell("report")
     record = ending.recorded(run, recipe, searched, fitted, (answers, evaluation))
-    results = report.as_json(record)
+    results = as_json(record)
     about = classifier.describe(settings.model, run.data, settings.resize, run.compute.precision, results["test"])
     files = report.files(record) | {"weights.pt": build.weights_file(fitted.model), "model.json": about}
     pretrained = run.weights.record() if run.weights else None

@@ -10,9 +10,9 @@ from importlib.metadata import version
 from typing import Any
 
 from job.modes.verify_rows import EXACT, Facts, Row, judged
-from job.report import as_json
 from job.report.reading import NEAR, differing, report_from, trial_from
 from job.report.records import RunReport
+from job.report.tables import as_json
 from job.results import Trial
 from job.search import tune
 from job.settings import Settings, variables

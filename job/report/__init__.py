@@ -11,32 +11,13 @@ from __future__ import annotations
 import json
 
 from job.report import answers, page
-from job.report.contents import CONTENTS, listing
-from job.report.markdown import markdown
 from job.report.plots.answers import confusion_matrix, mistakes
 from job.report.plots.drawing import png
 from job.report.plots.search import tuning_plot
 from job.report.plots.training import training_curves
 from job.report.records import RunReport
-from job.report.tables import as_json, history_csv, per_class_csv, trial_json, trials_csv
+from job.report.tables import as_json, history_csv, per_class_csv, trials_csv
 from job.report.text import text
-from job.report.words import duration
-
-__all__ = [
-    "CONTENTS",
-    "RunReport",
-    "as_json",
-    "confusion_matrix",
-    "duration",
-    "files",
-    "listing",
-    "markdown",
-    "png",
-    "text",
-    "training_curves",
-    "trial_json",
-    "tuning_plot",
-]
 
 
 def files(report: RunReport) -> dict[str, bytes]:

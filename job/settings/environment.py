@@ -99,6 +99,11 @@ def raw(name: str) -> str:
     return os.environ.get(name, "")
 
 
+def authorities() -> list[str]:
+    """Files of certificate authorities that the environment names, by any of the names that programs have for them."""
+    return list(dict.fromkeys(foreign.authorities(os.environ).values()))
+
+
 def log_format() -> str:
     """`LOG_FORMAT` where it is right, else `text`: wrong settings have to be told in some format."""
     return "json" if os.environ.get("LOG_FORMAT", "").strip() == "json" else "text"

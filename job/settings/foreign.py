@@ -5,6 +5,7 @@ A library that reads garbage ends with a traceback, or with an abort of the whol
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -28,6 +29,12 @@ class Rule:
     secret: bool = False
 
 
+AUTHORITIES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""What programs call a file of certificate authorities: whichever is set counts for all that the job fetches."""
+OF_PROXY = dict.fromkeys(
+    ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"),
+    Rule(r"(?!socks)\S+", "must be the address of an HTTP proxy; SOCKS is not supported", secret=True),
+)
 OF_S3 = {
     "AWS_ENDPOINT_URL_S3": Rule(ENDPOINT, "must be the store's address, such as https://minio.example:9000"),
     "AWS_ENDPOINT_URL": Rule(ENDPOINT, "must be the store's address, such as https://minio.example:9000"),
@@ -50,6 +57,7 @@ OF_ALL = {
         ("TQDM_DELAY", "TQDM_MAXINTERVAL", "TQDM_MININTERVAL", "TQDM_SMOOTHING"), Rule(NUMBER, "must be a number")
     ),
     **dict.fromkeys(("TQDM_MINITERS", "TQDM_NCOLS", "TQDM_POSITION"), Rule(WHOLE, "must be a whole number")),
+    **OF_PROXY,
 }
 
 
@@ -58,12 +66,16 @@ def settle(environment: MutableMapping[str, str]) -> None:
 
     - AWS variables that are set but empty count as not set, as ours do (https://github.com/boto/botocore/issues/1460);
     - botocore reads AWS_DEFAULT_REGION alone. AWS's other tools read AWS_REGION, and prefer it where both are set;
+    - botocore takes one file of certificate authorities, by two of the names that it has;
     - a notebook hands its own MPLBACKEND to all that it starts; the job draws into files, and needs none.
     """
     for name in [name for name, value in environment.items() if name.startswith("AWS_") and not value]:
         del environment[name]
     if environment.get("AWS_REGION"):
         environment["AWS_DEFAULT_REGION"] = environment["AWS_REGION"]
+    given = [environment[name] for name in AUTHORITIES if environment.get(name)]
+    if given:
+        environment.setdefault("AWS_CA_BUNDLE", environment.get("REQUESTS_CA_BUNDLE") or given[-1])
     environment.pop("MPLBACKEND", None)
 
 
@@ -76,6 +88,14 @@ def faults(environment: Mapping[str, str], s3: bool) -> Iterator[tuple[str, str]
         if name == "AWS_DEFAULT_REGION" and value == environment.get("AWS_REGION"):
             continue  # put there by `settle`
         yield name, f"{name}: {rule.words}" if rule.secret else f"{name}={told(value)}: {rule.words}"
+    for name, file in authorities(environment).items():
+        if not os.access(file, os.R_OK):
+            yield name, f"{name}={told(file)}: there is no such file of certificate authorities, or it may not be read"
+
+
+def authorities(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variable → the file of certificate authorities that it names."""
+    return {name: environment[name] for name in AUTHORITIES if environment.get(name)}
 
 
 def blamed(error: Exception, environment: Mapping[str, str]) -> Fault | None:

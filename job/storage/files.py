@@ -136,7 +136,11 @@ def keep_for_itself(file: IO[bytes]) -> None:
 def make_directory(directory: Path) -> None:
     """Makes it with its parents, durably."""
     made = [place for place in (directory, *directory.parents) if not place.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # made by another and removed again since: whoever writes there will see
+        if directory.exists() and not directory.is_dir():
+            raise
     for place in made:
         sync_directory(place.parent)
 

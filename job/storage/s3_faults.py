@@ -110,7 +110,7 @@ def of_settings(error: Exception, place: Place, doing: str) -> Fault | None:
         case boto_errors.SSLError() if any(sign in str(error) for sign in NOT_VERIFIED):
             return Fault(
                 f"{doing}: the TLS certificate of {place.server} cannot be verified.",
-                "Name the file of its certificate authority, in PEM format and readable, in AWS_CA_BUNDLE.",
+                "Name the PEM file of its certificate authority, readable, in SSL_CERT_FILE or AWS_CA_BUNDLE.",
             )
         case boto_errors.ParamValidationError():
             return Fault(f"{doing}: not a valid name.", f"Choose another bucket or prefix in {place.variable}.")

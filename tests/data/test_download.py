@@ -21,7 +21,9 @@ from job.data.download import Limits, fetch, probe
 from job.data.part import data_file
 from job.errors import Fault, Interrupted, TemporaryFault
 from job.interrupt import Stop
+from job.settings import foreign
 from tests.helpers.mirror import mirror
+from tests.helpers.s3_server import Server
 
 CONTENT = random.Random(0).randbytes(100_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -223,3 +225,29 @@ def test_parts_of_killed_downloads_go(tmp_path: Path, server: tuple[str, list[st
     get([f"{server[0]}/good"], tmp_path / "file")
     assert not old.exists()
     assert growing.exists(), "another job's"
+
+
+# ---- certificates and proxies ----
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_one_rule_for_certificates(swift: Server, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A certificate authority of one's own: refused for good, and taken by any of the names that programs have."""
+    for other in foreign.AUTHORITIES:
+        monkeypatch.delenv(other, raising=False)
+    url = f"{swift.tls_endpoint}/no/such.tar.gz"
+    with pytest.raises(Fault, match=r"cannot be verified\. Name the PEM file .* in SSL_CERT_FILE") as caught:
+        read_whole(url)
+    assert caught.value.exit_code == 78
+    monkeypatch.setenv(name, str(swift.certificate))
+    with pytest.raises(Fault, match="HTTP status 40"):
+        read_whole(url)
+
+
+def test_a_dead_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://user:canary@127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(TemporaryFault, match=r"asked through 127\.0\.0\.1:9, the proxy of") as caught:
+        read_whole("http://mirror.example/file")
+    assert "canary" not in str(caught.value)

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 
-from job.report import RunReport, metrics
+from job.report import metrics
 from job.report.answers import answers_of
 from job.report.comparison import Run
+from job.report.records import RunReport
 from job.results import Epoch, Recipe, Score, Trial
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "<i>ship</i> & sail", "truck")

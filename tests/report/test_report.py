@@ -18,13 +18,21 @@ from jinja2 import UndefinedError
 from PIL import Image
 
 from job import report
-from job.report import RunReport, metrics, page
+from job.report import metrics, page
 from job.report.answers import answers_of, as_csv, from_csv
+from job.report.markdown import markdown as as_markdown
 from job.report.plots import answers as answer_plots
 from job.report.plots import drawing, fonts
 from job.report.plots import search as search_plots
-from job.report.tables import per_class_csv
+from job.report.plots.answers import confusion_matrix
+from job.report.plots.drawing import png
+from job.report.plots.search import tuning_plot
+from job.report.plots.training import training_curves
+from job.report.records import RunReport
+from job.report.tables import as_json, per_class_csv
 from job.report.templating import render
+from job.report.text import text as as_text
+from job.report.words import duration
 from job.results import Epoch, Recipe, Score, Trial
 from tests.helpers import records
 from tests.helpers.chaos import VARIES
@@ -77,7 +85,7 @@ def content(finished: RunReport) -> dict[str, bytes]:
 
 def test_the_text_is_laid_out_as_specified(finished: RunReport) -> None:
     rule = "=" * 50
-    assert report.text(finished) == "\n".join(
+    assert as_text(finished) == "\n".join(
         [
             rule,
             "                     Results",
@@ -138,11 +146,11 @@ def test_the_pictures(finished: RunReport, content: dict[str, bytes]) -> None:
 
 
 def test_what_the_pictures_say(finished: RunReport) -> None:
-    loss, accuracy = report.training_curves(finished).axes
+    loss, accuracy = training_curves(finished).axes
     lines = {line.get_label(): list(line.get_ydata()) for line in loss.get_lines()}
     assert lines == {"train": [2.0, 1.0], "test": [2.1, 1.1]}
     assert "accuracy" in accuracy.get_ylabel()
-    (axes,) = report.tuning_plot(finished).axes
+    (axes,) = tuning_plot(finished).axes
     assert axes.get_xscale() == "log"
     drawn = {points.get_label().split(":")[0]: len(points.get_offsets()) for points in axes.collections}
     assert drawn == {"trial": 2, "failed": 1, "winner": 1}
@@ -157,7 +165,7 @@ def test_a_run_without_tuning(finished: RunReport) -> None:
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0m 0s"), (59.6, "1m 0s"), (171.2, "2m 51s"), (3725, "62m 5s")])
 def test_durations(seconds: float, text: str) -> None:
-    assert report.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_the_evaluation_is_in_json_and_csv(content: dict[str, bytes]) -> None:
@@ -235,7 +243,7 @@ def test_a_faultless_model_has_no_mistakes_to_show(finished: RunReport) -> None:
 def test_many_classes_with_long_names_still_fit() -> None:
     names = tuple(f"${number} is a class with a rather long name that costs $1" for number in range(60))
     many = records.run_report(count=600, classes=names)
-    with Image.open(io.BytesIO(report.png(report.confusion_matrix(many.evaluation)))) as picture:
+    with Image.open(io.BytesIO(png(confusion_matrix(many.evaluation)))) as picture:
         assert max(picture.size) < 2500
 
 
@@ -301,7 +309,7 @@ def test_what_a_template_misspells_is_an_error(finished: RunReport) -> None:
 def test_markdown_keeps_its_table_whatever_names_hold(finished: RunReport) -> None:
     ran = finished.provenance | {"device": "one\ntwo", "hardware": "h", "precision": "fp32"}
     told = replace(finished, data=finished.data | {"name": "a|b <i>", "train_images": 2000}, provenance=ran)
-    lines = report.markdown(report.as_json(told), "s3://bucket/a|b&c").splitlines()
+    lines = as_markdown(as_json(told), "s3://bucket/a|b&c").splitlines()
     assert lines[0] == "### Run `mlp-12345678`"
     assert "| data | a\\|b &lt;i&gt;, 2,000 training images |" in lines
     assert "| device | one two on h, fp32 |" in lines

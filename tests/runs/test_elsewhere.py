@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from job import report
 from job.errors import Fault
 from job.interrupt import Stop
 from job.report import page
+from job.report.tables import as_json
 from job.results import Trial
 from job.runs import provenance, status
 from job.runs.checkpoint import Identity, Saved, decode, encode, goes_on
@@ -74,7 +74,7 @@ def test_what_changed_stands_in_status_results_and_page(tmp_path: Path) -> None:
     assert noted == [*moved, "trial 2: eager steps: not permitted", "final training: eager steps: no room"]
     run = records.run_report()
     run = replace(run, provenance=run.provenance | {"hardware": "NVIDIA H100", "changes": noted})
-    assert report.as_json(run)["provenance"]["changes"] == noted
+    assert as_json(run)["provenance"]["changes"] == noted
     text = html.unescape(page.html(run))
     assert all(change in text for change in noted)
 

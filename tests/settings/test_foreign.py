@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from job import settings
@@ -39,6 +41,25 @@ def test_garbage_is_one_line(job: Job, name: str, value: str, rule: str) -> None
     assert rule in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert "frame #" not in done.stderr
+
+
+def test_proxies_and_certificates_that_cannot_serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://user:canary@proxy:1080")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "gone.pem"))
+    with pytest.raises(Fault) as caught:
+        settings.load()
+    assert "HTTPS_PROXY: must be the address of an HTTP proxy; SOCKS is not supported" in str(caught.value)
+    assert "gone.pem: there is no such file of certificate authorities" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_certificates_named_for_others_serve_s3(tmp_path: Path) -> None:
+    environment = {"SSL_CERT_FILE": "mine.pem"}
+    foreign.settle(environment)
+    assert environment["AWS_CA_BUNDLE"] == "mine.pem"
+    environment |= {"AWS_CA_BUNDLE": "store.pem"}
+    foreign.settle(environment)
+    assert environment["AWS_CA_BUNDLE"] == "store.pem"
 
 
 @pytest.mark.parametrize(("name", "value", "rule"), OF_S3)

@@ -24,7 +24,7 @@ from tests.conftest import ROOT, bare_environment
 
 MIB = 1 << 20
 QUICK = s3.Limits(connect=2, read=5, pause=0.05, first=2, patience=5, settle=0.2, part=5 * MIB)
-PATIENT = s3.Limits(settle=1.0)  # for races, which need the whole time that a loaded machine takes for a write
+PATIENT = s3.Limits(settle=4.0)  # for races, which need the whole time that a loaded machine takes for a write
 Open = Callable[..., ArtifactStore]
 
 
