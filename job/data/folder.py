@@ -131,23 +131,33 @@ def scan(root: Path) -> Tree:
     lacking = tuple(layouts.missing_classes(listed))
     for sentence in lacking:
         event("data", f"{root}: {sentence}", level="WARNING")
-    return Tree(root, listed.told, classes, train, validation, test, lacking)
+    tree = Tree(root, listed.told, classes, train, validation, test, lacking)
+    if not test and len(train) == len(classes):
+        raise untestable(tree)
+    return tree
 
 
 def tested(tree: Tree, contents: dict[Path, str], rules: Rules) -> Tree:
     """The tree with a test set: its own, or `test_percent` of each class. Which images these are depends on the seed
-    and each image's own bytes, so that another image more moves none, and equal images are on the same side.
+    and each image's own bytes, so that another image more moves none, and equal images are on the same side. Where that
+    leaves a class nothing to test on its nearest image is taken; nothing to train on, its furthest is given back.
+
+    Raises Fault where nothing is left to test on.
     """
     if tree.test:
         return tree
     drawn = {file: share(rules.seed, contents[file]) for file, _ in tree.train}
     test = {file for file, chance in drawn.items() if chance < rules.test_percent / 100}
-    for label in range(len(tree.classes)):
-        mine = sorted((file for file, its in tree.train if its == label), key=lambda file: (drawn[file], file))
-        if len({drawn[file] for file in mine}) >= FEW:
-            least, most = drawn[mine[0]], drawn[mine[-1]]
-            test |= {file for file in mine if drawn[file] == least}
-            test -= {file for file in mine if drawn[file] == most}
+    classes: dict[int, list[Path]] = {}
+    for file, label in tree.train:
+        classes.setdefault(label, []).append(file)
+    for mine in classes.values():
+        chances = sorted({drawn[file] for file in mine})
+        if len(chances) >= FEW:
+            test |= {file for file in mine if drawn[file] == chances[0]}
+        test -= {file for file in mine if drawn[file] == chances[-1]}
+    if not test:
+        raise untestable(tree)
     split = {True: tuple(each for each in tree.train if each[0] in test)}
     split[False] = tuple(each for each in tree.train if each[0] not in test)
     event(
@@ -156,6 +166,14 @@ def tested(tree: Tree, contents: dict[Path, str], rules: Rules) -> Tree:
         f"(TEST_PERCENT={rules.test_percent:g})",
     )
     return Tree(tree.root, tree.told, tree.classes, split[False], tree.validation, split[True], tree.lacking)
+
+
+def untestable(tree: Tree) -> Fault:
+    return Fault(
+        f"DATA_DIR: {printable(str(tree.root))} has no test set, and no class has two images of which one could be kept "
+        "for testing.",
+        "Put more images there: a few dozen a class teach something.",
+    )
 
 
 def share(seed: int, content: str) -> float:

@@ -318,6 +318,24 @@ def test_two_images_of_a_class_are_one_to_train_and_one_to_test_on(tmp_path: Pat
         assert set(arrays.train_labels.tolist()) == set(arrays.test_labels.tolist()) == {0, 1}
 
 
+def test_a_class_of_one_image_is_trained_on(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "x", "a/1.png", "b/2.png", "b/3.png")
+    shutil.copy(root / "a/1.png", root / "a/copy.png")  # nor is a copy of it one to test on
+    for seed in range(20):
+        arrays = load_folder(root, Rules(test_percent=90, seed=seed))
+        assert arrays.train_labels.tolist() == [0, 0, 1]
+        assert arrays.test_labels.tolist() == [1]
+
+
+def test_one_image_a_class_cannot_be_tested_on(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "x", "a/1.png", "b/2.png")
+    with pytest.raises(Fault, match="no class has two images of which one could be kept for testing"):
+        load_folder(root)
+    shutil.copy(root / "a/1.png", root / "a/copy.png")
+    with pytest.raises(Fault, match="no class has two images of which one could be kept for testing"):
+        load_folder(root)
+
+
 def test_a_table_of_labels(tmp_path: Path) -> None:
     """As competitions hand it out: names without their ending, a test set that nobody has labelled."""
     root = pictures(tmp_path / "x", *(f"train/{n}.png" for n in range(1, 41)), "test/1.png")
