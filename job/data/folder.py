@@ -170,7 +170,7 @@ def tested(tree: Tree, contents: dict[Path, str], rules: Rules) -> Tree:
 
 def untestable(tree: Tree) -> Fault:
     return Fault(
-        f"DATA_DIR: {printable(str(tree.root))} has no test set, and no class has two images, one of them to "
+        f"DATA_DIR: {printable(str(tree.root))} has no test set, and no class has two images of which one could "
         "be kept for testing.",
         "Put more images there: a few dozen a class teach something.",
     )
