@@ -17,13 +17,15 @@ SMALL = 32  # pixels a side: CIFAR-10's images
 @dataclass(frozen=True)
 class Builder:
     """Builds fresh models: of the file called `name`, for so many classes and images of so many pixels a side, from
-    `weights` for one that starts from some (`data.pretrained`).
+    `weights` for one that starts from some (`data.pretrained`). `class_weights` is what an image of each class counts
+    in the loss that they are trained with; None: all the same.
     """
 
     name: str
     classes: int
     image_size: int = SMALL
     weights: Mapping[str, Tensor] | None = None
+    class_weights: tuple[float, ...] | None = None
 
     def __call__(self) -> nn.Module:
         build = models.find(self.name).build
@@ -36,6 +38,23 @@ class Builder:
 def side(build: Callable[[], nn.Module]) -> int:
     """Pixels a side of the images that a builder's models take; 32 where it does not say."""
     return int(getattr(build, "image_size", SMALL))
+
+
+def class_weights(build: Callable[[], nn.Module], like: Tensor) -> Tensor | None:
+    """What an image of each class counts in the training loss, `[classes]`, in dtype and place of `like`; None where a
+    builder says nothing.
+    """
+    given = getattr(build, "class_weights", None)
+    return None if given is None else torch.tensor(given, dtype=like.dtype, device=like.device)
+
+
+def balanced(labels: Tensor, classes: int) -> tuple[float, ...]:
+    """Weights inverse to how often each class occurs in `labels`, 1 on average over the images (King and Zeng, Logistic
+    regression in rare events data, Political Analysis 9, 2001); 0 for a class without images.
+    """
+    counts = torch.bincount(labels.cpu(), minlength=classes).double()
+    present = int((counts > 0).sum())
+    return tuple(len(labels) / (present * count) if count else 0.0 for count in counts.tolist())
 
 
 def parameters(name: str, classes: int, image_size: int) -> int:

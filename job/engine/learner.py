@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from job.device import Compute
 from job.device.graphs import Recorded
+from job.engine.build import class_weights
 from job.results import Epoch, Paused
 from job.seeds import seed_for
 
@@ -20,7 +21,7 @@ class Learner:
     """What learns: a model with its optimizer. `part` names its place in the run, e.g. `("trial", 3)`, and seeds it.
 
     `recorded` are its steps as CUDA graphs, once there are any; they hold for these very tensors. `note` says why they
-    are eager where the run's are not (see `fall_back`).
+    are eager where the run's are not (see `fall_back`). `class_weights`: see `build.Builder`.
     """
 
     model: nn.Module
@@ -29,6 +30,7 @@ class Learner:
     compute: Compute
     seed: int
     part: tuple[str | int, ...]
+    class_weights: Tensor | None = None
     recorded: Recorded | None = None
     note: str = ""
 
@@ -44,7 +46,8 @@ def new_learner(
 ) -> Learner:
     """A fresh model and Adam."""
     model = compute.place(new_model(build, seed, part))
-    return Learner(model, compute.adam(model, learning_rate), compute.scaler(), compute, seed, part)
+    weights = class_weights(build, torch.empty(0, dtype=compute.param_dtype, device=compute.device))
+    return Learner(model, compute.adam(model, learning_rate), compute.scaler(), compute, seed, part, weights)
 
 
 def fall_back(learner: Learner, why: str) -> None:

@@ -40,6 +40,15 @@ def scale_and_shift(device: torch.device, pixels: int, dtype: torch.dtype) -> tu
     return scale, shift
 
 
+def mean_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:
+    """The mean cross-entropy of a batch, `[batch, classes]` and int64 `[batch]`. An image counts as its class does; the
+    mean is over the images, so that a batch of rare ones weighs more.
+    """
+    if class_weights is None:
+        return cross_entropy(logits, labels)
+    return (cross_entropy(logits, labels, reduction="none") * class_weights.index_select(0, labels)).mean()
+
+
 def train_step(learner: Learner, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """One Adam step on a batch (uint8 `[batch, 32, 32, 3]`, int64 `[batch]`).
 
@@ -47,7 +56,7 @@ def train_step(learner: Learner, images: Tensor, labels: Tensor) -> tuple[Tensor
     """
     with learner.compute.autocast():
         logits = learner.model(prepare(images, learner.compute))  # [batch, classes]
-    loss = cross_entropy(full(logits), labels)
+    loss = mean_loss(full(logits), labels, learner.class_weights)
     learner.optimizer.zero_grad(set_to_none=True)
     learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     learner.scaler.step(learner.optimizer)

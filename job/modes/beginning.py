@@ -89,7 +89,7 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
     owned.status.tell("data")
     data = load_data(settings, progress)
     weights = load_weights(settings, progress)
-    builder = build.Builder(settings.model, len(data.classes), settings.image_size, weights.state if weights else None)
+    builder = builder_of(settings, data, weights)
     compute = settle(compute, builder, settings.batch_size, epoch_sizes(settings, data))
     with runners.planned(settings, compute, progress.check) as plan:
         plan = runners.with_batches(plan, settings, builder, compute, kept)
@@ -107,6 +107,13 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
             running = len(standing.history) if standing.part != FINAL else 0
             progress.begin(work_of(settings, data, plan.workers), standing.trials, running)
             yield Run(settings, owned, progress, data, weights, compute, builder, plan, identity, standing, keeper)
+
+
+def builder_of(settings: Settings, data: Dataset, weights: Pretrained | None) -> build.Builder:
+    """What makes the run's fresh models."""
+    classes = len(data.classes)
+    counting = build.balanced(data.train.labels, classes) if settings.class_weights == "balanced" else None
+    return build.Builder(settings.model, classes, settings.image_size, weights.state if weights else None, counting)
 
 
 def epoch_sizes(settings: Settings, data: Dataset) -> tuple[int, ...]:

@@ -158,6 +158,14 @@ class Variables(BaseSettings):
         validate_default=True,
     )
     batch_size: int = variable("Training", 128, "images a step", shapes=True, ge=1, le=65_536)
+    class_weights: Literal["none", "balanced"] = variable(
+        "Training",
+        "none",
+        "`balanced`: the training loss weighs classes by the inverse of their frequency; losses on validation and test "
+        "images stay plain",
+        shapes=True,
+        later=True,
+    )
     seed: int = variable("Training", 3407, "seeds everything that is random", shapes=True, ge=0, lt=2**63)
     pretrained_weights: str | None = variable(
         "Training", None, "file or URL of the ImageNet ResNet-18 weights; without it torchvision's own"

@@ -17,8 +17,9 @@ from torchvision.transforms.functional import normalize
 from job import device, engine, models
 from job.data import Split
 from job.device import Compute
+from job.engine.build import balanced
 from job.engine.learner import new_learner
-from job.engine.step import MEAN, STD, normalise
+from job.engine.step import MEAN, STD, mean_loss, normalise
 from job.results import Score
 from tests.helpers import small_models
 from tests.helpers.rounding import CLOSE, DISTURBANCE, FP64, disturbed, draw
@@ -192,3 +193,25 @@ def test_fp16_scales_its_losses() -> None:
     """Only the switch can be seen without a GPU: the scaler is on in fp16 and does nothing otherwise."""
     assert not device.choose("cpu", "fp32").scaler().is_enabled()
     assert Compute(torch.device("cpu"), "fp16", "", "").scaler().is_enabled()
+
+
+# ---- class weights ----
+
+
+def test_balanced_weights_are_one_on_average() -> None:
+    labels = torch.tensor([0] * 6 + [1] * 3 + [3])
+    weights = balanced(labels, 4)
+    assert weights == (10 / (3 * 6), 10 / (3 * 3), 0.0, 10 / 3)
+    assert sum(weights[label] for label in labels.tolist()) / len(labels) == pytest.approx(1)
+
+
+def test_a_class_counts_as_its_weight_says() -> None:
+    """The loss and its gradient are those of a set in which each image stands as often as its class counts."""
+    logits = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    labels, weights = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    again = torch.tensor([0, 1, 2, 3, 3, 4, 4, 5, 5, 5])
+    weighed = mean_loss(logits, labels, weights)
+    repeated = cross_entropy(logits[again], labels[again], reduction="sum") / len(labels)
+    torch.testing.assert_close(weighed, repeated, rtol=1e-12, atol=0)
+    ours, theirs = (torch.autograd.grad(loss, logits)[0] for loss in (weighed, repeated))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-15)

@@ -18,6 +18,7 @@ from job.data import Split
 from job.device import Compute
 from job.device.precision import native_precisions
 from job.engine import Course
+from job.engine.build import Builder
 from job.engine.learner import new_learner, new_model
 from job.engine.step import normalise
 from job.results import Score
@@ -439,3 +440,16 @@ def test_on_a_gpu_replayed_stacks_give_the_bits_of_written_ones(name: str) -> No
     assert torch.equal(states[0]["weights"], states[1]["weights"])
     assert all(torch.equal(states[0]["buffers"][key], buffer) for key, buffer in states[1]["buffers"].items())
     assert bool(states[0]["weights"].isfinite().all())
+
+
+def test_classes_count_in_a_stack_as_in_each_learner_alone() -> None:
+    """CLASS_WEIGHTS=balanced, in float64 over many steps."""
+    train, heldout = images(96), images(40, 5)
+    build = Builder("mlp", 10, class_weights=tuple(1 + number / 3 for number in range(10)))
+    together = run(new_stack(build, FP64), train, heldout, [1, 1, 1], 32)
+    plain = run(new_stack(Builder("mlp", 10), FP64), train, heldout, [1, 1, 1], 32)
+    for row, part in enumerate(PARTS):
+        learner = new_learner(build, RATES[row], FP64, SEED, part)
+        ((_, trained, judged),) = engine.epochs(learner, Course(train, heldout, 32, ignore), range(1, 2))
+        assert losses([together[row]]) == pytest.approx([trained.loss, judged.loss], rel=CLOSE)
+        assert together[row][0].loss != pytest.approx(plain[row][0].loss, rel=1e-3)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from job.device import Compute
-from job.engine.build import side
+from job.engine.build import class_weights, side
 from job.search.stacked.draws import Draws
 
 # What runs stacked with the same numbers as alone. Others may, but nothing has compared them.
@@ -47,6 +47,7 @@ class Architecture:
     shapes: dict[str, torch.Size]
     draws: int
     activations: int
+    class_weights: Tensor | None = None
 
     @property
     def parameters(self) -> int:
@@ -78,7 +79,8 @@ def architecture(build: Callable[[], nn.Module], compute: Compute) -> Architectu
             logits = model(images)  # [2, classes]
     shapes = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
     each = draws.taken // len(images), kept // len(images)
-    return Architecture(model.to(compute.device), logits.shape[1], shapes, *each)
+    counting = class_weights(build, torch.empty(0, dtype=compute.param_dtype, device=compute.device))
+    return Architecture(model.to(compute.device), logits.shape[1], shapes, *each, counting)
 
 
 def bytes_each(kind: Architecture, batch_size: int) -> int:

@@ -80,7 +80,10 @@ def train_step(stack: Stack, images: Tensor, labels: Tensor, bits: Tensor) -> tu
     state = stack.state
     weights = {name: view.detach().requires_grad_() for name, view in stack.kind.views(state.weights).items()}
     logits = forward(stack, weights, bits, inputs, shared=False)
-    losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(1)
+    losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    if stack.kind.class_weights is not None:
+        losses = losses * stack.kind.class_weights.index_select(0, labels.flatten())
+    losses = losses.view_as(labels).mean(1)
     # The gradient of the sum: a learner's loss depends on its own weights alone.
     parts = torch.autograd.grad(losses.sum(), tuple(weights.values()), allow_unused=True, materialize_grads=True)
     gradients = torch.cat([part.flatten(1) if part.dim() > 1 else part[:, None] for part in parts], dim=1)
