@@ -86,6 +86,8 @@ def look_for_cifar10(settings: Settings, kaggle_input: Path, check: Callable[[],
 def look_at_folder(settings: Settings, check: Callable[[], object]) -> tuple[Counts, list[Finding]]:
     """Layout, counts, and as many images decoded as the time allows; all of them where the cache has them already."""
     tree = folder.scan(settings.data_dir)
+    if not tree.test and len(tree.train) == len(tree.classes):
+        raise folder.untestable(tree)
     counts = counts_of(tree, settings)
     sizes = Counter(label for _, label in tree.train)
     smallest = min(sizes, key=lambda label: (sizes[label], label))
