@@ -49,7 +49,8 @@ def trained(name: str) -> classifier.Classifier:
             parameter += 0.02 * torch.randn_like(parameter)
         model.train()
         model(torch.randn(64, 3, 32, 32))
-    about = {"model": name, "num_classes": 10, "classes": list("abcdefghij"), "image_size": 32, "mean": MEAN, "std": STD}
+    classes = list("abcdefghij")
+    about = {"model": name, "num_classes": 10, "classes": classes, "image_size": 32, "mean": MEAN, "std": STD}
     return classifier.load(about, build.weights_file(model))
 
 
