@@ -83,7 +83,7 @@ def disturbed_start() -> Iterator[None]:
     drawn = learner.new_model
     with pytest.MonkeyPatch.context() as patch:
         for name, module in list(sys.modules.items()):
-            if name.startswith("job.") and getattr(module, "new_model", None) is drawn:
+            if name.startswith(("job.", "tests.")) and getattr(module, "new_model", None) is drawn:
                 patch.setattr(module, "new_model", lambda *given: rounding.disturbed(drawn(*given)))
         yield
 
