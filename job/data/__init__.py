@@ -144,7 +144,7 @@ def load(wanted: Wanted, bar: Bar, open_s3: Opener) -> Dataset:
         test_names=arrays.names(),
         validation=Split(*map(torch.from_numpy, arrays.validation)) if arrays.validation else None,
         bad=arrays.bad,
-        survey=survey(arrays),
+        survey=survey(arrays, wanted.rules.shape),
     )
 
 
@@ -186,11 +186,14 @@ def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
     train = stratified(arrays.train_labels, limit, seed_for(seed, "limit", "train"))
     test = stratified(arrays.test_labels, test_limit, seed_for(seed, "limit", "test"))
     names = arrays.names()
-    validation = arrays.validation
+    validation, rows = arrays.validation, test[:0]
     if validation is not None:
         images, labels = validation
         rows = stratified(labels, round(len(labels) * limit / count), seed_for(seed, "limit", "validation"))
         validation = images[rows], labels[rows]
+    sizes = arrays.sizes
+    if sizes is not None:
+        sizes = sizes[0][train], sizes[1][rows], sizes[2][test]
     return replace(
         arrays,
         train_images=arrays.train_images[train],
@@ -199,6 +202,7 @@ def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
         test_labels=arrays.test_labels[test],
         test_names=tuple(names[row] for row in test),
         validation=validation,
+        sizes=sizes,
     )
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from job.console.logs import event, printable
 from job.data import cache, decoding, layouts
 from job.data.arrays import Arrays, Bad
+from job.data.decoding import Decoded
 from job.data.download import Bar
 from job.data.files import Passed, spelled
 from job.data.parts import PARTS
@@ -102,7 +102,7 @@ def load(root: Path, *, bar: Bar, rules: Rules = RULES) -> Arrays:
             event(
                 "data", f"no place to cache the decoded images (tried {', '.join(map(str, places))})", level="WARNING"
             )
-    return arrays_of(tree, stored.images, [Bad(**bad) for bad in stored.notes], rules)
+    return arrays_of(tree, stored, rules)
 
 
 def scan(root: Path) -> Tree:
@@ -189,10 +189,11 @@ def fingerprint(tree: Tree, contents: dict[Path, str], shape: Shape) -> str:
     return sha.hexdigest()
 
 
-def arrays_of(tree: Tree, images: NDArray[np.uint8], bad: Sequence[Bad], rules: Rules) -> Arrays:
+def arrays_of(tree: Tree, stored: Decoded, rules: Rules) -> Arrays:
     """The images by part, without those that cannot be read. Raises Unreadable where `rules` want all of them, and
     Fault where a class has none left to train on.
     """
+    images, sizes, bad = stored.images, stored.sizes, [Bad(**note) for note in stored.notes]
     unreadable = [each for each in bad if not each.used]
     if unreadable and not rules.skip:
         raise all_unreadable(tree, unreadable)
@@ -205,7 +206,7 @@ def arrays_of(tree: Tree, images: NDArray[np.uint8], bad: Sequence[Bad], rules: 
         rows = [row for row in range(start, start + len(part)) if row not in left_out]
         parts.append((images[rows], np.array([part[row - start][1] for row in rows], dtype=np.int64), rows))
         start += len(part)
-    (train, train_labels, _), (validation, validation_labels, _), (test, test_labels, test_rows) = parts
+    (train, train_labels, train_rows), (validation, validation_labels, rows), (test, test_labels, test_rows) = parts
     empty = sorted(set(range(len(tree.classes))) - set(train_labels.tolist()))
     if empty or not len(test):
         what = (
@@ -223,6 +224,7 @@ def arrays_of(tree: Tree, images: NDArray[np.uint8], bad: Sequence[Bad], rules: 
         tuple(tree.name(files[row]) for row in test_rows),
         (validation, validation_labels) if tree.validation else None,
         tuple(bad),
+        (sizes[train_rows], sizes[rows], sizes[test_rows]),
     )
 
 
