@@ -17,6 +17,7 @@ from job.data import cache, decoding, layouts
 from job.data.arrays import Arrays, Bad
 from job.data.decoding import Decoded
 from job.data.download import Bar
+from job.data.draws import kept_for_testing
 from job.data.files import Passed, spelled
 from job.data.parts import PARTS
 from job.data.picture import SMALL, Shape
@@ -24,7 +25,6 @@ from job.errors import Fault, os_faults
 
 CACHE_FORMAT = 4  # raise it when decoding changes, so that older caches are not taken
 TOLD = 20  # unreadable files in a message
-FEW = 2  # images of a class that can be parted into one to train and one to test on
 
 Labelled = tuple[tuple[Path, int], ...]
 
@@ -135,24 +135,20 @@ def scan(root: Path) -> Tree:
 
 
 def tested(tree: Tree, contents: dict[Path, str], rules: Rules) -> Tree:
-    """The tree with a test set: its own, or `test_percent` of each class. Which images these are depends on the seed
-    and each image's own bytes, so that another image more moves none, and equal images are on the same side. Where that
-    leaves a class nothing to test on its nearest image is taken; nothing to train on, its furthest is given back.
+    """The tree with a test set: its own, or about `test_percent` of each class. Which images these are depends on the
+    seed and each image's own bytes (see `draws.kept_for_testing`), and equal images are on the same side.
 
     Raises Fault where nothing is left to test on.
     """
     if tree.test:
         return tree
-    drawn = {file: share(rules.seed, contents[file]) for file, _ in tree.train}
-    test = {file for file, chance in drawn.items() if chance < rules.test_percent / 100}
-    classes: dict[int, list[Path]] = {}
+    classes: dict[int, dict[Path, float]] = {}
     for file, label in tree.train:
-        classes.setdefault(label, []).append(file)
+        classes.setdefault(label, {})[file] = share(rules.seed, contents[file])
+    test: set[Path] = set()
     for mine in classes.values():
-        chances = sorted({drawn[file] for file in mine})
-        if len(chances) >= FEW:
-            test |= {file for file in mine if drawn[file] == chances[0]}
-        test -= {file for file in mine if drawn[file] == chances[-1]}
+        kept = kept_for_testing(tuple(mine.values()), rules.test_percent / 100)
+        test |= {file for file, drawn in mine.items() if drawn in kept}
     if not test:
         raise untestable(tree)
     split = {True: tuple(each for each in tree.train if each[0] in test)}
