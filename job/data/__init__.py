@@ -2,7 +2,8 @@
 
 In reading order: this file (what a data set is, and parts of it), `dataset` (the one that the settings name),
 `arrays`, `draws` (parts of a data set), `synthetic`, `cifar10` with `download`; `folder` with `layouts`, `labels`,
-`files`, `decoding`, `picture` and `cache`; `survey`; `inputs` are images to predict on.
+`files`, `decoding`, `picture` and `cache`; `survey`; `fetched` (what DATA_URL names for a folder) with `archive`,
+`unpack`, `bucket` and `staging`; `inputs` are images to predict on.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Dataset:
 
     `test_names` has one for each test image: its file below DATA_DIR, or its number in the set as it was published.
     `validation` is for the search, where the data set has one of its own. `bad` are images, damaged or left out.
+    `fetched` is where it came from, where DATA_URL named that: address, bytes, ETag or count of objects, SHA-256.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Dataset:
     validation: Split | None = None
     bad: tuple[Bad, ...] = ()
     survey: Survey | None = None
+    fetched: dict[str, Any] | None = None
 
     def describe(self) -> dict[str, Any]:
         """What the results say of it, as JSON."""
@@ -80,6 +83,7 @@ class Dataset:
             "test_images": len(self.test),
             "sha256": self.sha256,
             **({"validation_images": len(self.validation)} if self.validation else {}),
+            **({"fetched": self.fetched} if self.fetched else {}),
             **({"survey": self.survey.as_json()} if self.survey else {}),
             **({"bad_images": [bad.told() for bad in self.bad]} if self.bad else {}),
         }

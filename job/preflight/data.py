@@ -16,9 +16,10 @@ from job.data.addresses import public
 from job.data.draws import tuning_counts, tuning_doubt
 from job.data.part import data_file
 from job.data.picture import Shape
-from job.preflight import disk, images
-from job.preflight.findings import Finding, failed, ok, size, warn
+from job.preflight import disk, fetched, images
+from job.preflight.findings import Finding, failed, ok, warn
 from job.settings import Settings
+from job.storage.room import nearest, size
 
 MORE_IMAGES = "Raise TUNE_PERCENT or DATA_LIMIT, or give LEARNING_RATE and EPOCHS."
 
@@ -45,7 +46,11 @@ def look(settings: Settings, kaggle_input: Path, check: Callable[[], object]) ->
         counts = Counts(cifar10.TRAIN_COUNT, cifar10.TEST_COUNT, cifar10.CLASSES)
         findings = look_for_cifar10(settings, kaggle_input, check)
     else:
-        counts, findings = look_at_folder(settings, check)
+        place, findings = fetched.look(settings, check) if settings.data_url else (settings.data_dir, [])
+        if place is None:
+            return None, findings
+        counts, more = look_at_folder(settings.model_copy(update={"data_dir": place}), check)
+        findings = [*findings, *more]
     train, test = data.reduced_counts(counts.train, counts.test, counts.classes, settings.data_limit)
     return replace(counts, train=train, test=test), findings
 
@@ -72,7 +77,7 @@ def look_for_cifar10(settings: Settings, kaggle_input: Path, check: Callable[[],
     mirror, length = public(answer.url), size(cifar10.ARCHIVE_BYTES)
     findings.append(ok("data", f"cifar10: {mirror} answers; {length} would be downloaded"))
     findings.append(disk.room("DATA_DIR", settings.data_dir, cifar10.ARCHIVE_BYTES))
-    if not os.access(disk.nearest(settings.data_dir), os.W_OK):
+    if not os.access(nearest(settings.data_dir), os.W_OK):
         denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         findings.append(failed("data", wanted.unwritable(denied)))
     return findings
