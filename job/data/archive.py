@@ -19,7 +19,7 @@ from job.data.part import Wanted, note_of, noted
 from job.data.staging import Place
 from job.data.unpack import CHUNK, format_of, unpack
 from job.errors import Fault, TemporaryFault
-from job.storage.room import lacking
+from job.storage.room import lacking, size
 
 LIMITS = Limits()
 LOOK_TIMEOUT = 30.0  # seconds that an address may take to answer
@@ -116,7 +116,7 @@ def fetched(archive: Archive, answer: Probe, bar: Bar) -> dict[str, Any]:
             download.fetch(archive.urls, archive.wanted, bar=bar, open_s3=archive.open_s3, limits=archive.limits)
         address, etag = noted(target)
         sha256 = hashed(target, archive.called, bar)
-        record = {"address": address, "bytes": target.stat().st_size, "etag": etag, "sha256": sha256}
+        record: dict[str, Any] = {"address": address, "bytes": target.stat().st_size, "etag": etag, "sha256": sha256}
         place.part.mkdir()
         unpack(target, archive.called, place.part, bar)
     except Fault as fault:
@@ -127,6 +127,7 @@ def fetched(archive: Archive, answer: Probe, bar: Bar) -> dict[str, Any]:
     except OSError as error:
         raise place.unwritable(error) from error
     forget(target)
+    event("data", f"{address}: {size(record['bytes'])} fetched and unpacked into {place.root}")
     return record
 
 

@@ -425,6 +425,7 @@ def test_a_job_from_a_signed_address(main: Job, birds: dict[str, bytes], tmp_pat
         assert f"{address}/rest/birds.tgz answers: tar.gz, 3" in checked.stdout
         done = main(**variables)
         assert done.returncode == 0, done.stdout + done.stderr
+        assert f"kB fetched and unpacked into {Path('data/birds')}" in done.stdout
         missing = main(**(variables | {"DATA_URL": f"{address}/missing/x.zip?signature=canary"}), MODE="check")
         assert missing.returncode == 78
         assert "HTTP status 404" in missing.stdout
