@@ -43,7 +43,8 @@ def kept_for_testing(drawn: Sequence[float], share: float) -> set[float]:
     """
     sizes = Counter(drawn)
     *order, last = sorted(sizes)
-    least, most = len(drawn) * share / UNEVEN, len(drawn) * share * UNEVEN
+    asked = round(len(drawn) * share, 9)  # 0.14 of 100 is 14
+    least, most = asked / UNEVEN, asked * UNEVEN
     kept: set[float] = set()
     images = 0
     for number in order:

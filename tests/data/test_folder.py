@@ -339,6 +339,12 @@ def test_a_small_class_is_parted_evenly(count: int, share: float) -> None:
     assert astray or count == 40, "both are seen"
 
 
+def test_a_share_is_what_people_take_it_for() -> None:
+    """50 times 0.29 is a little less than 14.5 to a computer, 100 times 0.14 a little more than 14."""
+    assert len(kept_for_testing([number / 1000 for number in range(50)], 0.29)) == 29
+    assert len(kept_for_testing([0.9 + number / 10000 for number in range(100)], 0.14)) == 7
+
+
 def test_seven_copies_are_not_the_test_set() -> None:
     assert kept_for_testing([0.1] * 7 + [0.9] * 2, 0.2) == {0.9}
     assert kept_for_testing([0.1] * 7 + [0.15, 0.5, 0.6], 0.2) == {0.15}
