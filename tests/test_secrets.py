@@ -65,8 +65,10 @@ def ends(tmp_path: Path, swift: Server, bucket: str) -> Mapping[str, tuple[dict[
     sts = {"AWS_ENDPOINT_URL_STS": f"http://{CLOSED}"}
     return {
         "wrong settings": (MIRRORS | WEIGHTS | other_scheme, 78, "DATA_URL"),
-        "no mirror": (MIRRORS, 75, CLOSED),
-        "no weights": (WEIGHTS, 75, "PRETRAINED_WEIGHTS"),
+        "no mirror": (MIRRORS, 78, CLOSED),
+        "no photographs": (MIRRORS | {"DATASET": "folder"}, 78, CLOSED),
+        "no bucket of photographs": ({"DATASET": "folder", "DATA_URL": f"s3://{bucket}/x"} | ENDPOINT, 75, CLOSED),
+        "no weights": (WEIGHTS, 78, "PRETRAINED_WEIGHTS"),
         "no store": (on_store | ENDPOINT, 75, CLOSED),
         "unknown key": (on_store | ENDPOINT | {"AWS_ENDPOINT_URL_S3": swift.endpoint}, 78, bucket),
         "wrong secret": (on_store | real | {"AWS_SECRET_ACCESS_KEY": KEY.secret}, 78, "AWS_SECRET_ACCESS_KEY"),

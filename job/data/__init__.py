@@ -2,7 +2,8 @@
 
 In reading order: this file (what a data set is, and parts of it), `dataset` (the one that the settings name),
 `arrays`, `draws` (parts of a data set), `synthetic`, `cifar10` with `download`; `folder` with `layouts`, `labels`,
-`files`, `decoding`, `picture` and `cache`; `survey`; `inputs` are images to predict on.
+`files`, `decoding`, `picture` and `cache`; `survey`; `fetched` (what DATA_URL names for a folder) with `archive`,
+`unpack`, `bucket` and `staging`; `inputs` are images to predict on.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Dataset:
 
     `test_names` has one for each test image: its file below DATA_DIR, or its number in the set as it was published.
     `validation` is for the search, where the data set has one of its own. `bad` are images, damaged or left out.
+    `fetched` is where it came from, where DATA_URL named that: address, bytes, ETag or count of objects, SHA-256.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Dataset:
     validation: Split | None = None
     bad: tuple[Bad, ...] = ()
     survey: Survey | None = None
+    fetched: dict[str, Any] | None = None
 
     def describe(self) -> dict[str, Any]:
         """What the results say of it, as JSON."""
@@ -80,6 +83,7 @@ class Dataset:
             "test_images": len(self.test),
             "sha256": self.sha256,
             **({"validation_images": len(self.validation)} if self.validation else {}),
+            **({"fetched": self.fetched} if self.fetched else {}),
             **({"survey": self.survey.as_json()} if self.survey else {}),
             **({"bad_images": [bad.told() for bad in self.bad]} if self.bad else {}),
         }
@@ -144,7 +148,7 @@ def load(wanted: Wanted, bar: Bar, open_s3: Opener) -> Dataset:
         test_names=arrays.names(),
         validation=Split(*map(torch.from_numpy, arrays.validation)) if arrays.validation else None,
         bad=arrays.bad,
-        survey=survey(arrays),
+        survey=survey(arrays, wanted.rules.shape),
     )
 
 
@@ -186,11 +190,14 @@ def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
     train = stratified(arrays.train_labels, limit, seed_for(seed, "limit", "train"))
     test = stratified(arrays.test_labels, test_limit, seed_for(seed, "limit", "test"))
     names = arrays.names()
-    validation = arrays.validation
+    validation, rows = arrays.validation, test[:0]
     if validation is not None:
         images, labels = validation
         rows = stratified(labels, round(len(labels) * limit / count), seed_for(seed, "limit", "validation"))
         validation = images[rows], labels[rows]
+    sizes = arrays.sizes
+    if sizes is not None:
+        sizes = sizes[0][train], sizes[1][rows], sizes[2][test]
     return replace(
         arrays,
         train_images=arrays.train_images[train],
@@ -199,6 +206,7 @@ def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
         test_labels=arrays.test_labels[test],
         test_names=tuple(names[row] for row in test),
         validation=validation,
+        sizes=sizes,
     )
 
 

@@ -28,7 +28,8 @@ class Arrays:
     """Images uint8 `[count, 32, 32, 3]` (RGB), labels int64 `[count]` that index `classes`; `origin`: their place.
 
     `test_names` are the test images' file names; without any, images are told apart by their numbers. `validation` are
-    images and labels of a set of its own for the search, where there is one.
+    images and labels of a set of its own for the search, where there is one. `sizes` are the widths and heights of
+    the training, validation and test images' files, int32 `[count, 2]`, where these came in any size.
     """
 
     origin: str
@@ -40,6 +41,7 @@ class Arrays:
     test_names: tuple[str, ...] = ()
     validation: tuple[NDArray[np.uint8], NDArray[np.int64]] | None = None
     bad: tuple[Bad, ...] = ()
+    sizes: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]] | None = None
 
     def names(self) -> tuple[str, ...]:
         """A name for each test image: its file's, or its number in the test set, from 0."""

@@ -30,7 +30,7 @@ class Stream(Protocol):
     def read1(self, size: int, /) -> bytes: ...
 
 
-Opener = Callable[[str], AbstractContextManager[Stream]]
+Opener = Callable[..., AbstractContextManager[Stream]]  # of an address; where in it, and of which content
 Item = Stream | bytes | BaseException
 
 

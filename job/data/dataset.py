@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from job import data, storage
 from job.console.progress import Progress
-from job.data import Dataset, pretrained
+from job.data import Dataset, fetched, pretrained
 from job.data.cifar10 import KAGGLE_INPUT
+from job.data.download import Bar
+from job.data.fetched import Fetched
 from job.data.folder import Rules, Unreadable
 from job.data.picture import Shape
 from job.data.pretrained import Pretrained
@@ -24,9 +27,10 @@ TABLE = "unreadable_images.csv"  # below OUTPUT: which images of DATA_DIR cannot
 def load_data(settings: Settings, progress: Progress) -> Dataset:
     """The data set on the CPU. A copy that Kaggle mounts is looked for only where DATA_DIR was not given."""
     shape = Shape(settings.image_size, settings.resize)
+    come = brought(settings, progress.bar)
     wanted = data.Wanted(
         name=settings.dataset,
-        directory=settings.data_dir,
+        directory=come.root if come else settings.data_dir,
         limit=settings.data_limit,
         seed=settings.seed,
         urls=settings.data_url,
@@ -34,9 +38,29 @@ def load_data(settings: Settings, progress: Progress) -> Dataset:
         rules=Rules(settings.test_percent, settings.seed, settings.skips_bad_images, shape),
     )
     try:
-        return data.load(wanted, progress.bar, storage.open_object)
+        dataset = data.load(wanted, progress.bar, storage.open_object)
     except Unreadable as fault:
         raise listed(fault, settings) from fault
+    return replace(dataset, fetched=come.about) if come else dataset
+
+
+def brought(settings: Settings, bar: Bar) -> Fetched | None:
+    """A folder's data set that DATA_URL names, below DATA_DIR; None where none is. Raises Fault where the run would
+    write into what it reads.
+    """
+    if settings.dataset != "folder" or not settings.data_url:
+        return None
+    apart(settings)
+    return fetched.fetched(settings.data_url, settings.data_dir, bar)
+
+
+def apart(settings: Settings) -> None:
+    for url in settings.data_url:
+        if f"{settings.output.rstrip('/')}/".startswith(f"{url.rstrip('/')}/"):
+            raise Fault(
+                "OUTPUT lies within the prefix that DATA_URL names: every run would change its own data set.",
+                "Give the runs, or the images, a prefix of their own.",
+            )
 
 
 def listed(fault: Unreadable, settings: Settings) -> Fault:

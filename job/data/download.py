@@ -6,7 +6,7 @@ import http.client
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -71,11 +71,16 @@ def fetch(urls: Sequence[str], wanted: Wanted, *, bar: Bar, open_s3: Opener, lim
 
 @dataclass(frozen=True)
 class Probe:
-    """Which address answers (None: none does), what the ones before it said, and whether that is their last word."""
+    """Which address answers (None: none does), what the ones before it said, and whether that is their last word. Of
+    the one that answers its `length` in bytes, where it says it, what names its content, and how this begins.
+    """
 
     url: str | None
     said: Mapping[str, str]
     for_good: bool
+    length: int | None = None
+    validator: str = ""
+    head: bytes = field(default=b"", repr=False)
 
 
 def probe(urls: Sequence[str], *, open_s3: Opener, check: Callable[[], object], timeout: float = 5.0) -> Probe:
@@ -89,9 +94,10 @@ def probe(urls: Sequence[str], *, open_s3: Opener, check: Callable[[], object], 
         opener = open_s3 if url.startswith("s3://") else partial(open_url, timeout=timeout)
         try:
             with attentive.opened(opener, url, check, timeout) as stream:
-                mistaken = mistaken_for(stream.read1(CHUNK)[:HEAD])
+                head, length, source = stream.read1(CHUNK)[:HEAD], stream.length, stream.source
+            mistaken = mistaken_for(head)
             if mistaken is None:
-                return Probe(url, said, for_good=False)
+                return Probe(url, said, False, length, getattr(source, "validator", ""), head)
             gone.add(url)
             said[url] = f"sends {mistaken[0]}"
         except (Gone, FileNotFoundError, PermissionError) as error:
@@ -134,9 +140,10 @@ def _fetch_one(source: _Source, part: Part, bar: Bar) -> None:
 def _receive(source: _Source, part: Part, bar: Bar) -> None:
     """Adds to the part what is missing. Raises OSError where the rest does not come, or too slowly; the part stays."""
     limits = source.limits
-    validator = part.validator if part.url == source.url else ""
-    over_http = partial(open_url, timeout=limits.timeout, offset=part.size, validator=validator)
-    opener = source.open_s3 if source.url.startswith("s3://") else over_http
+    validator = part.validator if part.is_from(source.url) else ""
+    opener: Opener = partial(open_url, timeout=limits.timeout, offset=part.size, validator=validator)
+    if source.url.startswith("s3://"):
+        opener = partial(source.open_s3, offset=part.size, validator=validator) if part.size else source.open_s3
     with (
         bar(f"download {part.wanted.name}", None, "B") as move,
         attentive.opened(opener, source.url, lambda: move(0), limits.timeout) as stream,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from job.errors import Fault
 from job.seeds import seed_for
 
+UNEVEN = 2  # times more or less than asked is what chance may keep of a class for testing
 FEW_A_CLASS = 10  # validation images; the loss over fewer is told as what it is
 
 
@@ -30,6 +33,27 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.i
         rng.permutation(np.flatnonzero(labels == label))[:number] for label, number in zip(classes, quota, strict=True)
     ]
     return np.sort(np.concatenate(rows))
+
+
+def kept_for_testing(drawn: Sequence[float], share: float) -> set[float]:
+    """Which of the numbers in [0, 1) that a class's images drew are kept for testing: those below `share`, so that an
+    image more moves no other. In a small class chance may go astray: where these are more than twice or less than
+    half of what was asked, the next numbers are taken, or the last given back, until they are not. One number at least
+    is kept and one is not, where there are two; equal images have drawn the same one.
+    """
+    sizes = Counter(drawn)
+    *order, last = sorted(sizes)
+    asked = round(len(drawn) * share, 9)  # 0.14 of 100 is 14
+    least, most = asked / UNEVEN, asked * UNEVEN
+    kept: set[float] = set()
+    images = 0
+    for number in order:
+        if (number < share or images < least) and images + sizes[number] <= most:
+            kept.add(number)
+            images += sizes[number]
+    if not kept and order:
+        kept = {min((*order, last), key=lambda number: (sizes[number], number))}
+    return kept
 
 
 def tuning_counts(count: int, percent: float, validation: int = 0) -> tuple[int, int]:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from job.console.logs import event, printable
 from job.data import cache, decoding, layouts
 from job.data.arrays import Arrays, Bad
+from job.data.decoding import Decoded
 from job.data.download import Bar
+from job.data.draws import kept_for_testing
 from job.data.files import Passed, spelled
 from job.data.parts import PARTS
 from job.data.picture import SMALL, Shape
@@ -24,7 +25,6 @@ from job.errors import Fault, os_faults
 
 CACHE_FORMAT = 4  # raise it when decoding changes, so that older caches are not taken
 TOLD = 20  # unreadable files in a message
-FEW = 2  # images of a class that can be parted into one to train and one to test on
 
 Labelled = tuple[tuple[Path, int], ...]
 
@@ -102,7 +102,7 @@ def load(root: Path, *, bar: Bar, rules: Rules = RULES) -> Arrays:
             event(
                 "data", f"no place to cache the decoded images (tried {', '.join(map(str, places))})", level="WARNING"
             )
-    return arrays_of(tree, stored.images, [Bad(**bad) for bad in stored.notes], rules)
+    return arrays_of(tree, stored, rules)
 
 
 def scan(root: Path) -> Tree:
@@ -135,24 +135,20 @@ def scan(root: Path) -> Tree:
 
 
 def tested(tree: Tree, contents: dict[Path, str], rules: Rules) -> Tree:
-    """The tree with a test set: its own, or `test_percent` of each class. Which images these are depends on the seed
-    and each image's own bytes, so that another image more moves none, and equal images are on the same side. Where that
-    leaves a class nothing to test on its nearest image is taken; nothing to train on, its furthest is given back.
+    """The tree with a test set: its own, or about `test_percent` of each class. Which images these are depends on the
+    seed and each image's own bytes (see `draws.kept_for_testing`), and equal images are on the same side.
 
     Raises Fault where nothing is left to test on.
     """
     if tree.test:
         return tree
-    drawn = {file: share(rules.seed, contents[file]) for file, _ in tree.train}
-    test = {file for file, chance in drawn.items() if chance < rules.test_percent / 100}
-    classes: dict[int, list[Path]] = {}
+    classes: dict[int, dict[Path, float]] = {}
     for file, label in tree.train:
-        classes.setdefault(label, []).append(file)
+        classes.setdefault(label, {})[file] = share(rules.seed, contents[file])
+    test: set[Path] = set()
     for mine in classes.values():
-        chances = sorted({drawn[file] for file in mine})
-        if len(chances) >= FEW:
-            test |= {file for file in mine if drawn[file] == chances[0]}
-        test -= {file for file in mine if drawn[file] == chances[-1]}
+        kept = kept_for_testing(tuple(mine.values()), rules.test_percent / 100)
+        test |= {file for file, drawn in mine.items() if drawn in kept}
     if not test:
         raise untestable(tree)
     split = {True: tuple(each for each in tree.train if each[0] in test)}
@@ -189,10 +185,11 @@ def fingerprint(tree: Tree, contents: dict[Path, str], shape: Shape) -> str:
     return sha.hexdigest()
 
 
-def arrays_of(tree: Tree, images: NDArray[np.uint8], bad: Sequence[Bad], rules: Rules) -> Arrays:
+def arrays_of(tree: Tree, stored: Decoded, rules: Rules) -> Arrays:
     """The images by part, without those that cannot be read. Raises Unreadable where `rules` want all of them, and
     Fault where a class has none left to train on.
     """
+    images, sizes, bad = stored.images, stored.sizes, [Bad(**note) for note in stored.notes]
     unreadable = [each for each in bad if not each.used]
     if unreadable and not rules.skip:
         raise all_unreadable(tree, unreadable)
@@ -205,7 +202,7 @@ def arrays_of(tree: Tree, images: NDArray[np.uint8], bad: Sequence[Bad], rules: 
         rows = [row for row in range(start, start + len(part)) if row not in left_out]
         parts.append((images[rows], np.array([part[row - start][1] for row in rows], dtype=np.int64), rows))
         start += len(part)
-    (train, train_labels, _), (validation, validation_labels, _), (test, test_labels, test_rows) = parts
+    (train, train_labels, train_rows), (validation, validation_labels, rows), (test, test_labels, test_rows) = parts
     empty = sorted(set(range(len(tree.classes))) - set(train_labels.tolist()))
     if empty or not len(test):
         what = (
@@ -223,6 +220,7 @@ def arrays_of(tree: Tree, images: NDArray[np.uint8], bad: Sequence[Bad], rules: 
         tuple(tree.name(files[row]) for row in test_rows),
         (validation, validation_labels) if tree.validation else None,
         tuple(bad),
+        (sizes[train_rows], sizes[rows], sizes[test_rows]),
     )
 
 

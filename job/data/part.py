@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from job.data.addresses import Answer, public
+from job.data.addresses import public
 from job.data.sniff import HEAD, mistaken_for
 from job.errors import Fault, TemporaryFault, os_fault
 
@@ -24,7 +25,8 @@ class Wanted:
     """One file. `digest`, hex of `algorithm`, may be the hash's beginning alone, or empty where it is not known.
 
     A message calls the file `name` and the variable that says where it goes `variable`; `remedy` is what to do where
-    nobody gives it.
+    nobody gives it. A part of one that `resumes` stays when the job ends or is killed, and the next one goes on with it
+    where the server can tell that it is still the same file; nobody else may be fetching it then.
     """
 
     target: Path
@@ -33,6 +35,7 @@ class Wanted:
     name: str
     variable: str
     remedy: str
+    resumes: bool = False
 
     def unwritable(self, error: OSError) -> Fault:
         """The fault for a failed write beside the target."""
@@ -79,12 +82,18 @@ class Part:
 
     def begins(self, url: str, source: object) -> None:
         """Takes note of who sends the rest; starts over where it sends the whole."""
-        offset, validator = (source.offset, source.validator) if isinstance(source, Answer) else (0, "")
+        offset, validator = getattr(source, "offset", 0), getattr(source, "validator", "")
         if offset != self.size:
             self.restart()
             if offset:
                 raise ConnectionError("sent another part than was asked for")
         self.url, self.validator = url, validator
+        if self.wanted.resumes:
+            note = {"address": public(url), "validator": validator}
+            try:
+                note_of(self.path).write_text(json.dumps(note))
+            except OSError as error:
+                raise self.wanted.unwritable(error) from error
 
     def restart(self) -> None:
         if self.size:
@@ -94,8 +103,12 @@ class Part:
 
     def goes_on(self, url: str) -> bool:
         """Whether the rest may come from `url`: a hash tells in the end, or the server what it goes on with."""
-        known = bool(self.wanted.digest) or (url == self.url and bool(self.validator))
-        return self.size > 0 and known and url.startswith("http")
+        same = self.is_from(url) and bool(self.validator)
+        return self.size > 0 and (same or (bool(self.wanted.digest) and url.startswith("http")))
+
+    def is_from(self, url: str) -> bool:
+        """Whether it was begun there; what is secret in an address is not noted, and changes."""
+        return public(url) == public(self.url)
 
     def fault(self) -> str:
         """What is wrong with it, in words; empty where nothing is known to be."""
@@ -104,13 +117,19 @@ class Part:
         if mistaken is not None:
             return f"sent {mistaken[0]}"
         algorithm, digest = self.wanted.algorithm, self.wanted.digest
+        if not digest:
+            return ""
         found = hash_of(self.path, algorithm)[: len(digest)]
         return "" if found == digest else f"sent other bytes ({algorithm.upper()} {found}, expected {digest})"
 
 
 @contextmanager
 def part_of(wanted: Wanted) -> Iterator[Part]:
-    """The temporary file, empty; removed on leaving unless it was moved away."""
+    """The temporary file; removed on leaving unless it was moved away, or is to be gone on with."""
+    if wanted.resumes:
+        with kept_part_of(wanted) as part:
+            yield part
+        return
     target = wanted.target
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
@@ -121,6 +140,46 @@ def part_of(wanted: Wanted) -> Iterator[Part]:
             yield Part(wanted, Path(name), file)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def kept_part_of(wanted: Wanted) -> Iterator[Part]:
+    """The file that the next job goes on with, as the last one left it; empty where it is not known what it is of.
+    Removed where nobody will ever give the rest. The note of what it is of goes with it to the target.
+    """
+    path = wanted.target.with_name(f".{wanted.target.name.lstrip('.')}.part")
+    begun = noted(path)
+    try:
+        file = path.open("ab" if begun[1] else "wb")
+    except OSError as error:
+        raise wanted.unwritable(error) from error
+    try:
+        with file:
+            yield Part(wanted, path, file, file.tell(), *begun)
+    except Fault as fault:
+        if not isinstance(fault, TemporaryFault):
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        with suppress(FileNotFoundError):
+            if not path.exists() and wanted.target.exists():
+                note_of(path).replace(note_of(wanted.target))
+            elif not path.exists():
+                note_of(path).unlink()
+
+
+def note_of(file: Path) -> Path:
+    """Where it is noted what a part, or a file that was fetched with `resumes`, is of."""
+    return file.with_name(f"{file.name}.json")
+
+
+def noted(file: Path) -> tuple[str, str]:
+    """Address, without what is secret in it, and validator; empty where they are not known."""
+    try:
+        note = json.loads(note_of(file).read_bytes())
+        return str(note["address"]), str(note["validator"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", ""
 
 
 def remove_stale_parts(target: Path) -> None:

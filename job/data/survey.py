@@ -1,10 +1,9 @@
-"""What a data set is like, before time is spent on it: images a class, and images that occur more than once."""
+"""What a data set is like, before time is spent on it: images a class, their sizes, and those that occur twice."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,15 +12,36 @@ from numpy.typing import NDArray
 
 from job.console.logs import printable
 from job.data.arrays import Arrays
+from job.data.picture import Shape
 
 FEW = 10  # images of a class; fewer teach and test little
 NAMED = 5  # in a sentence
+LONG = 1.5  # times as long as wide: a photograph (3:2) is not; beyond it a square holds less than two thirds
+MANY = 0.1  # share of the images that is told as a doubt
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Widths and heights, in pixels, of the files of so many `images`: of the least area, the middle one, the largest.
+
+    `enlarged` counts those whose pixels were fewer than `side` asks for; `long` those longer than LONG to 1, of which
+    `crop` cuts off more than a third, `pad` fills more than a third, and which `squash` deforms.
+    """
+
+    images: int
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+    enlarged: int
+    long: int
+    side: int
+    resize: str
 
 
 @dataclass(frozen=True)
 class Survey:
     """Images by class in each part; how many images of a part equal an earlier one in it, pixel by pixel; the test
-    images, by name, that are also trained or validated on.
+    images, by name, that are also trained or validated on; `sizes` where images came in any.
     """
 
     train: tuple[int, ...]
@@ -30,43 +50,89 @@ class Survey:
     again_in_train: int
     again_in_test: int
     leaked: tuple[str, ...]
+    sizes: Sizes | None = None
 
     def as_json(self) -> dict[str, Any]:
         said = asdict(self) | {"leaked": len(self.leaked), "leaked_examples": list(self.leaked[:NAMED])}
+        if self.sizes is None:
+            del said["sizes"]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
 
 
-def survey(arrays: Arrays) -> Survey:
-    """Counts, and hashes every image (some 10 µs each)."""
-    validation_images, validation_labels = arrays.validation or (arrays.test_images[:0], arrays.test_labels[:0])
-    train = Counter(contents(arrays.train_images))
-    validation = set(contents(validation_images))
-    test = list(contents(arrays.test_images))
-    leaked = [
-        name for name, content in zip(arrays.names(), test, strict=True) if content in train or content in validation
-    ]
+@dataclass(frozen=True)
+class Part:
+    """Labels int64 `[count]` and, for each image, what equal images have in common."""
 
-    def by_class(labels: NDArray[np.int64]) -> tuple[int, ...]:
-        return tuple(np.bincount(labels, minlength=len(arrays.classes)).tolist())
+    labels: NDArray[np.int64]
+    contents: Sequence[Hashable]
+
+
+def survey(arrays: Arrays, shape: Shape) -> Survey:
+    """Counts, and hashes every image (some 10 µs each)."""
+    validation = arrays.validation
+    return counted(
+        len(arrays.classes),
+        (
+            Part(arrays.train_labels, list(contents(arrays.train_images))),
+            Part(validation[1], list(contents(validation[0]))) if validation else None,
+            Part(arrays.test_labels, list(contents(arrays.test_images))),
+        ),
+        arrays.names(),
+        None if arrays.sizes is None else sizes(np.concatenate(arrays.sizes), shape),
+    )
+
+
+def counted(
+    classes: int, parts: tuple[Part, Part | None, Part], test_names: Sequence[str], measured: Sizes | None
+) -> Survey:
+    """The survey of training, validation and test set."""
+    train, validation, test = parts
+    trained = set(train.contents)
+    seen = trained | set(validation.contents if validation else ())
+
+    def by_class(part: Part) -> tuple[int, ...]:
+        return tuple(np.bincount(part.labels, minlength=classes).tolist())
 
     return Survey(
-        by_class(arrays.train_labels),
-        by_class(validation_labels) if arrays.validation else (),
-        by_class(arrays.test_labels),
-        sum(train.values()) - len(train),
-        len(test) - len(set(test)),
-        tuple(leaked),
+        by_class(train),
+        by_class(validation) if validation else (),
+        by_class(test),
+        len(train.contents) - len(trained),
+        len(test.contents) - len(set(test.contents)),
+        tuple(name for name, content in zip(test_names, test.contents, strict=True) if content in seen),
+        measured,
     )
 
 
 def contents(images: NDArray[np.uint8]) -> Iterator[bytes]:
     """A hash of each image's pixels, uint8 `[count, rows, columns, 3]`."""
-    for image in images:
-        yield hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+    return map(content, images)
+
+
+def content(image: NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+
+
+def sizes(measured: NDArray[np.int32], shape: Shape) -> Sizes | None:
+    """Of widths and heights int32 `[count, 2]`; None of none."""
+    if not len(measured):
+        return None
+    widths, heights = measured.astype(np.int64).T
+    order = np.lexsort((heights, widths, widths * heights))
+    smallest, median, largest = (tuple(measured[order[at]].tolist()) for at in (0, (len(order) - 1) // 2, -1))
+    short, long = measured.min(axis=1), measured.max(axis=1)
+    enlarged = (long if shape.resize == "pad" else short) < shape.side
+    lengthy = int((long > LONG * short).sum())
+    return Sizes(len(measured), smallest, median, largest, int(enlarged.sum()), lengthy, shape.side, shape.resize)
 
 
 def doubts(found: Survey, classes: tuple[str, ...]) -> list[str]:
     """Sentences on what makes the figures of a run on these images doubtful."""
+    size = unfit(found.sizes) if found.sizes else []
+    return equal_ones(found) + few(found, classes) + size + untested(found, classes)
+
+
+def equal_ones(found: Survey) -> list[str]:
     said = []
     if found.leaked:
         names = ", ".join(printable(name) for name in found.leaked[:NAMED]) + " …" * (len(found.leaked) > NAMED)
@@ -81,11 +147,37 @@ def doubts(found: Survey, classes: tuple[str, ...]) -> list[str]:
     ]
     if again:
         said.append(f"images that equal another one of their set: {' and '.join(again)}")
-    few = [printable(name) for name, count in zip(classes, found.train, strict=True) if count < FEW]
-    if few:
-        shown = ", ".join(few[:NAMED]) + " …" * (len(few) > NAMED)
-        said.append(f"{len(few)} of {len(classes)} classes have fewer than {FEW} training images: {shown}")
-    untested = [printable(name) for name, count in zip(classes, found.test, strict=True) if not count]
-    if untested:
-        said.append(f"no test image of {', '.join(untested[:NAMED])}{' …' * (len(untested) > NAMED)}")
+    return said
+
+
+def few(found: Survey, classes: tuple[str, ...]) -> list[str]:
+    names = [printable(name) for name, count in zip(classes, found.train, strict=True) if count < FEW]
+    if not names:
+        return []
+    shown = ", ".join(names[:NAMED]) + " …" * (len(names) > NAMED)
+    return [f"{len(names)} of {len(classes)} classes have fewer than {FEW} training images: {shown}"]
+
+
+def untested(found: Survey, classes: tuple[str, ...]) -> list[str]:
+    names = [printable(name) for name, count in zip(classes, found.test, strict=True) if not count]
+    if not names:
+        return []
+    return [f"no test image of {', '.join(names[:NAMED])}{' …' * (len(names) > NAMED)}"]
+
+
+def unfit(found: Sizes) -> list[str]:
+    """Where many images are far from the size or the shape that all are brought to."""
+    said = []
+    if found.enlarged >= MANY * found.images:
+        said.append(
+            f"{found.enlarged:,} of {found.images:,} images have fewer pixels than IMAGE_SIZE={found.side} and were "
+            "enlarged: that adds no detail"
+        )
+    if found.long >= MANY * found.images:
+        lost = {
+            "crop": "of these RESIZE=crop cuts off more than a third, pad keeps all",
+            "pad": "RESIZE=pad fills more than a third of their squares with borders",
+            "squash": "RESIZE=squash deforms them, pad does not",
+        }[found.resize]
+        said.append(f"{found.long:,} of {found.images:,} images are long, beyond {LONG:g} to 1: {lost}")
     return said

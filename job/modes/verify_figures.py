@@ -40,7 +40,7 @@ def answers(facts: Facts, kept: Answers) -> Iterator[Row]:
         return
     if kept.names != now.names:
         yield Row("names of images", "not compared", "the same images have other names now")
-    other, off = int((kept.predicted != now.predicted).sum()), float(np.abs(kept.confidence - now.confidence).max())
+    other, off = others(facts, kept), float(np.abs(kept.confidence - now.confidence).max())
     told = f"{other:,} of {images:,} answers are others, confidences differ by {off:.2g} at most"
     if facts.wanted == EXACT:
         yield judged(FILE, [told] * (other > 0 or off > 0), f"{images:,} answers and confidences, from the weights")
@@ -48,6 +48,17 @@ def answers(facts: Facts, kept: Answers) -> Iterator[Row]:
         yield Row(FILE, "differs", f"{told}, where {facts.wanted.of_images(images):,} may be")
     else:
         yield Row(FILE, "near", f"{told}, from the weights")
+
+
+def others(facts: Facts, kept: Answers) -> int:
+    """How many answers are not the kept ones: another class, or where the run kept them another rank of the true one;
+    computed elsewhere the ranks need not be equal, but on the same side of the five likeliest.
+    """
+    now = facts.answers
+    differ = kept.predicted != now.predicted
+    if kept.ranks is not None and now.ranks is not None:
+        differ |= kept.ranks != now.ranks if facts.wanted == EXACT else kept.near != now.near
+    return int(differ.sum())
 
 
 def untold(facts: Facts) -> Iterator[Row]:

@@ -65,7 +65,9 @@ def results(facts: Facts) -> Iterator[Row]:
 
 def data_facts(facts: Facts) -> dict[str, Any]:
     """What the results must say of it; where its files lay then may be elsewhere now."""
-    return facts.data.describe() | {"origin": facts.results["data"]["origin"]}
+    now = {name: value for name, value in facts.data.describe().items() if name != "fetched"}
+    was = facts.results["data"]
+    return now | {name: was[name] for name in ("origin", "fetched") if name in was}
 
 
 def model_facts(facts: Facts) -> dict[str, Any]:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
-import random
-import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from job import data, storage
 from job.console.logs import printable
-from job.data import cache, cifar10, decoding, download, folder, misplaced, synthetic
+from job.data import cache, cifar10, download, folder, misplaced, synthetic
 from job.data.addresses import public
-from job.data.arrays import Bad
 from job.data.draws import tuning_counts, tuning_doubt
 from job.data.part import data_file
 from job.data.picture import Shape
-from job.preflight import disk
-from job.preflight.findings import Finding, failed, ok, size, warn
+from job.preflight import disk, fetched, images
+from job.preflight.findings import Finding, failed, ok, warn
 from job.settings import Settings
+from job.storage.room import nearest, size
 
-SECONDS_OF_IMAGES = 10.0  # that images of a folder are decoded for, at most
 MORE_IMAGES = "Raise TUNE_PERCENT or DATA_LIMIT, or give LEARNING_RATE and EPOCHS."
 
 
@@ -50,7 +46,11 @@ def look(settings: Settings, kaggle_input: Path, check: Callable[[], object]) ->
         counts = Counts(cifar10.TRAIN_COUNT, cifar10.TEST_COUNT, cifar10.CLASSES)
         findings = look_for_cifar10(settings, kaggle_input, check)
     else:
-        counts, findings = look_at_folder(settings, check)
+        place, findings = fetched.look(settings, check) if settings.data_url else (settings.data_dir, [])
+        if place is None:
+            return None, findings
+        counts, more = look_at_folder(settings.model_copy(update={"data_dir": place}), check)
+        findings = [*findings, *more]
     train, test = data.reduced_counts(counts.train, counts.test, counts.classes, settings.data_limit)
     return replace(counts, train=train, test=test), findings
 
@@ -77,7 +77,7 @@ def look_for_cifar10(settings: Settings, kaggle_input: Path, check: Callable[[],
     mirror, length = public(answer.url), size(cifar10.ARCHIVE_BYTES)
     findings.append(ok("data", f"cifar10: {mirror} answers; {length} would be downloaded"))
     findings.append(disk.room("DATA_DIR", settings.data_dir, cifar10.ARCHIVE_BYTES))
-    if not os.access(disk.nearest(settings.data_dir), os.W_OK):
+    if not os.access(nearest(settings.data_dir), os.W_OK):
         denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         findings.append(failed("data", wanted.unwritable(denied)))
     return findings
@@ -98,14 +98,16 @@ def look_at_folder(settings: Settings, check: Callable[[], object]) -> tuple[Cou
         f"{counts.test:,} test images{about}; smallest class {printable(tree.classes[smallest])} ({sizes[smallest]:,})"
     )
     files, shape = tree.files(), Shape(settings.image_size, settings.resize)
-    seen, faults = decode_some(tree, shape, check)
+    seen = images.decoded(tree, shape, check)
+    faults = seen.faults
     findings = [warn("data", sentence, "Put some there, or leave it.") for sentence in tree.lacking]
     if faults and not settings.skips_bad_images:
         findings.append(failed("data", folder.all_unreadable(tree, faults)))
-    part = f"all {seen:,} images" if seen == len(files) else f"{seen:,} of {len(files):,} images, drawn at random,"
+    part = f"all {len(seen):,} images" if seen.whole else f"{len(seen):,} of {len(files):,} images, drawn at random,"
     left_out = " and would be left out" if faults and settings.skips_bad_images else ""
     said = f"{told}; {part} were decoded, {len(faults)} cannot be read{left_out}"
     findings.insert(0, warn("data", said, "Mend or remove them.") if faults else ok("data", said))
+    findings += images.findings(tree, seen, shape, check)
     places = cache.places(tree.root, shape)
     rooms = [disk.room("DATA_DIR", place.parent, len(files) * 3 * shape.side**2) for place in places]
     if not any(room.result == "ok" for room in rooms):
@@ -118,27 +120,6 @@ def counts_of(tree: folder.Tree, settings: Settings) -> Counts:
     test = len(tree.test) or round(len(tree.train) * settings.test_percent / 100)
     train = len(tree.train) - (0 if tree.test else test)
     return Counts(train, test, len(tree.classes), len(tree.validation))
-
-
-def decode_some(tree: folder.Tree, shape: Shape, check: Callable[[], object]) -> tuple[int, list[Bad]]:
-    """Decodes images in a random order until all are or the time is over; how many, and which cannot be read."""
-    files = tree.files()
-    order = random.Random(0).sample(files, len(files))
-    deadline, seen, faults = time.monotonic() + SECONDS_OF_IMAGES, 0, []
-
-    def fault_of(file: Path) -> Bad | None:
-        read = decoding.read_image(file, shape)
-        return Bad(tree.name(file), read, 0, used=False) if isinstance(read, str) else None
-
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for start in range(0, len(order), 256):
-            check()
-            if time.monotonic() > deadline:
-                break
-            found = list(pool.map(fault_of, order[start : start + 256]))
-            seen += len(found)
-            faults += [fault for fault in found if fault is not None]
-    return seen, faults
 
 
 def search(settings: Settings, counts: Counts) -> list[Finding]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from job.errors import TemporaryFault, os_faults
-from job.preflight.findings import Finding, failed, ok, size
+from job.preflight.findings import Finding, failed, ok
 from job.settings import Settings
+from job.storage.room import free, lacking, nearest, size
 
 # Bytes for each parameter: two checkpoints and a third that is being written, with weights and Adam's two moments in
 # fp32; and weights.pt.
@@ -27,20 +27,7 @@ def room_for_output(settings: Settings, parameters: int) -> list[Finding]:
 
 def room(variable: str, directory: Path, needed: int) -> Finding:
     """Whether `needed` bytes fit where `directory` is or would be made."""
-    place = nearest(directory)
-    remedy = f"Make room, or name another place in {variable}."
-    with os_faults(f"{variable}: cannot look at {place}", variable):
-        status = os.statvfs(place)
-    free = status.f_bavail * status.f_frsize
-    if free < needed:
-        few = f"{variable}: {place} has {size(free)} free, about {size(needed)} are needed."
-        return failed("disk", TemporaryFault(few, remedy))
-    if status.f_files and not status.f_favail:
-        return failed("disk", TemporaryFault(f"{variable}: {place} has no room for another file (inodes).", remedy))
-    return ok("disk", f"{variable}: {size(free)} free in {place}, about {size(needed)} needed")
-
-
-def nearest(directory: Path) -> Path:
-    """The directory itself, or the nearest of its parents that is there and that this user may enter."""
-    places = (directory.absolute(), *directory.absolute().parents)
-    return next(place for place in places if os.access(place, os.X_OK) and place.is_dir())
+    fault = lacking(variable, directory, needed)
+    if fault is not None:
+        return failed("disk", fault)
+    return ok("disk", f"{variable}: {size(free(directory))} free in {nearest(directory)}, about {size(needed)} needed")

@@ -28,12 +28,3 @@ def warn(name: str, detail: str, remedy: str = "") -> Finding:
 
 def failed(name: str, fault: Fault) -> Finding:
     return Finding(name, "fail", fault.what, fault.remedy, fault.exit_code)
-
-
-def size(count: float) -> str:
-    """Bytes for people, in powers of 1,000 as disks are sold."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

@@ -14,8 +14,9 @@ import torch
 from job import device
 from job.device import Compute, cgroup
 from job.errors import as_fault, not_installed
-from job.preflight.findings import Finding, failed, ok, size, warn
+from job.preflight.findings import Finding, failed, ok, warn
 from job.settings import Settings, temporary
+from job.storage.room import size
 
 OWN_THREADS = 16  # for signals, heartbeat, states, status, calls of a store, and reading images
 BASE_MEMORY = 1 << 30  # Python, torch and its libraries: about 640 MiB on a CPU, more with CUDA (docs/scale-out.md)

@@ -57,6 +57,7 @@ class Mistake:
 class Evaluation:
     """A classifier on a test set. `confusion[true][predicted]` counts images; `interval` and accuracies are shares.
 
+    `near` counts the images whose true class is among the five likeliest, None with ten or fewer classes.
     `calibration_error` is the expected calibration error (ECE), a share, too. `mistakes` are the most confident ones.
     """
 
@@ -69,10 +70,15 @@ class Evaluation:
     calibration_error: float
     confidence: float
     mistakes: tuple[Mistake, ...]
+    near: int | None = None
 
     @property
     def accuracy(self) -> float:
         return self.correct / self.images
+
+    @property
+    def top5_accuracy(self) -> float | None:
+        return None if self.near is None else self.near / self.images
 
     @property
     def balanced_accuracy(self) -> float:
@@ -107,6 +113,7 @@ def evaluate(answers: Answers, classes: Sequence[str]) -> Evaluation:
         calibration_error=expected_calibration_error(bins),
         confidence=float(answers.confidence.mean()),
         mistakes=worst_mistakes(answers, MISTAKES),
+        near=None if answers.near is None else int(answers.near.sum()),
     )
 
 

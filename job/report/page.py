@@ -52,6 +52,7 @@ class Result:
     parameters: int
     recipe: Recipe
     batch_size: int
+    top5_accuracy: float | None
     balanced_accuracy: float
     macro_f1: float
     calibration_error: float
@@ -73,6 +74,7 @@ def result(report: RunReport) -> Result:
         parameters=report.parameters,
         recipe=report.recipe,
         batch_size=report.batch_size,
+        top5_accuracy=evaluation.top5_accuracy,
         balanced_accuracy=evaluation.balanced_accuracy,
         macro_f1=evaluation.macro_f1,
         calibration_error=evaluation.calibration_error,

@@ -29,6 +29,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Data:
+    """`sizes` are those of the images' files, where they came in any: `survey.Sizes` as JSON."""
+
     rows: tuple[Row, ...]
     further: tuple[Row, ...]
     validation: bool
@@ -36,6 +38,7 @@ class Data:
     doubts: tuple[str, ...]
     bad: tuple[dict[str, Any], ...]
     more_bad: int
+    sizes: dict[str, Any] | None
 
 
 def data(report: RunReport) -> Data | None:
@@ -60,6 +63,7 @@ def data(report: RunReport) -> Data | None:
         report.doubts,
         tuple(bad[:BAD]),
         len(bad) - len(bad[:BAD]),
+        survey.get("sizes"),
     )
 
 

@@ -65,6 +65,7 @@ def made_with(report: RunReport) -> tuple[tuple[str, str], ...]:
         ("Platform", report.provenance.get("platform")),
         ("Commit", report.provenance.get("git_commit")),
         ("Data", sentence(report.data, "name", "origin")),
+        ("Fetched from", sentence(report.data.get("fetched") or {}, "address", "sha256")),
         ("Data SHA-256", report.data.get("sha256")),
         ("Weights that it started from, SHA-256", (report.provenance.get("pretrained") or {}).get("sha256")),
     )

@@ -51,6 +51,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "images": evaluation.images,
         "correct": evaluation.correct,
         "accuracy_interval_percent": [100 * end for end in evaluation.interval],
+        **({"top5_accuracy_percent": 100 * top5} if (top5 := evaluation.top5_accuracy) is not None else {}),
         "balanced_accuracy_percent": 100 * evaluation.balanced_accuracy,
         "macro_f1": evaluation.macro_f1,
         "mean_confidence_percent": 100 * evaluation.confidence,

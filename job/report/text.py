@@ -10,8 +10,9 @@ RULE = "=" * 50
 
 
 def text(report: RunReport) -> str:
-    """`results.txt`: four sections between rules of 50 signs, with the labels of the notebook's own text."""
-    last = report.history[-1].heldout
+    """`results.txt`: four sections between rules of 50 signs, with the labels of the notebook's own
+    text, and one for more than ten classes."""
+    last, top5 = report.history[-1].heldout, report.evaluation.top5_accuracy
     sections = {
         "Hyper parameters": [
             f"- Best LR: {rate(report.recipe.learning_rate)}",
@@ -31,6 +32,7 @@ def text(report: RunReport) -> str:
         "Benchmarks on test set": [
             f"- Test loss: {last.loss:.4f}",
             f"- Test accuracy: {last.accuracy:.2f}%",
+            *([f"- Top-5 test accuracy: {100 * top5:.2f}%"] if top5 is not None else []),
         ],
     }
     lines = [RULE, "Results".center(50).rstrip(), RULE]

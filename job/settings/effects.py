@@ -16,8 +16,8 @@ def without_effect(settings: Variables) -> dict[str, str]:
     if settings.learning_rate is not None:
         given = "LEARNING_RATE and EPOCHS are given: there is no search"
         idle |= dict.fromkeys((*SEARCH, "workers", "ray_address"), given)
-    if settings.dataset != "cifar10":
-        idle["data_url"] = f"DATASET={settings.dataset} is not fetched"
+    if settings.dataset == "synthetic":
+        idle["data_url"] = "DATASET=synthetic is not fetched"
     if settings.dataset != "folder":
         idle |= dict.fromkeys(("test_percent", "bad_images", "resize"), "it is for DATASET=folder")
     if settings.dataset == "synthetic":

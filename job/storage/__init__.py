@@ -1,7 +1,7 @@
 """Where a run's files go: one small interface, with a local directory or an S3-compatible bucket behind it.
 
 In reading order: this file (the interface), `names`, `files` and `local` (a directory), `s3_client`, `s3_faults`, `s3`
-and `s3_object` (a bucket).
+and `s3_object` (a bucket), `objects` and `s3_prefix` (all that lies there, to be fetched), `room`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Protocol
 
 from job.interrupt import Stop
 from job.storage.local import LocalStore
+from job.storage.objects import Objects
 
 S3_SCHEME = "s3://"
 
@@ -124,9 +125,13 @@ class Heard:
 
 
 class Reading(Protocol):
-    """An open object of `length` bytes. `read1` gives up to `size` as soon as there are any, none at the end."""
+    """An open object that sends `length` bytes from `offset` on; `validator` is its ETag. `read1` gives up to `size` as
+    soon as there are any, none at the end.
+    """
 
     length: int | None
+    offset: int
+    validator: str
 
     def read1(self, size: int, /) -> bytes: ...
 
@@ -151,8 +156,9 @@ def open_store(
     return store if stop is None else Heard(store, stop)
 
 
-def open_object(url: str) -> AbstractContextManager[Reading]:
-    """Opens `s3://bucket/key` for reading.
+def open_object(url: str, offset: int = 0, validator: str = "") -> AbstractContextManager[Reading]:
+    """Opens `s3://bucket/key` for reading: from byte `offset` on where the object still has the ETag `validator`, as
+    what is given tells.
 
     Opening and reading raise OSError alone, as other downloads do: FileNotFoundError and PermissionError where asking
     again is of no use (no such object or bucket, credentials missing, wrong or not enough), else ConnectionError or
@@ -160,4 +166,14 @@ def open_object(url: str) -> AbstractContextManager[Reading]:
     """
     from job.storage import s3_object
 
-    return s3_object.open_object(url)
+    return s3_object.open_object(url, offset, validator)
+
+
+def open_prefix(url: str, connections: int = 1, *, brief: bool = False) -> Objects:
+    """All below `s3://bucket/prefix`, for so many requests at a time; `brief` is for a look, as in `open_store`.
+
+    Raises Fault where the AWS settings are unusable.
+    """
+    from job.storage import s3_prefix
+
+    return s3_prefix.open_prefix(url, connections, brief)

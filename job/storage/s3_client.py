@@ -24,7 +24,7 @@ class Limits:
     `read` is for an answer to begin, or to go on. A request that fails in a way that may pass is sent again after about
     `pause`, twice that and so on up to PAUSE_MOST, until `patience` is over: `first` before anything has ever answered,
     as the address may be wrong. botocore itself repeats nothing, since every repeat must be allowed anew. `settle`: see
-    `S3Store.put_if`. `part` is in bytes.
+    `S3Store.put_if`. `part` is in bytes. `connections`: how many are kept open for requests at the same time.
     """
 
     connect: float = 10.0
@@ -34,6 +34,7 @@ class Limits:
     patience: float = 60.0
     settle: float = 2.0
     part: int = 16 << 20
+    connections: int = 10
 
 
 BRIEF = Limits(connect=5.0, read=10.0, first=0.0, patience=0.0)
@@ -74,6 +75,7 @@ def configuration(limits: Limits, custom_endpoint: bool) -> Config:
         read_timeout=limits.read,
         retries={"mode": "standard", "total_max_attempts": 1},
         tcp_keepalive=True,
+        max_pool_connections=limits.connections,
     )
     if not custom_endpoint:
         return common

@@ -132,9 +132,11 @@ def test_27_leak(main: Job, sound: Path, tmp_path: Path) -> None:
     for part in ("blue", "red"):
         for number in (0, 1):
             shutil.copy(sound / f"train/{part}/{number + 2}.png", sound / f"test/{part}/{number}.png")
+    said = "4 of 4 test images are in the training set as well"
+    checked = main(**(TINY | GIVEN), MODE="check")
+    assert said in checked.stdout, checked.stdout + checked.stderr
     done = main(**(TINY | GIVEN), RUN_ID="leak")
     assert done.returncode == 0, done.stdout + done.stderr
-    said = "4 of 4 test images are in the training set as well"
     run = tmp_path / "outputs/leak"
     assert f"warning: {said}" in done.stdout
     assert said in (run / "report.html").read_text()

@@ -15,6 +15,7 @@ from job import data
 from job.console.logs import LOGGER
 from job.console.progress import Progress
 from job.data import cache, decoding, folder
+from job.data.draws import kept_for_testing
 from job.data.folder import Rules
 from job.data.picture import Shape
 from job.errors import Fault, TemporaryFault
@@ -309,6 +310,44 @@ def test_class_folders_alone_are_parted_by_content(tmp_path: Path) -> None:
     grown = load_folder(root, Rules(test_percent=30, seed=1))
     assert set(first.test_names) <= set(grown.test_names), "an image more moves no other"
     assert ("a/0 a copy of 3.png" in grown.test_names) == ("a/3.png" in grown.test_names), "copies stay together"
+
+
+@pytest.mark.parametrize("count", [3, 5, 11, 40])
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.6])
+def test_a_small_class_is_parted_evenly(count: int, share: float) -> None:
+    """Half to twice of what was asked whatever was drawn, at least one on each side; where chance itself does not go
+    beyond that nothing but chance decides, so that an image more moves no other; and else hardly any.
+    """
+    rng = np.random.default_rng(count)
+
+    def by_chance(drawn: list[float]) -> set[float] | None:
+        below, asked = {number for number in drawn if number < share}, share * len(drawn)
+        return below if asked / 2 <= len(below) <= 2 * asked and 0 < len(below) < len(drawn) else None
+
+    astray = 0
+    for _ in range(300):
+        drawn = rng.random(count).tolist()
+        more = [*drawn, rng.random()]
+        kept, later = kept_for_testing(drawn, share), kept_for_testing(more, share)
+        assert 1 <= len(kept) <= count - 1
+        assert min(count * share / 2, count - 1) <= len(kept) <= max(1, count * share * 2)
+        assert max(kept) < min(set(drawn) - kept), "those that drew least"
+        assert by_chance(drawn) in (kept, None)
+        astray += by_chance(drawn) is None
+        moved = (kept ^ later) & set(drawn)
+        assert len(moved) <= (0 if by_chance(drawn) and by_chance(more) else 2)
+    assert astray or count == 40, "both are seen"
+
+
+def test_a_share_is_what_people_take_it_for() -> None:
+    """50 times 0.29 is a little less than 14.5 to a computer, 100 times 0.14 a little more than 14."""
+    assert len(kept_for_testing([number / 1000 for number in range(50)], 0.29)) == 29
+    assert len(kept_for_testing([0.9 + number / 10000 for number in range(100)], 0.14)) == 7
+
+
+def test_seven_copies_are_not_the_test_set() -> None:
+    assert kept_for_testing([0.1] * 7 + [0.9] * 2, 0.2) == {0.9}
+    assert kept_for_testing([0.1] * 7 + [0.15, 0.5, 0.6], 0.2) == {0.15}
 
 
 def test_two_images_of_a_class_are_one_to_train_and_one_to_test_on(tmp_path: Path) -> None:

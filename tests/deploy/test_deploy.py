@@ -416,7 +416,7 @@ def aws_commands(page: str) -> Iterator[list[str]]:
         yield shlex.split(line)
 
 
-@pytest.mark.parametrize(("page", "count"), [("aws-batch.md", 3), ("sagemaker/README.md", 2)])
+@pytest.mark.parametrize(("page", "count"), [("aws-batch.md", 4), ("sagemaker/README.md", 2)])
 def test_the_commands_for_aws_are_such_as_it_takes(page: str, count: int) -> None:
     commands = list(aws_commands(page))
     assert len(commands) == count

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -196,6 +197,13 @@ def test_a_changed_answer_is_found_out(facts: verify_rows.Facts) -> None:
         assert verdict(elsewhere, replace(kept, predicted=other)) == far
     assert verdict(facts, replace(kept, confidence=kept.confidence * (1 + 1e-12))) == "differs"
     assert verdict(facts, replace(kept, true=kept.true[::-1])) == "differs"
+    ranks = np.arange(len(kept)) % 9 + 1
+    ranked = replace(facts, answers=replace(facts.answers, ranks=ranks))
+    near = replace(ranked, wanted=verify_rows.SAME_PRECISION)
+    others = np.where(ranks < 4, 4 - ranks, ranks), np.where(ranks < 4, 6, ranks)
+    same, moved, fallen = (replace(kept, ranks=each) for each in (ranks, *others))
+    assert (verdict(ranked, same), verdict(ranked, moved), verdict(ranked, kept)) == ("equal", "differs", "equal")
+    assert (verdict(near, moved), verdict(near, fallen)) == ("near", "differs"), "elsewhere the five likeliest count"
 
 
 def test_every_changed_file_is_found_out(copy: Path, refused: Any) -> None:

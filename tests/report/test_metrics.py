@@ -138,3 +138,26 @@ def test_a_class_without_test_images_takes_no_part_in_means() -> None:
     scores = metrics.class_scores(matrix, ("a", "b", "never seen"))
     assert metrics.mean_score(scores, "recall") == (3 / 4 + 1 / 2) / 2
     assert metrics.mean_score(scores, "f1") == pytest.approx((2 * 3 / 7 + 2 * 1 / 4) / 2)
+
+
+def test_the_five_likeliest() -> None:
+    """Against torch's own top-k; and as by hand: the true class is the third of its row, before an equal one."""
+    logits = RNG.normal(size=(300, 12)).astype(np.float32)
+    labels = RNG.integers(0, 12, 300)
+    answers = answers_of(logits, labels, IMAGES[:300])
+    found = metrics.evaluate(answers, [str(label) for label in range(12)])
+    best = torch.from_numpy(logits).topk(5, dim=1).indices
+    assert found.near == int((best == torch.from_numpy(labels)[:, None]).any(dim=1).sum())
+    assert answers.ranks is not None
+    assert np.array_equal(answers.ranks == 1, answers.right)
+    row = np.zeros((1, 11), np.float32)
+    row[0, [2, 7, 4, 9]] = (5, 4, 3, 3)
+    third = answers_of(row, np.array([4]), ["0"])
+    assert third.ranks is not None
+    assert third.ranks.tolist() == [3]
+    assert answers_of(row, np.array([9]), ["0"]).ranks == [4]
+
+
+def test_ten_classes_have_no_ranks(found: metrics.Evaluation) -> None:
+    assert found.top5_accuracy is None
+    assert answers_of(np.zeros((1, 10), np.float32), np.array([0]), ["0"]).ranks is None

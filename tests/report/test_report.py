@@ -278,6 +278,29 @@ def test_a_folder_is_called_by_its_name(finished: RunReport) -> None:
     assert "<h1>mlp on my birds</h1>" in page.html(own)
 
 
+def test_more_than_ten_classes_have_a_top_five() -> None:
+    """In results, text, page and table; and the answers come back with their ranks."""
+    names = tuple(f"class {number}" for number in range(12))
+    many = records.run_report(classes=names)
+    many = replace(many, data=many.data | {"classes": list(names)})
+    made = report.files(many)
+    assert many.answers.ranks is not None
+    share = 100 * float((many.answers.ranks <= 5).mean())
+    assert 50 < share < 100
+    assert json.loads(made["results.json"])["evaluation"]["top5_accuracy_percent"] == share
+    assert f"  - Top-5 test accuracy: {share:.2f}%\n" in made["results.txt"].decode()
+    assert f"Top-5 accuracy</dt><dd>{share:.1f} %" in made["report.html"].decode()
+    back = from_csv(made["test_predictions.csv"], names).ranks
+    assert back is not None
+    assert np.array_equal(back, many.answers.ranks)
+    older = as_csv(replace(many.answers, ranks=None), names)
+    assert metrics.evaluate(from_csv(older.encode(), names), names).top5_accuracy is None, "as older runs kept them"
+    few = report.files(records.run_report())
+    assert not any(b"op-5" in few[name] for name in ("results.txt", "report.html"))
+    assert "top5_accuracy_percent" not in json.loads(few["results.json"])["evaluation"]
+    assert few["test_predictions.csv"].startswith(b'"image","true","predicted","confidence"\n')
+
+
 def test_a_mistake_is_found_by_its_name(content: dict[str, bytes]) -> None:
     assert "test/cat/&lt;odd&gt; name, 2.jpg" in content["report.html"].decode()
     rows = list(csv.DictReader(io.StringIO(content["test_predictions.csv"].decode(), newline="")))
