@@ -330,6 +330,23 @@ def test_a_lock_that_another_may_be_about_to_take_is_not_removed(tmp_path: Path,
     assert store.get(taking.NAME) is not None
 
 
+def test_a_heartbeat_under_way_does_not_put_the_lock_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that arrives after the lock was given back, at a store that knows no conditions or is not strict."""
+    store, under_way = LocalStore(tmp_path), threading.Event()
+
+    def slow(_: LocalStore, name: str, content: bytes, version: str | None) -> str:
+        under_way.set()
+        time.sleep(0.3)
+        (tmp_path / name).write_bytes(content)
+        return "anything"
+
+    with lock.held(store, Stop(), QUICK), monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "put_known", slow)
+        assert under_way.wait(30)
+    time.sleep(0.5)
+    assert store.get(taking.NAME) is None
+
+
 def test_without_another_thread_no_lock_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit on processes: the job ends, and the next one need not wait for a heartbeat that never was."""
 
