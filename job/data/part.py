@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from job.data.addresses import Answer, public
+from job.data.addresses import Answer, Gone, public
 from job.data.sniff import HEAD, mistaken_for
 from job.errors import Fault, TemporaryFault, os_fault
 
@@ -23,8 +23,8 @@ STALE_PART_SECONDS = 3600
 class Wanted:
     """One file. `digest`, hex of `algorithm`, may be the hash's beginning alone, or empty where it is not known.
 
-    A message calls the file `name` and the variable that says where it goes `variable`; `remedy` is what to do where
-    nobody gives it.
+    It is no larger than `most` bytes: a server that sends without end must not fill the disk. A message calls the file
+    `name` and the variable that says where it goes `variable`; `remedy` is what to do where nobody gives it.
     """
 
     target: Path
@@ -33,6 +33,7 @@ class Wanted:
     name: str
     variable: str
     remedy: str
+    most: int
 
     def unwritable(self, error: OSError) -> Fault:
         """The fault for a failed write beside the target."""
@@ -44,7 +45,7 @@ class Wanted:
         return (Fault if for_good else TemporaryFault)(f"{self.name} could not be fetched. {tried}.", self.remedy)
 
 
-def data_file(target: Path, md5: str) -> Wanted:
+def data_file(target: Path, md5: str, most: int) -> Wanted:
     """A file of a data set, below DATA_DIR."""
     return Wanted(
         target,
@@ -53,6 +54,7 @@ def data_file(target: Path, md5: str) -> Wanted:
         name=target.name,
         variable="DATA_DIR",
         remedy=f"Put the file into DATA_DIR ({target.parent}) yourself, or name a mirror that you reach in DATA_URL.",
+        most=most,
     )
 
 
@@ -76,6 +78,12 @@ class Part:
         except OSError as error:
             raise self.wanted.unwritable(error) from error
         self.size += len(chunk)
+
+    def has_room_for(self, more: int | None) -> None:
+        """Raises Gone, and keeps nothing, where with `more` bytes it were larger than what is wanted can be."""
+        if more is not None and self.size + more > self.wanted.most:
+            self.restart()
+            raise Gone(f"sends more than {self.wanted.most:,} bytes, the most that {self.wanted.name} can have")
 
     def begins(self, url: str, source: object) -> None:
         """Takes note of who sends the rest; starts over where it sends the whole."""
