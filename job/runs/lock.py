@@ -91,7 +91,8 @@ class Lock:
             while self._pause():
                 try:
                     with self._beating:
-                        self._beat_once()
+                        if not self._over:
+                            self._beat_once()
                 except TakenOver:
                     self._look()
                 except TemporaryFault:
@@ -111,15 +112,22 @@ class Lock:
             self.lost = self.lost or TakenOver("this job has given the run back already.", "This is a bug.")
             self._over = True
             self._changed.notify_all()
-        ended = self._beating.acquire(timeout=self._timing.patience)
-        if mine and ended and not self._stale():
+        if mine and self._beating.acquire(timeout=self._timing.patience):
             try:
-                found = self._store.get(NAME)
-                if found is not None and owner(found).job == self._me.job:
-                    self._looked = boot_time()
-                    self._store.delete(NAME)
-            except Fault:
-                return
+                if not self._stale():
+                    self._remove()
+            finally:
+                self._beating.release()
+
+    def _remove(self) -> None:
+        """Deletes the lock's file, where it is this job's still."""
+        try:
+            found = self._store.get(NAME)
+            if found is not None and owner(found).job == self._me.job:
+                self._looked = boot_time()
+                self._store.delete(NAME)
+        except Fault:
+            return
 
     def _pause(self) -> bool:
         """Waits for the next heartbeat's turn, which comes soon where the last one is long ago. False at the end."""
