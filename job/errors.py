@@ -59,6 +59,11 @@ class Interrupted(Exception):
         self.exit_code = 128 + signum
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception says, in a line; its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 # ---- what the operating system refuses: one table for every file that the job reads or writes ----
 
 

@@ -15,11 +15,11 @@ from job.data import download
 from job.data.addresses import public
 from job.data.attentive import Opener
 from job.data.download import Bar, Limits, Probe
-from job.data.part import Wanted, note_of, noted
+from job.data.part import Wanted, kept, note_of, noted
 from job.data.staging import Place
 from job.data.unpack import CHUNK, format_of, unpack
 from job.errors import Fault, TemporaryFault
-from job.storage.room import lacking, size
+from job.storage.room import free, lacking, size
 
 LIMITS = Limits()
 LOOK_TIMEOUT = 30.0  # seconds that an address may take to answer
@@ -42,13 +42,17 @@ class Archive:
 
     @property
     def wanted(self) -> Wanted:
+        """At most half of the room there is, since as much again is needed to unpack it."""
+        target = self.place.beside(".archive")
+        begun = kept(target).stat().st_size if kept(target).exists() else 0
         return Wanted(
-            self.place.beside(".archive"),
+            target,
             "sha256",
             "",
             name=self.called,
             variable="DATA_DIR",
             remedy="Correct DATA_URL, or fetch the archive yourself and unpack it into DATA_DIR.",
+            most=(free(self.place.directory) + begun) // 2,
             resumes=True,
         )
 

@@ -50,9 +50,10 @@ SEARCH_DEPTH = 4  # folders below /kaggle/input in which a copy is looked for
 
 @dataclass(frozen=True)
 class Checksums:
-    """MD5 (hex) of the archive, and of the files in it by name."""
+    """MD5 (hex) of the archive and its size, and MD5 of the files in it by name."""
 
     archive: str = ARCHIVE_MD5
+    archive_bytes: int = ARCHIVE_BYTES
     files: Mapping[str, str] = field(default_factory=lambda: FILE_MD5)
 
 
@@ -80,7 +81,8 @@ def load(directory: Path, sources: Sources, bar: Bar, open_s3: Opener, sums: Che
     if incomplete:
         event("data", f"{incomplete}: fetching the whole", level="WARNING")
     try:
-        fetch(sources.urls or MIRRORS, data_file(directory / ARCHIVE, sums.archive), bar=bar, open_s3=open_s3)
+        wanted = data_file(directory / ARCHIVE, sums.archive, sums.archive_bytes)
+        fetch(sources.urls or MIRRORS, wanted, bar=bar, open_s3=open_s3)
     except Fault as fault:
         if incomplete:
             raise type(fault)(f"{incomplete}, and {fault.what}", fault.remedy) from None

@@ -149,10 +149,12 @@ def _receive(source: _Source, part: Part, bar: Bar) -> None:
         attentive.opened(opener, source.url, lambda: move(0), limits.timeout) as stream,
     ):
         part.begins(source.url, stream.source)
+        part.has_room_for(stream.length)
         whole = None if stream.length is None else part.size + stream.length
         move(part.size, whole)
         started, received = time.monotonic(), 0
         while chunk := stream.read1(CHUNK):
+            part.has_room_for(len(chunk))
             part.write(chunk)
             move(len(chunk))
             received += len(chunk)

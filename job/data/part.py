@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from job.data.addresses import public
+from job.data.addresses import Gone, public
 from job.data.sniff import HEAD, mistaken_for
 from job.errors import Fault, TemporaryFault, os_fault
 
@@ -24,9 +24,10 @@ STALE_PART_SECONDS = 3600
 class Wanted:
     """One file. `digest`, hex of `algorithm`, may be the hash's beginning alone, or empty where it is not known.
 
-    A message calls the file `name` and the variable that says where it goes `variable`; `remedy` is what to do where
-    nobody gives it. A part of one that `resumes` stays when the job ends or is killed, and the next one goes on with it
-    where the server can tell that it is still the same file; nobody else may be fetching it then.
+    It is no larger than `most` bytes: a server that sends without end must not fill the disk. A message calls the file
+    `name` and the variable that says where it goes `variable`; `remedy` is what to do where nobody gives it. A part of
+    one that `resumes` stays when the job ends or is killed, and the next one goes on with it where the server can tell
+    that it is still the same file; nobody else may be fetching it then.
     """
 
     target: Path
@@ -35,6 +36,7 @@ class Wanted:
     name: str
     variable: str
     remedy: str
+    most: int
     resumes: bool = False
 
     def unwritable(self, error: OSError) -> Fault:
@@ -47,7 +49,7 @@ class Wanted:
         return (Fault if for_good else TemporaryFault)(f"{self.name} could not be fetched. {tried}.", self.remedy)
 
 
-def data_file(target: Path, md5: str) -> Wanted:
+def data_file(target: Path, md5: str, most: int) -> Wanted:
     """A file of a data set, below DATA_DIR."""
     return Wanted(
         target,
@@ -56,6 +58,7 @@ def data_file(target: Path, md5: str) -> Wanted:
         name=target.name,
         variable="DATA_DIR",
         remedy=f"Put the file into DATA_DIR ({target.parent}) yourself, or name a mirror that you reach in DATA_URL.",
+        most=most,
     )
 
 
@@ -79,6 +82,12 @@ class Part:
         except OSError as error:
             raise self.wanted.unwritable(error) from error
         self.size += len(chunk)
+
+    def has_room_for(self, more: int | None) -> None:
+        """Raises Gone, and keeps nothing, where with `more` bytes it were larger than what is wanted can be."""
+        if more is not None and self.size + more > self.wanted.most:
+            self.restart()
+            raise Gone(f"sends more than {self.wanted.most:,} bytes, the most that {self.wanted.name} can have")
 
     def begins(self, url: str, source: object) -> None:
         """Takes note of who sends the rest; starts over where it sends the whole."""
@@ -147,7 +156,7 @@ def kept_part_of(wanted: Wanted) -> Iterator[Part]:
     """The file that the next job goes on with, as the last one left it; empty where it is not known what it is of.
     Removed where nobody will ever give the rest. The note of what it is of goes with it to the target.
     """
-    path = wanted.target.with_name(f".{wanted.target.name.lstrip('.')}.part")
+    path = kept(wanted.target)
     begun = noted(path)
     try:
         file = path.open("ab" if begun[1] else "wb")
@@ -166,6 +175,11 @@ def kept_part_of(wanted: Wanted) -> Iterator[Part]:
                 note_of(path).replace(note_of(wanted.target))
             elif not path.exists():
                 note_of(path).unlink()
+
+
+def kept(target: Path) -> Path:
+    """Where a part lies that the next job goes on with."""
+    return target.with_name(f".{target.name.lstrip('.')}.part")
 
 
 def note_of(file: Path) -> Path:

@@ -30,6 +30,7 @@ ADDRESS = re.compile(r"(https?|s3)://.")
 ELSEWHERE = "Put the file there yourself and name it in PRETRAINED_WEIGHTS."
 REMEDY = f"Check the network and the address. {ELSEWHERE}"
 LIMITS = Limits()
+MOST_BYTES = 1 << 30  # of a file at an address: twenty times the weights, room for a whole training state
 FOR_GOOD = (FileNotFoundError, PermissionError, NotADirectoryError)
 
 
@@ -177,6 +178,7 @@ def wanted(module: ModuleType, file: Path) -> Wanted:
         name="the file with the ImageNet weights",
         variable="TORCH_HOME",
         remedy=REMEDY,
+        most=MOST_BYTES,
     )
 
 

@@ -15,7 +15,7 @@ from job import models
 from job.data import Dataset
 from job.engine.build import Builder
 from job.engine.step import MEAN, STD
-from job.errors import Fault
+from job.errors import Fault, first_line
 
 
 class Classifier(nn.Module):
@@ -87,7 +87,7 @@ def load(about: dict[str, Any], weights: bytes) -> Classifier:
         ) from error
     except Exception as error:  # torch.load raises whatever its unpickler meets
         raise Fault(
-            f"weights.pt does not fit job/models/{name}.py: {str(error).splitlines()[0]}",
+            f"weights.pt does not fit job/models/{name}.py: {first_line(error)}",
             "Take weights.pt and model.json from the same run, and the model's file as it was then.",
         ) from error
     return Classifier(model, mean, std).eval()

@@ -15,7 +15,7 @@ from job.data.cifar10 import KAGGLE_INPUT
 from job.device import Compute, for_trials
 from job.device.memory import is_out_of_memory, memory_faults
 from job.engine import build
-from job.errors import Fault, TemporaryFault
+from job.errors import Fault, TemporaryFault, first_line
 from job.interrupt import Stop
 from job.preflight import data, disk, machine, store, timing, weights
 from job.preflight.data import Counts
@@ -138,7 +138,7 @@ def predict(settings: Settings, compute: Compute, counts: Counts, workers: int, 
         if is_out_of_memory(error):
             raise
         raise Fault(
-            f"{settings.model} does not train on {compute.device}: {str(error).splitlines()[0]}.",
+            f"{settings.model} does not train on {compute.device}: {first_line(error)}.",
             "Choose another DEVICE or PRECISION, or lower BATCH_SIZE.",
         ) from error
     return timing.findings(settings, timing.predict(settings, counts, speed, workers), speed)

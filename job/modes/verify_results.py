@@ -9,6 +9,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
+from job import models
 from job.modes.verify_rows import EXACT, Facts, Row, judged
 from job.report.reading import NEAR, differing, report_from, trial_from
 from job.report.records import RunReport
@@ -88,6 +89,8 @@ def model_facts(facts: Facts) -> dict[str, Any]:
 def said_of_run(facts: Facts) -> dict[str, Any]:
     """What the results say of what the manifest holds; a setting that did nothing stands there with its default."""
     values = {name: entry["value"] for name, entry in facts.results["settings"].items()}
+    if values["MODEL"] not in models.names():
+        raise ValueError(f"no model is called {values['MODEL']}")
     then = facts.settings.model_copy(update={name.lower(): value for name, value in values.items()})
     idle = {name: variables()[name.lower()].default for name in without_effect(then)}
     return {

@@ -67,7 +67,7 @@ def look_for_cifar10(settings: Settings, kaggle_input: Path, check: Callable[[],
     incomplete = misplaced.lacking(settings.data_dir, cifar10.FOLDER, cifar10.FILES)
     if incomplete:
         findings.append(warn("data", f"{incomplete}; it would not be used", remedy))
-    wanted = data_file(settings.data_dir / cifar10.ARCHIVE, cifar10.ARCHIVE_MD5)
+    wanted = data_file(settings.data_dir / cifar10.ARCHIVE, cifar10.ARCHIVE_MD5, cifar10.ARCHIVE_BYTES)
     answer = download.probe(settings.data_url or cifar10.MIRRORS, open_s3=storage.open_object, check=check)
     if answer.url is None:
         fault = wanted.not_fetched(answer.said, answer.for_good)

@@ -17,7 +17,7 @@ import torch
 
 from job import device
 from job.console.logs import event
-from job.errors import Fault
+from job.errors import Fault, first_line
 from job.results import Epoch, Score, Trial
 from job.runs import code
 from job.runs.standing import Standing
@@ -129,7 +129,7 @@ def load(store: ArtifactStore) -> Saved | None:
         try:
             whole.append(decode(content))
         except (ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError) as error:
-            damaged.append(f"{store.uri}/{slot} ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
+            damaged.append(f"{store.uri}/{slot} ({first_line(error)})")
     if damaged and not whole:
         raise Fault(f"the saved state is damaged: {', '.join(damaged)}.", START_OVER)
     if damaged:

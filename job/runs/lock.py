@@ -58,6 +58,7 @@ class Lock:
         self._confirmed, self._looked = taken.since, 0.0
         self._over = False
         self._changed = threading.Condition()
+        self._beating = threading.Lock()  # held while a heartbeat is under way
 
     def check(self) -> None:
         """Raises once the lock is lost, as far as that is known."""
@@ -89,7 +90,9 @@ class Lock:
         try:
             while self._pause():
                 try:
-                    self._beat_once()
+                    with self._beating:
+                        if not self._over:
+                            self._beat_once()
                 except TakenOver:
                     self._look()
                 except TemporaryFault:
@@ -102,21 +105,29 @@ class Lock:
 
     def release(self) -> None:
         """Gives the lock back. One that another may be about to take, or that the store does not show any more, stays:
-        its heartbeat stands still, and that must do.
+        its heartbeat stands still, and that must do. One under way is waited for: it would put the lock back.
         """
         with self._changed:
-            mine = self.lost is None and not self._stale()
+            mine = self.lost is None
             self.lost = self.lost or TakenOver("this job has given the run back already.", "This is a bug.")
             self._over = True
             self._changed.notify_all()
-        if mine:
+        if mine and self._beating.acquire(timeout=self._timing.patience):
             try:
-                found = self._store.get(NAME)
-                if found is not None and owner(found).job == self._me.job:
-                    self._looked = boot_time()
-                    self._store.delete(NAME)
-            except Fault:
-                return
+                if not self._stale():
+                    self._remove()
+            finally:
+                self._beating.release()
+
+    def _remove(self) -> None:
+        """Deletes the lock's file, where it is this job's still."""
+        try:
+            found = self._store.get(NAME)
+            if found is not None and owner(found).job == self._me.job:
+                self._looked = boot_time()
+                self._store.delete(NAME)
+        except Fault:
+            return
 
     def _pause(self) -> bool:
         """Waits for the next heartbeat's turn, which comes soon where the last one is long ago. False at the end."""

@@ -24,7 +24,7 @@ from job import device
 from job.console.logs import event
 from job.data import Split
 from job.device import Compute
-from job.errors import Fault, TemporaryFault
+from job.errors import Fault, TemporaryFault, first_line
 from job.results import Trial
 from job.search.trial import Callbacks, Order, Setup, run_trial
 
@@ -69,7 +69,7 @@ def connected(address: str, check: Callable[[], object]) -> Iterator[None]:
             raise not_reachable(address, f"no answer within {CONNECT_SECONDS:g} s")
         time.sleep(0.05)
     if outcome[0] is not None:
-        raise not_reachable(address, str(outcome[0]).strip().splitlines()[0].rstrip(".")) from outcome[0]
+        raise not_reachable(address, first_line(outcome[0]).rstrip(".")) from outcome[0]
     try:
         yield
     finally:
@@ -193,10 +193,6 @@ class Tasks:
             failure = f"given up after {RETRIES} retries: {type(error).__name__}"
             event("worker", f"trial {order.number + 1} {failure}: {first_line(error)}", level="WARNING")
             return Trial(order.number, order.learning_rate, (), failure)
-
-
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def on_a_worker(images: Sequence[Any], common: bytes, ordered: bytes) -> bytes:

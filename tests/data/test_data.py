@@ -59,7 +59,7 @@ def archive(published: dict[str, bytes]) -> bytes:
 
 def load_cifar10(directory: Path, published: dict[str, bytes], archive: bytes, *urls: str, **more: Path) -> data.Arrays:
     files = {name: hashlib.md5(content).hexdigest() for name, content in published.items()}
-    sums = cifar10.Checksums(hashlib.md5(archive).hexdigest(), files)
+    sums = cifar10.Checksums(hashlib.md5(archive).hexdigest(), len(archive), files)
     return cifar10.load(directory, cifar10.Sources(urls or ("http://127.0.0.1:9/never",), **more), BAR, no_s3, sums)
 
 

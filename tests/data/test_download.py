@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ def no_s3(url: str) -> AbstractContextManager[Stream]:
 
 
 def get(urls: list[str], target: Path, limits: Limits = QUICK) -> None:
-    fetch(urls, data_file(target, MD5), bar=Progress("off").bar, open_s3=no_s3, limits=limits)
+    fetch(urls, data_file(target, MD5, len(CONTENT)), bar=Progress("off").bar, open_s3=no_s3, limits=limits)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_another_mirror_goes_on_where_the_hash_is_known(tmp_path: Path, server: 
 def test_a_part_of_another_file_is_not_gone_on_with(tmp_path: Path, server: tuple[str, list[str]]) -> None:
     """Without a hash only the server can tell, by its ETag; what it renewed comes whole."""
     address, requests = server
-    unknown = replace(data_file(tmp_path / "file", ""), algorithm="sha256")
+    unknown = replace(data_file(tmp_path / "file", "", len(CONTENT)), algorithm="sha256")
     fetch([f"{address}/renewed"], unknown, bar=Progress("off").bar, open_s3=no_s3, limits=QUICK)
     assert (tmp_path / "file").read_bytes() == CONTENT[::-1]
     assert requests == ["/renewed", "/renewed bytes=50000-"]
@@ -105,6 +105,28 @@ def test_a_wrong_beginning_costs_one_more_request(tmp_path: Path, server: tuple[
     assert requests == ["/rest bytes=50000-", "/rest"]
 
 
+@pytest.mark.parametrize("manner", ["endless", "large"])
+def test_a_mirror_that_sends_without_end_does_not_fill_the_disk(
+    tmp_path: Path, server: tuple[str, list[str]], manner: str
+) -> None:
+    """No byte beyond the size that is known is kept, the next mirror is asked, and without one it is 78."""
+    received: list[int] = []
+
+    @contextmanager
+    def bar(title: str, total: int | None, unit: str) -> Iterator[Callable[..., object]]:
+        yield lambda count, total=None: received.append(count)
+
+    url = f"{server[0]}/{manner}"
+    wanted = data_file(tmp_path / "file", MD5, len(CONTENT))
+    with pytest.raises(Fault, match=f"{manner}: sends more than 100,000 bytes, the most that file can have") as caught:
+        fetch([url], wanted, bar=bar, open_s3=no_s3, limits=QUICK)
+    assert caught.value.exit_code == 78
+    assert sum(received) <= len(CONTENT)
+    assert list(tmp_path.iterdir()) == []
+    get([url, f"{server[0]}/good"], tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("manner", ["silent", "hang", "slow"])
 def test_a_stop_is_heard_whatever_the_server_does(tmp_path: Path, server: tuple[str, list[str]], manner: str) -> None:
     stop = Stop()
@@ -112,7 +134,7 @@ def test_a_stop_is_heard_whatever_the_server_does(tmp_path: Path, server: tuple[
     timer.start()
     started = time.monotonic()
     patient = Limits(slowest=(1,), timeout=30)
-    wanted = data_file(tmp_path / "file", MD5)
+    wanted = data_file(tmp_path / "file", MD5, len(CONTENT))
     with pytest.raises(Interrupted):
         fetch([f"{server[0]}/{manner}"], wanted, bar=Progress("off", stop.check).bar, open_s3=no_s3, limits=patient)
     assert time.monotonic() - started < 10, "a stopped job has ten seconds in all"
@@ -185,7 +207,9 @@ def test_an_s3_address_goes_to_the_store(tmp_path: Path) -> None:
         assert url == "s3://bucket/file"
         yield Body()
 
-    fetch(["s3://bucket/file"], data_file(tmp_path / "file", MD5), bar=Progress("off").bar, open_s3=open_s3)
+    fetch(
+        ["s3://bucket/file"], data_file(tmp_path / "file", MD5, len(CONTENT)), bar=Progress("off").bar, open_s3=open_s3
+    )
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 

@@ -18,7 +18,8 @@ def mirror(content: bytes) -> Iterator[tuple[str, list[str]]]:
     `/good`, `/slow`, `/cut`, `/missing`, `/forbidden`, `/busy`, `/wrong`, `/hang`, `/silent` (no answer at all),
     `/nolength`, `/page` (a log-in page), `/flaky` (busy once, then good), `/parts` (goes on where it was cut off, which
     it is at every answer but the third; the requests say from where), `/renewed` (the same, with another content from
-    the second answer on, as its ETag tells), `/rest` (goes on where it is asked to, and is never cut off).
+    the second answer on, as its ETag tells), `/rest` (goes on where it is asked to, and is never cut off), `/endless`
+    (the file, and then more of the same without end), `/large` (announces ten times the file, and sends it).
     """
     requests: list[str] = []
 
@@ -43,10 +44,13 @@ def mirror(content: bytes) -> Iterator[tuple[str, list[str]]]:
                 return
             body = content[:-1] + bytes([content[-1] ^ 1]) if manner == "wrong" else content
             self.send_response(200)
-            if manner != "nolength":
-                self.send_header("Content-Length", str(len(body)))
+            if manner not in ("nolength", "endless"):
+                self.send_header("Content-Length", str(len(body) * (10 if manner == "large" else 1)))
             self.end_headers()
-            if manner == "hang":
+            if manner in ("endless", "large"):
+                while not stopped.is_set():
+                    self.wfile.write(body)
+            elif manner == "hang":
                 self.wfile.write(body[:100])
                 self.wfile.flush()
                 stopped.wait(20)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +79,14 @@ def read_until(process: subprocess.Popen[str], word: str) -> str:
     return lines
 
 
+def read_until_frozen(process: subprocess.Popen[str]) -> str:
+    """The same, once it has stopped: it says so right before, and a SIGCONT must not come in between."""
+    said = read_until(process, "frozen")
+    assert "frozen" in said, said
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    return said
+
+
 def assert_is_whole(output: str, by: str) -> None:
     """The run is finished, every byte of it is `by`'s, and nothing else lies there."""
     store = small_run.place(output)
@@ -100,7 +110,7 @@ def test_frozen_at_every_write_it_does_nothing_to_the_new_owner(output: str, run
         for step in steps:
             old[step] = begin(running, places[step], "old", str(step))
         for step in steps:
-            assert "frozen" in read_until(old[step], "frozen"), f"step {step} was never reached"
+            read_until_frozen(old[step])
         new = {step: begin(running, places[step], "new") for step in steps}
         for step, process in new.items():
             said, _ = process.communicate(timeout=PATIENT)
@@ -127,7 +137,7 @@ def test_cut_off_from_the_store_its_own_repeats_do_nothing(
     for number, kind in enumerate(("answer", "hang", "lost")):
         output = f"s3://{bucket}/{number}"
         process = begin(running, output, "old", "3", **proxied)
-        assert "frozen" in read_until(process, "frozen")
+        read_until_frozen(process)
         proxy.rules = [Rule(kind, "*")]
         process.send_signal(signal.SIGCONT)
         new = begin(running, output, "new")
@@ -141,7 +151,7 @@ def test_cut_off_from_the_store_its_own_repeats_do_nothing(
 
 def test_frozen_for_less_than_the_patience_it_goes_on(tmp_path: Path, running: Running) -> None:
     process = begin(running, str(tmp_path), "old", "4")
-    read_until(process, "frozen")
+    read_until_frozen(process)
     time.sleep(1.6)  # past its own trust, so that it has to prove itself
     process.send_signal(signal.SIGCONT)
     process.communicate(timeout=PATIENT)
@@ -156,7 +166,7 @@ def test_two_started_at_the_same_instant_and_a_third_one_frozen(output: str, run
     for number in range(2):
         place = f"{output}/{number}"
         third = begin(running, place, "third", "5")
-        read_until(third, "frozen")
+        read_until_frozen(third)
         two = {name: begin(running, place, name) for name in ("one", "two")}
         codes = {}
         for name, process in two.items():
@@ -170,6 +180,30 @@ def test_two_started_at_the_same_instant_and_a_third_one_frozen(output: str, run
         told = status.read(small_run.place(place))["progress"]["by"]
         assert_is_whole(place, told)
         assert codes[told] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_started_at_the_same_instant_fifty_times(output: str) -> None:
+    """Either one is told of the other, or the second one comes when the first has finished. The run is whole."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.helpers.small_run"])
+    aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    ended: Counter[tuple[int | None, ...]] = Counter()
+    for number in range(50):
+        place, start = f"{output}/{number}", context.Barrier(2)
+        two = [context.Process(target=small_run.race, args=(start, place, name, aws)) for name in ("one", "two")]
+        for process in two:
+            process.start()
+        for process in two:
+            process.join(PATIENT)
+        codes = {name: process.exitcode for name, process in zip(("one", "two"), two, strict=True)}
+        last = status.read(small_run.place(place))["progress"]["by"]
+        assert codes[last] == 0, codes
+        assert set(codes.values()) <= {0, 75}, codes
+        assert_is_whole(place, last)
+        ended[tuple(sorted(codes.values()))] += 1  # type: ignore[type-var]
+    print(dict(ended))
 
 
 # ---- the lock itself ----
@@ -330,6 +364,23 @@ def test_a_lock_that_another_may_be_about_to_take_is_not_removed(tmp_path: Path,
     assert store.get(taking.NAME) is not None
 
 
+def test_a_heartbeat_under_way_does_not_put_the_lock_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that arrives after the lock was given back, at a store that knows no conditions or is not strict."""
+    store, under_way = LocalStore(tmp_path), threading.Event()
+
+    def slow(_: LocalStore, name: str, content: bytes, version: str | None) -> str:
+        under_way.set()
+        time.sleep(0.3)
+        (tmp_path / name).write_bytes(content)
+        return "anything"
+
+    with lock.held(store, Stop(), QUICK), monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "put_known", slow)
+        assert under_way.wait(30)
+    time.sleep(0.5)
+    assert store.get(taking.NAME) is None
+
+
 def test_without_another_thread_no_lock_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit on processes: the job ends, and the next one need not wait for a heartbeat that never was."""
 
@@ -467,7 +518,7 @@ def test_a_stop_ends_in_time_whatever_the_store_does(
             time.sleep(0.1)
     else:
         process = begin(running, output, "me", "-2" if part == "training" else "5", **proxied)
-        read_until(process, "training" if part == "training" else "frozen")
+        read_until(process, "training") if part == "training" else read_until_frozen(process)
     proxy.rules = list(ILL[ill])
     process.send_signal(signal.SIGCONT)
     time.sleep(1)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,22 @@ def test_leaving_writes_what_was_handed_over(tmp_path: Path) -> None:
         keeper.hand_over(standing(1))
         raise Interrupted(signal.SIGTERM)
     assert checkpoint.load(store) is not None
+
+
+def test_the_slots_take_turns(tmp_path: Path) -> None:
+    """A state never goes over the one before it, also in the attempt that goes on from there."""
+    store, last = SlowStore(tmp_path, 0.0), Saved(IDENTITY, 0, START)
+    for attempt in range(2):
+        with Keeper(store, last, lambda _: None) as keeper:
+            for number in range(1, 4):
+                keeper.hand_over(standing(number))
+                keeper.flush()
+        saved = checkpoint.load(store)
+        assert saved is not None
+        assert saved.sequence == 3 * (attempt + 1)
+        last = saved
+    assert set(store.puts) == set(checkpoint.SLOTS)
+    assert all(one != two for one, two in pairwise(store.puts)), store.puts
 
 
 HASTY = Patience(give_up=1.0, pause=0.05)

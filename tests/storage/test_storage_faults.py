@@ -494,7 +494,7 @@ def test_a_download_goes_on_to_the_next_mirror(
     def get(*urls: str) -> None:
         fetch(
             urls,
-            data_file(tmp_path / "file", hashlib.md5(SMALL).hexdigest()),
+            data_file(tmp_path / "file", hashlib.md5(SMALL).hexdigest(), len(SMALL)),
             bar=Progress("off").bar,
             open_s3=open_object,
             limits=DownloadLimits(timeout=1),
