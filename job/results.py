@@ -71,7 +71,7 @@ class Searched:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Choice:
     """What the final training uses, and where it comes from: the winning trial, or the user's own settings."""
 
     learning_rate: float

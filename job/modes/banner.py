@@ -18,7 +18,7 @@ from job.report.records import RunReport
 from job.report.tables import as_json, trial_json
 from job.report.text import text as as_text
 from job.report.words import duration
-from job.results import Recipe, Trial, rate
+from job.results import Choice, Trial, rate
 from job.runs.standing import FINAL, START, Standing
 from job.settings import Settings
 
@@ -137,15 +137,15 @@ def trial_ends(trial: Trial, of: int) -> None:
     )
 
 
-def training_begins(run: Run, recipe: Recipe) -> None:
+def training_begins(run: Run, choice: Choice) -> None:
     left = run.progress.seconds_left()
     event(
         "train",
-        f"train: {recipe.epochs} epochs on {len(run.data.train):,} images, learning_rate={rate(recipe.learning_rate)} "
-        + ("(given)" if recipe.trial is None else f"(from trial {recipe.trial + 1})")
+        f"train: {choice.epochs} epochs on {len(run.data.train):,} images, learning_rate={rate(choice.learning_rate)} "
+        + ("(given)" if choice.trial is None else f"(from trial {choice.trial + 1})")
         + f", about {duration(left)}" * (left > 0),
-        epochs=recipe.epochs,
-        learning_rate=recipe.learning_rate,
+        epochs=choice.epochs,
+        learning_rate=choice.learning_rate,
     )
 
 

@@ -18,7 +18,7 @@ from job.report.answers import Answers
 from job.report.markdown import markdown as as_markdown
 from job.report.metrics import Evaluation
 from job.report.records import RunReport
-from job.results import Recipe, Searched
+from job.results import Choice, Searched
 from job.runs import checkpoint, finished, manifest, provenance, status, taking
 from job.runs.finished import Finished
 from job.runs.status import Status
@@ -45,7 +45,7 @@ def noted(status: Status, stop: Stop) -> Iterator[None]:
 
 
 def recorded(
-    run: Run, recipe: Recipe, searched: Searched, fitted: Fitted, tested: tuple[Answers, Evaluation]
+    run: Run, choice: Choice, searched: Searched, fitted: Fitted, tested: tuple[Answers, Evaluation]
 ) -> RunReport:
     """All that the reports tell."""
     answers, evaluation = tested
@@ -63,7 +63,7 @@ def recorded(
         structure=str(fitted.model),
         parameters=build.trainable_parameters(fitted.model),
         batch_size=run.settings.batch_size,
-        recipe=recipe,
+        choice=choice,
         trials=searched.trials,
         tuning_seconds=searched.seconds,
         history=fitted.history,

@@ -10,7 +10,7 @@ from job.report.plots import answers, training
 from job.report.records import RunReport, data_name
 from job.report.templating import Drawing, Section, address, drawing, page
 from job.report.words import count, plural
-from job.results import Recipe
+from job.results import Choice
 
 WORST_PAIRS = 8
 MANY = 40  # classes; a matrix of more has cells that nobody reads
@@ -50,7 +50,7 @@ class Result:
     images: int
     loss: float
     parameters: int
-    recipe: Recipe
+    choice: Choice
     batch_size: int
     balanced_accuracy: float
     macro_f1: float
@@ -71,7 +71,7 @@ def result(report: RunReport) -> Result:
         images=evaluation.images,
         loss=last.loss,
         parameters=report.parameters,
-        recipe=report.recipe,
+        choice=report.choice,
         batch_size=report.batch_size,
         balanced_accuracy=evaluation.balanced_accuracy,
         macro_f1=evaluation.macro_f1,

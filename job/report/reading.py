@@ -13,7 +13,7 @@ from job.report.answers import Answers
 from job.report.metrics import evaluate
 from job.report.records import RunReport
 from job.report.words import ran_on
-from job.results import Epoch, Recipe, Score, Trial, winner
+from job.results import Choice, Epoch, Score, Trial, winner
 
 NEAR = 1e-9  # sums of the same numbers in another order
 
@@ -35,7 +35,7 @@ def report_from(
         structure=structure,
         parameters=parameters,
         batch_size=settings["BATCH_SIZE"]["value"],
-        recipe=recipe_from(trials, settings),
+        choice=choice_from(trials, settings),
         trials=trials,
         tuning_seconds=results["tuning"]["seconds"],
         history=tuple(epoch_from(each, "test") for each in results["training"]["epochs"]),
@@ -50,12 +50,12 @@ def report_from(
     )
 
 
-def recipe_from(trials: tuple[Trial, ...], settings: dict[str, Any]) -> Recipe:
+def choice_from(trials: tuple[Trial, ...], settings: dict[str, Any]) -> Choice:
     """The winner's, or the user's own where there was no search."""
     best = winner(trials)
     if best is None:
-        return Recipe(settings["LEARNING_RATE"]["value"], settings["EPOCHS"]["value"], None)
-    return Recipe(best.learning_rate, best.best_epoch, best.number)
+        return Choice(settings["LEARNING_RATE"]["value"], settings["EPOCHS"]["value"], None)
+    return Choice(best.learning_rate, best.best_epoch, best.number)
 
 
 def trial_from(entry: dict[str, Any]) -> Trial:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from job.report.answers import Answers
 from job.report.metrics import Evaluation
-from job.results import Epoch, Recipe, Trial
+from job.results import Choice, Epoch, Trial
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class RunReport:
     structure: str
     parameters: int
     batch_size: int
-    recipe: Recipe
+    choice: Choice
     trials: tuple[Trial, ...]
     tuning_seconds: float  # on the clock, over all attempts
     history: tuple[Epoch, ...]

@@ -22,8 +22,8 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "run": report.run_name,
         "model": {"name": report.model, "parameters": report.parameters, "structure": report.structure},
         "recipe": {
-            "learning_rate": report.recipe.learning_rate,
-            "epochs": report.recipe.epochs,
+            "learning_rate": report.choice.learning_rate,
+            "epochs": report.choice.epochs,
             "batch_size": report.batch_size,
             "chosen_by": "LEARNING_RATE and EPOCHS" if best is None else f"trial {best.number + 1}",
         },

@@ -14,8 +14,8 @@ def text(report: RunReport) -> str:
     last = report.history[-1].heldout
     sections = {
         "Hyper parameters": [
-            f"- Best LR: {rate(report.recipe.learning_rate)}",
-            f"- Best epochs: {report.recipe.epochs} epochs",
+            f"- Best LR: {rate(report.choice.learning_rate)}",
+            f"- Best epochs: {report.choice.epochs} epochs",
             f"- Batch size: {report.batch_size}",
         ],
         "Model structure": [

@@ -18,7 +18,7 @@ def training_curves(report: RunReport) -> Figure:
     """Loss and accuracy after each epoch, side by side, as `training_curves.png`."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     figure.suptitle(
-        f"{report.model} on {report.data['name']}: final training, learning rate {rate(report.recipe.learning_rate)}"
+        f"{report.model} on {report.data['name']}: final training, learning rate {rate(report.choice.learning_rate)}"
     )
     loss, accuracy = figure.subplots(1, 2)
     for axes, key in ((loss, "loss"), (accuracy, "accuracy")):
