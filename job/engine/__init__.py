@@ -1,7 +1,8 @@
 """The mathematics: one step, one evaluation, and epochs as a stream of records. No input or output, no clock.
 
-In reading order: `learner` (a model with its optimizer), `step`, this file (epochs), `fit` (the final training),
-`build` (fresh models), `classifier` (a trained one as others use it), `replay` and `proof` (steps as CUDA graphs).
+In reading order: `schedule` (of the learning rate), `learner` (a model with its optimizer), `step`, this file (epochs),
+`fit` (the final training), `build` (fresh models), `classifier` (a trained one as others use it), `replay` and `proof`
+(steps as CUDA graphs).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from job.device.graphs import batch_sizes
 from job.device.precision import full
 from job.engine.learner import Learner
 from job.engine.replay import recorded_steps, replay_epoch
+from job.engine.schedule import paced
 from job.engine.step import prepare, train_step
 from job.results import Score
 from job.seeds import seed_for
@@ -39,9 +41,10 @@ def train_epoch(learner: Learner, split: Split, number: int, batch_size: int, on
     order = torch.randperm(count, generator=generator).to(device)
     dropout_seed = seed_for(learner.seed, *learner.part, "epoch", number, "dropout")
     learner.model.train()
-    recorded = recorded_steps(learner, split, batch_size)
+    recorded, sizes = recorded_steps(learner, split, batch_size), batch_sizes(count, batch_size)
+    if learner.schedule is not None and learner.rate is not None:
+        on_batch = paced(learner.rate, learner.schedule.rates(number, len(sizes)), on_batch)
     if recorded is not None:
-        sizes = batch_sizes(count, batch_size)
         loss_sum, correct = replay_epoch(recorded, order, dropout_seed, sizes, on_batch)
         return score(learner.compute, loss_sum, correct, count)
     torch.manual_seed(dropout_seed)

@@ -1,4 +1,4 @@
-"""One step of Adam on a batch of uint8 images."""
+"""One step of training on a batch of uint8 images."""
 
 from __future__ import annotations
 
@@ -40,23 +40,25 @@ def scale_and_shift(device: torch.device, pixels: int, dtype: torch.dtype) -> tu
     return scale, shift
 
 
-def mean_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> Tensor:
+def mean_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None, smoothing: float = 0.0) -> Tensor:
     """The mean cross-entropy of a batch, `[batch, classes]` and int64 `[batch]`. An image counts as its class does; the
-    mean is over the images, so that a batch of rare ones weighs more.
+    mean is over the images, so that a batch of rare ones weighs more. `smoothing` is the share of a label that goes to
+    all classes alike (Szegedy et al., 2015, https://arxiv.org/abs/1512.00567, section 7).
     """
     if class_weights is None:
-        return cross_entropy(logits, labels)
-    return (cross_entropy(logits, labels, reduction="none") * class_weights.index_select(0, labels)).mean()
+        return cross_entropy(logits, labels, label_smoothing=smoothing)
+    each = cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    return (each * class_weights.index_select(0, labels)).mean()
 
 
 def train_step(learner: Learner, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """One Adam step on a batch (uint8 `[batch, 32, 32, 3]`, int64 `[batch]`).
+    """One step of the learner's optimizer on a batch (uint8 `[batch, 32, 32, 3]`, int64 `[batch]`).
 
     Returns the mean loss and the count of right answers before the step, as scalars still on the device.
     """
     with learner.compute.autocast():
         logits = learner.model(prepare(images, learner.compute))  # [batch, classes]
-    loss = mean_loss(full(logits), labels, learner.class_weights)
+    loss = mean_loss(full(logits), labels, learner.class_weights, learner.label_smoothing)
     learner.optimizer.zero_grad(set_to_none=True)
     learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     learner.scaler.step(learner.optimizer)
