@@ -1,8 +1,8 @@
 """The mathematics: one step, one evaluation, and epochs as a stream of records. No input or output, no clock.
 
-In reading order: `schedule` (of the learning rate), `learner` (a model with its optimizer), `step`, this file (epochs),
-`fit` (the final training), `build` (fresh models), `classifier` (a trained one as others use it), `replay` and `proof`
-(steps as CUDA graphs).
+In reading order: `schedule` (of the rate), `augmentation`, `learner` (a model with its optimizer), `step`, this file
+(epochs), `fit` (the final training), `build` (fresh models), `classifier` (a trained one as others use it), `replay`
+and `proof` (steps as CUDA graphs).
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def train_epoch(learner: Learner, split: Split, number: int, batch_size: int, on
     dropout_seed = seed_for(learner.seed, *learner.part, "epoch", number, "dropout")
     learner.model.train()
     recorded, sizes = recorded_steps(learner, split, batch_size), batch_sizes(count, batch_size)
+    if learner.augmentation is not None:
+        learner.augmentation.begin(seed_for(learner.seed, *learner.part, "epoch", number, "augmentation"))
     if learner.schedule is not None and learner.rate is not None:
         on_batch = paced(learner.rate, learner.schedule.rates(number, len(sizes)), on_batch)
     if recorded is not None:
@@ -52,7 +54,7 @@ def train_epoch(learner: Learner, split: Split, number: int, batch_size: int, on
     correct = torch.zeros((), dtype=torch.int64, device=device)
     for start in range(0, count, batch_size):
         rows = order[start : start + batch_size]
-        loss, right = train_step(learner, split.images.index_select(0, rows), split.labels.index_select(0, rows))
+        loss, right = train_step(learner, split.images.index_select(0, rows), split.labels.index_select(0, rows), rows)
         loss_sum += loss.double() * len(rows)
         correct += right
         on_batch(len(rows))

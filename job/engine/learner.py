@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from job.device import Compute
 from job.device.graphs import Recorded
 from job.device.optimizers import follow
+from job.engine.augmentation import Augmentation, augmentation
 from job.engine.build import class_weights, recipe_of
 from job.engine.schedule import Schedule
 from job.results import Epoch, Paused
@@ -35,6 +36,7 @@ class Learner:
     part: tuple[str | int, ...]
     class_weights: Tensor | None = None
     label_smoothing: float = 0.0
+    augmentation: Augmentation | None = None
     schedule: Schedule | None = None
     rate: Tensor | None = None
     recorded: Recorded | None = None
@@ -61,6 +63,7 @@ def new_learner(
     like = torch.empty(0, dtype=compute.param_dtype, device=compute.device)
     learner = Learner(model, compute.optimizer(model, recipe, peak), compute.scaler(), compute, seed, part)
     learner.class_weights, learner.label_smoothing = class_weights(build, like), recipe.label_smoothing
+    learner.augmentation = augmentation(recipe, compute.device)
     if recipe.scheduled:
         learner.schedule = learning_rate if isinstance(learning_rate, Schedule) else None
         learner.rate = like.new_full((), peak)

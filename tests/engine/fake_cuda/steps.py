@@ -195,9 +195,9 @@ SPOILS: dict[str, Callable[[Tensor], object]] = {
 
 
 def spoiled(within: Callable[[Tensor], object]) -> Callable[..., tuple[Tensor, Tensor]]:
-    def step(learner: Learner, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def step(learner: Learner, images: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         within(labels)
-        return engine_step.train_step(learner, images, labels)
+        return engine_step.train_step(learner, images, labels, rows)
 
     return step
 
