@@ -80,6 +80,7 @@ class Recipe:
 
 
 PLAIN = Recipe("plain", "adam", (math.exp(-10), math.exp(-4)))
+RECIPES = ("plain", "strong")
 # Of a model that says nothing: AdamW at rates around its default, and augmentation that hurts no small network.
 GENERAL: dict[str, Any] = {
     "optimizer": "adamw",

@@ -51,6 +51,7 @@ def tell_subject(settings: Settings, data: Dataset, weights: Pretrained | None) 
     lines = [
         line("run", settings.run_name),
         line("model", f"{settings.model}, {parameters:,} parameters"),
+        *([line("recipe", f"{settings.recipe}: {settings.way.words()}")] if settings.way.scheduled else []),
         line(
             "data",
             f"{data.name} ({data.origin}): {len(data.train):,} training and {len(data.test):,} test images, "
@@ -96,10 +97,13 @@ def search_begins(run: Run, drawn: Tuning, validation: int) -> None:
     """What is searched, and on how many images. Warns where they are so few that the search tells little."""
     settings, train = run.settings, len(drawn.rows)
     random_trials = min(settings.tune_startup_trials, settings.max_evals)
+    length, rates = f"up to {settings.tune_max_epochs} epochs", "learning rates"
+    if settings.way.scheduled:
+        length, rates = f"{settings.tune_max_epochs} epochs, a complete schedule each,", "peak learning rates"
     event(
         "tune",
-        f"tune: {settings.max_evals} trials of up to {settings.tune_max_epochs} epochs on {train:,} images, "
-        f"{validation:,} for validation; learning rates are random draws up to trial {random_trials}"
+        f"tune: {settings.max_evals} trials of {length} on {train:,} images, "
+        f"{validation:,} for validation; {rates} are random draws up to trial {random_trials}"
         + (f", then suggested by TPE in rounds of {run.plan.round}" if settings.adapts else "")
         + f"; {run.plan.describe()}",
         trials=settings.max_evals,

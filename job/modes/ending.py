@@ -77,6 +77,7 @@ def recorded(
         thumbnails=run.data.test.images[wrong].cpu().numpy(),
         doubts=tuple(run.data.doubts()),
         examples=run.data.examples(),
+        recipe=run.settings.way,
     )
 
 

@@ -13,6 +13,7 @@ from job.device.memory import memory_faults
 from job.engine import Course, build, classifier
 from job.engine.fit import Fitted, fit
 from job.engine.learner import new_learner, snapshot
+from job.engine.schedule import planned
 from job.interrupt import Stop
 from job.modes import banner, beginning, ending
 from job.modes.beginning import Owned, Run
@@ -87,7 +88,7 @@ def work(settings: Settings, owned: Owned, progress: Progress, followers: Sequen
     owned.status.tell("report")
     record = ending.recorded(run, choice, searched, fitted, (answers, evaluation))
     results = as_json(record)
-    about = classifier.describe(settings.model, run.data, settings.resize, run.compute.precision, results["test"])
+    about = classifier.describe(run.build, run.data, settings.resize, run.compute.precision, results["test"])
     files = report.files(record) | {"weights.pt": build.weights_file(fitted.model), "model.json": about}
     pretrained = run.weights.record() if run.weights else None
     vouched = publish.about(settings, run.data.sha256, run.identity.code, pretrained)
@@ -120,10 +121,10 @@ def tune(run: Run) -> Searched:
 
 
 def choice_of(settings: Settings, trials: Sequence[Trial]) -> Choice:
-    """The winning trial's learning rate and best epoch, or the user's own."""
+    """The winning trial's learning rate and best epoch, or the user's own; under a schedule its own length."""
     best = winner(trials)
     if best is not None:
-        return Choice(best.learning_rate, best.best_epoch, best.number)
+        return Choice(best.learning_rate, settings.final_epochs or best.best_epoch, best.number)
     assert settings.learning_rate is not None
     assert settings.epochs is not None
     return Choice(settings.learning_rate, settings.epochs, None)
@@ -135,7 +136,8 @@ def train(run: Run, choice: Choice, searched: Searched) -> Fitted:
     paused = run.standing.paused(FINAL)
     run.progress.training_begins(choice.epochs, len(paused.history) if paused else 0)
     banner.training_begins(run, choice)
-    learner = new_learner(run.build, choice.learning_rate, run.compute, run.settings.seed, ("final",))
+    rate = planned(run.settings.way, choice.learning_rate, choice.epochs)
+    learner = new_learner(run.build, rate, run.compute, run.settings.seed, ("final",))
     course = Course(run.data.train, run.data.test, run.settings.batch_size, run.progress.batch)
 
     def on_epoch(history: Sequence[Epoch]) -> None:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from job.modes.verify_rows import EXACT, Facts, Row, judged
-from job.report.reading import NEAR, differing, report_from, trial_from
+from job.report.reading import NEAR, differing, recipe_from, report_from, trial_from
 from job.report.records import RunReport
 from job.report.tables import as_json
 from job.results import Trial
@@ -74,6 +74,7 @@ def model_facts(facts: Facts) -> dict[str, Any]:
         "model": facts.results["model"]["name"],
         "num_classes": len(facts.data.classes),
         "classes": list(facts.data.classes),
+        **({"recipe": "strong"} if facts.results["recipe"].get("name") == "strong" else {}),
         "image_size": facts.data.test.images.shape[1],
         "precision": facts.results["provenance"]["precision"],
         "torch": facts.results["provenance"]["versions"]["torch"],
@@ -103,7 +104,8 @@ def manifest_facts(facts: Facts) -> dict[str, Any]:
 
 def suggested(facts: Facts) -> Row:
     """The search's learning rates once more: from the seed, and from the trials before them."""
-    trials = [trial_from(entry) for entry in facts.results["tuning"]["trials"]]
+    complete = recipe_from(facts.results).scheduled
+    trials = [trial_from(entry, complete) for entry in facts.results["tuning"]["trials"]]
     if not trials:
         return Row(RATES, "not compared", "LEARNING_RATE and EPOCHS were given")
     was = facts.results["provenance"]["versions"].get("hyperopt")

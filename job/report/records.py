@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from job.models import PLAIN, Recipe
 from job.report.answers import Answers
 from job.report.metrics import Evaluation
 from job.results import Choice, Epoch, Trial
@@ -41,6 +42,7 @@ class RunReport:
     thumbnails: NDArray[np.uint8]
     doubts: tuple[str, ...] = ()
     examples: tuple[NDArray[np.uint8], ...] = ()
+    recipe: Recipe = PLAIN
 
     @property
     def trial_seconds(self) -> float:

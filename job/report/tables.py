@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from job.console.logs import printable
+from job.models import PLAIN, Recipe
 from job.report.metrics import Evaluation
 from job.report.records import RunReport
 from job.results import Epoch, Trial, winner
@@ -26,6 +27,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
             "epochs": report.choice.epochs,
             "batch_size": report.batch_size,
             "chosen_by": "LEARNING_RATE and EPOCHS" if best is None else f"trial {best.number + 1}",
+            **recipe_json(report.recipe),
         },
         "test": {"loss": last.loss, "accuracy_percent": last.accuracy},
         "evaluation": evaluation_json(report.evaluation),
@@ -43,6 +45,15 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "settings": {name: {"value": value, "source": report.sources[name]} for name, value in report.settings.items()},
         "provenance": report.provenance,
     }
+
+
+def recipe_json(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe is made of; nothing of the plain one, whose runs have told it by their settings ever since."""
+    if recipe == PLAIN:
+        return {}
+    fields = asdict(recipe)
+    own = {"own_epochs": fields.pop("epochs"), "rates": list(fields.pop("rates"))}
+    return fields | own | {"augmentation": list(recipe.augmentation), "in_words": recipe.words()}
 
 
 def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -53,6 +53,7 @@ RESULTS = {
 }
 MODEL = {
     "model": str,
+    "recipe": Optional(str),
     "num_classes": int,
     "classes": [str],
     "image_size": int,

@@ -16,6 +16,8 @@ def without_effect(settings: Variables) -> dict[str, str]:
     if settings.learning_rate is not None:
         given = "LEARNING_RATE and EPOCHS are given: there is no search"
         idle |= dict.fromkeys((*SEARCH, "workers", "ray_address"), given)
+    elif settings.recipe == "strong":
+        idle["patience"] = "RECIPE=strong: every trial is a complete schedule"
     if settings.dataset != "cifar10":
         idle["data_url"] = f"DATASET={settings.dataset} is not fetched"
     if settings.dataset != "folder":
