@@ -7,6 +7,7 @@ and `proof` (steps as CUDA graphs).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -91,6 +92,28 @@ def predict(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch)
         parts.append(full(logits))
         on_batch(len(images))
     return torch.cat(parts).cpu()
+
+
+@torch.no_grad()
+def evaluate_with_flip(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch) -> Score:
+    """As `evaluate`, each image's probabilities averaged with those of its mirror image."""
+    count, device = len(split), split.labels.device
+    model.eval()
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    for start in range(0, count, EVALUATION_BATCH):
+        rows = slice(start, start + EVALUATION_BATCH)
+        images, labels = split.images[rows], split.labels[rows]
+        odds = []
+        for seen in (images, images.flip(2)):
+            with compute.autocast():
+                logits = model(prepare(seen, compute))  # [batch, classes]
+            odds.append(full(logits).log_softmax(dim=1))
+        both = torch.logaddexp(*odds) - math.log(2)  # of the mean probability
+        loss_sum -= both.gather(1, labels[:, None]).sum().double()
+        correct += (both.argmax(dim=1) == labels).sum()
+        on_batch(len(labels))
+    return score(compute, loss_sum, correct, count)
 
 
 def score(compute: Compute, loss_sum: Tensor, correct: Tensor, count: int) -> Score:

@@ -38,6 +38,13 @@ class Schedule:
         return [self.peak * share(step, self.epochs * steps) for step in range(first, first + steps)]
 
 
+def sampled(plan: Schedule, steps: int, points: int = 200) -> tuple[tuple[float, float], ...]:
+    """Points of a curve: epochs gone by (each has so many steps) and the rate of the next step."""
+    whole = plan.epochs * steps
+    numbers = sorted({round(k * (whole - 1) / (points - 1)) for k in range(points)} | {math.ceil(WARM_UP * whole) - 1})
+    return tuple((number / steps, plan.peak * share(number, whole)) for number in numbers)
+
+
 def planned(recipe: Recipe, learning_rate: float, epochs: int) -> float | Schedule:
     """The rate of a training of so many epochs under this recipe: constant, or a schedule with this peak."""
     return Schedule(learning_rate, epochs) if recipe.scheduled else learning_rate

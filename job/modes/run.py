@@ -17,9 +17,9 @@ from job.engine.schedule import planned
 from job.interrupt import Stop
 from job.modes import banner, beginning, ending
 from job.modes.beginning import Owned, Run
+from job.modes.ending import Tested
 from job.report import metrics
-from job.report.answers import Answers, answers_of
-from job.report.metrics import Evaluation
+from job.report.answers import answers_of
 from job.report.tables import as_json
 from job.results import Choice, Epoch, Searched, Trial, hopeless, winner
 from job.runs import lock, manifest, publish, taking
@@ -83,10 +83,10 @@ def work(settings: Settings, owned: Owned, progress: Progress, followers: Sequen
         choice = choice_of(settings, searched.trials)
         fitted = train(run, choice, searched)
         run.keeper.flush()
-        answers, evaluation = evaluate(run, fitted)
+        tested = evaluate(run, fitted)
     progress.close()
     owned.status.tell("report")
-    record = ending.recorded(run, choice, searched, fitted, (answers, evaluation))
+    record = ending.recorded(run, choice, searched, fitted, tested)
     results = as_json(record)
     about = classifier.describe(run.build, run.data, settings.resize, run.compute.precision, results["test"])
     files = report.files(record) | {"weights.pt": build.weights_file(fitted.model), "model.json": about}
@@ -148,12 +148,14 @@ def train(run: Run, choice: Choice, searched: Searched) -> Fitted:
     return fit(learner, course, choice, paused, on_epoch)
 
 
-def evaluate(run: Run, fitted: Fitted) -> tuple[Answers, Evaluation]:
-    """The trained model's answers on the test set, and their measures."""
-    test = run.data.test
+def evaluate(run: Run, fitted: Fitted) -> Tested:
+    """The trained model's answers on the test set, and their measures; under a recipe with a flip, too."""
+    test, flipped = run.data.test, None
     logits = engine.predict(fitted.model, test, run.compute, run.progress.batch)
     answers = answers_of(logits.numpy(), test.labels.cpu().numpy(), run.data.test_names)
-    return answers, metrics.evaluate(answers, run.data.classes)
+    if run.settings.way.scheduled:
+        flipped = engine.evaluate_with_flip(fitted.model, test, run.compute, run.progress.batch)
+    return Tested(answers, metrics.evaluate(answers, run.data.classes), flipped)
 
 
 def is_finished(settings: Settings, store: ArtifactStore, progress: Progress) -> bool:

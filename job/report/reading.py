@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from job.models import PLAIN, Recipe
 from job.report.answers import Answers
 from job.report.metrics import evaluate
-from job.report.records import RunReport
+from job.report.records import OfRecipe, RunReport
 from job.report.words import ran_on
 from job.results import Choice, Epoch, Score, Trial, winner
 
@@ -38,7 +38,7 @@ def report_from(
         parameters=parameters,
         batch_size=settings["BATCH_SIZE"]["value"],
         choice=choice_from(trials, settings, recipe),
-        recipe=recipe,
+        way=OfRecipe(recipe),
         trials=trials,
         tuning_seconds=results["tuning"]["seconds"],
         history=tuple(epoch_from(each, "test") for each in results["training"]["epochs"]),

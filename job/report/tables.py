@@ -12,7 +12,7 @@ from job.console.logs import printable
 from job.models import PLAIN, Recipe
 from job.report.metrics import Evaluation
 from job.report.records import RunReport
-from job.results import Epoch, Trial, winner
+from job.results import Epoch, Score, Trial, winner
 
 
 def as_json(report: RunReport) -> dict[str, Any]:
@@ -30,6 +30,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
             **recipe_json(report.recipe),
         },
         "test": {"loss": last.loss, "accuracy_percent": last.accuracy},
+        **test_time_flip(report.way.flipped),
         "evaluation": evaluation_json(report.evaluation),
         "tuning": {
             "trials": [trial_json(trial) for trial in report.trials],
@@ -45,6 +46,11 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "settings": {name: {"value": value, "source": report.sources[name]} for name, value in report.settings.items()},
         "provenance": report.provenance,
     }
+
+
+def test_time_flip(flipped: Score | None) -> dict[str, Any]:
+    """A second figure beside the headline, where there is one."""
+    return {} if flipped is None else {"test_time_flip": {"loss": flipped.loss, "accuracy_percent": flipped.accuracy}}
 
 
 def recipe_json(recipe: Recipe) -> dict[str, Any]:

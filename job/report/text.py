@@ -11,12 +11,13 @@ RULE = "=" * 50
 
 def text(report: RunReport) -> str:
     """`results.txt`: four sections between rules of 50 signs, with the labels of the notebook's own text."""
-    last = report.history[-1].heldout
+    last, flipped = report.history[-1].heldout, report.way.flipped
     sections = {
         "Hyper parameters": [
             f"- Best LR: {rate(report.choice.learning_rate)}",
             f"- Best epochs: {report.choice.epochs} epochs",
             f"- Batch size: {report.batch_size}",
+            *([f"- Recipe: {report.recipe.name} ({report.recipe.words()})"] if report.recipe.scheduled else []),
         ],
         "Model structure": [
             f"- Model type: {report.model}",
@@ -31,6 +32,7 @@ def text(report: RunReport) -> str:
         "Benchmarks on test set": [
             f"- Test loss: {last.loss:.4f}",
             f"- Test accuracy: {last.accuracy:.2f}%",
+            *([f"- With test-time flip, beside it: {flipped.accuracy:.2f}%"] if flipped else []),
         ],
     }
     lines = [RULE, "Results".center(50).rstrip(), RULE]
