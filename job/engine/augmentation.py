@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from job.models import Recipe
 
 GREY = (125, 123, 114)  # CIFAR-10's mean colour, which normalisation brings to zero
 LEVELS = 1024  # of a share that is looked up in a table: sines and roots may differ in their last bit between devices
+Number = TypeVar("Number", int, Tensor)
 WORD = 0xFFFFFFFF  # 32 bits, held in int64: no product below overflows it
 # Which draw of an image is whose; a part that a recipe lacks leaves the others' draws as they are.
 SHIFT, FLIP, CUTOUT, SHARE, BOX, DRAWS = slice(0, 2), 2, slice(3, 5), 5, slice(6, 8), 8
@@ -26,9 +28,9 @@ SHIFT, FLIP, CUTOUT, SHARE, BOX, DRAWS = slice(0, 2), 2, slice(3, 5), 5, slice(6
 class Augmentation:
     """The parts of a recipe and what they need on the device, which stays where it is in memory for CUDA graphs.
 
-    `key` int64 `[2]`: the epoch's seed in two words; `shares` float32 `[LEVELS]`: the quantiles of the share that an
-    image keeps in mixup (arcsine, which is Beta(1/2, 1/2), the larger part being its own), or for cutmix of the part of
-    a side that the box takes; `grey` uint8 `[1, 3]`.
+    `key` int64 `[DRAWS]`: a word of the epoch's for each draw; `shares` float32 `[LEVELS]`: the quantiles of the share
+    that an image keeps in mixup (arcsine, which is Beta(1/2, 1/2), the larger part being its own), or for cutmix of the
+    part of a side that the box takes; `grey` uint8 `[1, 3]`.
     """
 
     parts: tuple[str, ...]
@@ -38,7 +40,8 @@ class Augmentation:
 
     def begin(self, seed: int) -> None:
         """To an epoch with this seed (63 bits)."""
-        self.key.copy_(torch.tensor([seed & WORD, seed >> 32]))
+        words = [mixed((number * 0x61C88647 + seed) & WORD) ^ seed >> 32 for number in range(DRAWS)]
+        self.key.copy_(torch.tensor([mixed(word) for word in words]))
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def augmentation(recipe: Recipe, device: torch.device) -> Augmentation | None:
         shares = [max(math.sin(math.pi / 2 * middle) ** 2, math.cos(math.pi / 2 * middle) ** 2) for middle in middles]
     return Augmentation(
         recipe.augmentation,
-        torch.zeros(2, dtype=torch.int64, device=device),
+        torch.zeros(DRAWS, dtype=torch.int64, device=device),
         torch.tensor(shares, dtype=torch.float32, device=device),
         torch.tensor([GREY], dtype=torch.uint8, device=device),
     )
@@ -146,11 +149,10 @@ def blended(images: Tensor, share: Tensor) -> Tensor:
 
 def draws(key: Tensor, rows: Tensor) -> Tensor:
     """`DRAWS` numbers of 32 bits for each image, int64 `[batch, DRAWS]`."""
-    each = torch.arange(1, DRAWS + 1, device=rows.device) * 0x61C88647 & WORD
-    return mixed(mixed((rows + key[0]) & WORD)[:, None] ^ mixed((each + key[1]) & WORD))
+    return mixed(rows[:, None] ^ key)
 
 
-def mixed(x: Tensor) -> Tensor:
+def mixed(x: Number) -> Number:
     """A permutation of the 32-bit numbers whose every output bit depends on every input bit: `[16 21f0aaad 15 735a2d97
     15]` of https://github.com/skeeto/hash-prospector; both factors are below 2**31, so that int64 holds the products.
     """

@@ -46,8 +46,8 @@ def by_hand(x: int) -> int:
 
 
 def drawn_by_hand(seed: int, row: int, number: int) -> int:
-    each = by_hand(((number + 1) * 0x61C88647 % 2**32 + (seed >> 32)) % 2**32)
-    return by_hand(by_hand((row + seed % 2**32) % 2**32) ^ each)
+    word = by_hand(by_hand((number * 0x61C88647 + seed) % 2**32) ^ (seed >> 32))
+    return by_hand(row ^ word)
 
 
 def changed_by_hand(

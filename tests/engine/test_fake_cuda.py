@@ -42,7 +42,7 @@ KERNELS = {
     ("vit", "fp16"): ({60: 354, 75: 354, 90: 326}, None),
 }
 
-STRONG_KERNELS = 120  # more than a plain step's at most: draws of an image and looking up its pixels, many small ones
+STRONG_KERNELS = 100  # more than a plain step's at most: draws of an image and looking up its pixels, many small ones
 
 
 @pytest.fixture(scope="module")
