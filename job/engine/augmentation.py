@@ -109,8 +109,8 @@ def places(how: Augmentation, drawn: Tensor, side: int) -> Tensor:
     dtype = torch.int32 if count * side**2 < 2**31 - 1 else torch.int64
     at = torch.arange(side, dtype=dtype, device=drawn.device)
     row_column = at.expand(count, 2, side)
-    if "crop" in how.parts:
-        padding = side // 8
+    if {"crop", "shift"} & set(how.parts):
+        padding = side // (8 if "crop" in how.parts else 16)
         shift = below(drawn[:, SHIFT], 2 * padding + 1).to(dtype)[:, :, None] - padding
         row_column = (side - 1) - ((side - 1) - (at + shift).abs()).abs()
     row, column = row_column.unbind(1)  # [batch, side] each

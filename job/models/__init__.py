@@ -29,6 +29,7 @@ from typing import Any
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd-nesterov": "SGD with Nesterov momentum 0.9"}
 PARTS = {
     "crop": "random crop with padding of an eighth",
+    "shift": "random crop with padding of a sixteenth",
     "flip": "horizontal flip",
     "cutout": "cutout of a quarter's side",
     "mixup": "mixup",
@@ -56,8 +57,9 @@ class Recipe:
         known = self.optimizer in OPTIMIZERS and set(self.augmentation) <= set(PARTS)
         if not known or not 0 < low < high or not 0 <= self.label_smoothing < 1 or self.weight_decay < 0:
             raise ValueError(f"no recipe: {self}")
-        if {"mixup", "cutmix"} <= set(self.augmentation):
-            raise ValueError("mixup and cutmix exclude each other")
+        for pair in ({"mixup", "cutmix"}, {"crop", "shift"}):
+            if pair <= set(self.augmentation):
+                raise ValueError(f"{' and '.join(sorted(pair))} exclude each other")
 
     @property
     def scheduled(self) -> bool:

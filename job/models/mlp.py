@@ -9,9 +9,9 @@ STRONG = {
     "optimizer": "adamw",
     "rates": (2e-4, 5e-3),
     "weight_decay": 0.05,
-    "epochs": 150,
+    "epochs": 100,
     "label_smoothing": 0.1,
-    "augmentation": ("crop", "flip", "mixup"),
+    "augmentation": ("shift", "flip", "mixup"),
 }
 
 

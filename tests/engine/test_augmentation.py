@@ -28,7 +28,14 @@ from tests.helpers import small_models
 from tests.helpers.recipes import ADAMW, SGD, under
 
 SEED = 0x123456789ABCDEF0 >> 1
-EVERYTHING = (("crop",), ("flip",), ("cutout",), ("crop", "flip", "cutout"), ("crop", "flip", "cutout", "cutmix"))
+EVERYTHING = (
+    ("crop",),
+    ("shift",),
+    ("flip",),
+    ("cutout",),
+    ("crop", "flip", "cutout"),
+    ("crop", "flip", "cutout", "cutmix"),
+)
 
 
 def how(*parts: str, seed: int = SEED) -> Augmentation:
@@ -58,8 +65,8 @@ def changed_by_hand(
     result, own = pixels, 1.0
     if "flip" in parts and draw[2] >= 2**31:
         result = result[:, ::-1]
-    if "crop" in parts:
-        p = side // 8
+    if "crop" in parts or "shift" in parts:
+        p = side // 8 if "crop" in parts else side // 16
         padded = np.pad(result, ((p, p), (p, p), (0, 0)), mode="reflect")
         down, right = (draw[k] * (2 * p + 1) // 2**32 for k in (0, 1))
         result = padded[down : down + side, right : right + side]
