@@ -52,6 +52,9 @@ def test_what_has_no_meaning_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     patient = load(monkeypatch, RECIPE="strong", PATIENCE="9")
     assert any("PATIENCE is without effect: RECIPE=strong" in note for note in settings.notes(patient))
     assert patient.run_name == load(monkeypatch, RECIPE="strong").run_name
+    copied = load(monkeypatch, RECIPE="strong", LR_MIN=settings.default_of("LR_MIN"), TUNE_MAX_EPOCHS="20")
+    (note,) = settings.notes(copied)
+    assert note.startswith("LR_MIN is set to the plain recipe's default")
     given = load(monkeypatch, RECIPE="strong", LEARNING_RATE="0.1", EPOCHS="3")
     assert not [note for note in settings.notes(given) if "without effect" in note], "no setting of the search was set"
     for variables, told in (
