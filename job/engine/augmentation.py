@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from job.engine import trivial
 from job.models import Recipe
 
 GREY = (125, 123, 114)  # CIFAR-10's mean colour, which normalisation brings to zero
@@ -21,7 +22,7 @@ LEVELS = 1024  # of a share that is looked up in a table: sines and roots may di
 Number = TypeVar("Number", int, Tensor)
 WORD = 0xFFFFFFFF  # 32 bits, held in int64: no product below overflows it
 # Which draw of an image is whose; a part that a recipe lacks leaves the others' draws as they are.
-SHIFT, FLIP, CUTOUT, SHARE, BOX, DRAWS = slice(0, 2), 2, slice(3, 5), 5, slice(6, 8), 8
+SHIFT, FLIP, CUTOUT, SHARE, BOX, TRIVIAL, DRAWS = slice(0, 2), 2, slice(3, 5), 5, slice(6, 8), slice(8, 11), 11
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,14 @@ class Augmentation:
 
     `key` int64 `[DRAWS]`: a word of the epoch's for each draw; `shares` float32 `[LEVELS]`: the quantiles of the share
     that an image keeps in mixup (arcsine, which is Beta(1/2, 1/2), the larger part being its own), or for cutmix of the
-    part of a side that the box takes; `grey` uint8 `[1, 3]`.
+    part of a side that the box takes; `grey` uint8 `[1, 3]`; `trivial`: what TrivialAugment does, where asked for.
     """
 
     parts: tuple[str, ...]
     key: Tensor
     shares: Tensor
     grey: Tensor
+    trivial: trivial.Tables | None = None
 
     def begin(self, seed: int) -> None:
         """To an epoch with this seed (63 bits)."""
@@ -79,6 +81,7 @@ def augmentation(recipe: Recipe, device: torch.device) -> Augmentation | None:
         torch.zeros(DRAWS, dtype=torch.int64, device=device),
         torch.tensor(shares, dtype=torch.float32, device=device),
         torch.tensor([GREY], dtype=torch.uint8, device=device),
+        trivial.tables(device) if "trivial" in recipe.augmentation else None,
     )
 
 
@@ -87,6 +90,12 @@ def augmented(how: Augmentation, images: Tensor, labels: Tensor, rows: Tensor) -
     count, side = len(rows), images.shape[1]
     drawn = draws(how.key, rows)
     index = places(how, drawn, side)
+    if how.trivial is not None:
+        images = trivial.coloured(how.trivial, looked_up(how, images, index), *trivial.chosen(drawn[:, TRIVIAL]))
+        index = torch.arange(index.numel(), dtype=index.dtype, device=index.device).view(index.shape)
+    if "cutout" in how.parts:
+        quarter = torch.full((), side // 4, dtype=index.dtype, device=drawn.device)
+        index = index.masked_fill(crossed(boxes(drawn[:, CUTOUT], quarter, side)), count * side**2)
     partners = labels.roll(1) if {"mixup", "cutmix"} & set(how.parts) else None
     share = how.shares.index_select(0, drawn[:, SHARE] * LEVELS >> 32) if partners is not None else None
     if "cutmix" in how.parts and share is not None:
@@ -94,16 +103,20 @@ def augmented(how: Augmentation, images: Tensor, labels: Tensor, rows: Tensor) -
         inside = boxes(drawn[:, BOX], sides, side)
         index = torch.where(crossed(inside), index.roll(1, 0), index)
         share = 1 - inside.sum(2, dtype=torch.int32).prod(1).float() / side**2
+    return Batch(looked_up(how, images, index), labels, partners, share, "mixup" in how.parts)
+
+
+def looked_up(how: Augmentation, images: Tensor, index: Tensor) -> Tensor:
+    """The pixels of a batch, uint8 `[batch, side, side, 3]`, that `index` `[batch, side, side]` names."""
     pixels = torch.cat([images.reshape(-1, 3), how.grey])
-    moved = pixels.index_select(0, index.flatten()).view(count, side, side, 3)
-    return Batch(moved, labels, partners, share, "mixup" in how.parts)
+    return pixels.index_select(0, index.flatten()).view(images.shape)
 
 
 def places(how: Augmentation, drawn: Tensor, side: int) -> Tensor:
     """Which pixel of the batch each one of the result is, `[batch, side, side]`; one past the last is grey.
 
-    Crop (Krizhevsky et al., 2012, section 4.1) with what is beyond the border mirrored, flip, and cutout (DeVries and
-    Taylor, 2017, https://arxiv.org/abs/1708.04552) of a quarter's side.
+    Crop (Krizhevsky et al., 2012, section 4.1) with what is beyond the border mirrored, flip, and TrivialAugment's
+    geometry. Cutout (DeVries and Taylor, 2017, https://arxiv.org/abs/1708.04552) and cutmix come after its colours.
     """
     count = len(drawn)
     dtype = torch.int32 if count * side**2 < 2**31 - 1 else torch.int64
@@ -118,11 +131,12 @@ def places(how: Augmentation, drawn: Tensor, side: int) -> Tensor:
         turned = below(drawn[:, FLIP], 2).to(dtype)[:, None]
         column = column + turned * (side - 1 - 2 * column)
     first = torch.arange(count, dtype=dtype, device=drawn.device)[:, None] * side
-    index = ((first + row) * side)[:, :, None] + column[:, None, :]
-    if "cutout" in how.parts:
-        quarter = torch.full((), side // 4, dtype=dtype, device=drawn.device)
-        index = index.masked_fill(crossed(boxes(drawn[:, CUTOUT], quarter, side)), count * side**2)
-    return index
+    if how.trivial is None:
+        return ((first + row) * side)[:, :, None] + column[:, None, :]
+    entry = trivial.chosen(drawn[:, TRIVIAL])[1]
+    down, across, inside = trivial.sources(how.trivial, entry, side, torch.int64)
+    row, column = (line.gather(1, to.flatten(1)).view(to.shape) for line, to in ((row, down), (column, across)))
+    return torch.where(inside, (first[:, :, None] + row) * side + column, count * side**2)
 
 
 def boxes(drawn: Tensor, sides: Tensor, side: int) -> Tensor:

@@ -31,6 +31,7 @@ PARTS = {
     "crop": "random crop with padding of an eighth",
     "shift": "random crop with padding of a sixteenth",
     "flip": "horizontal flip",
+    "trivial": "TrivialAugment",
     "cutout": "cutout of a quarter's side",
     "mixup": "mixup",
     "cutmix": "cutmix",

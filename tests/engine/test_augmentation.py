@@ -61,7 +61,7 @@ def changed_by_hand(
     parts: Sequence[str], pixels: NDArray[np.uint8], row: int, partner: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], float]:
     """One image, and the share of it that is its own; `partner` is the one before it, after its own changes."""
-    side, draw = len(pixels), [drawn_by_hand(SEED, row, number) for number in range(8)]
+    side, draw = len(pixels), [drawn_by_hand(SEED, row, number) for number in range(11)]
     result, own = pixels, 1.0
     if "flip" in parts and draw[2] >= 2**31:
         result = result[:, ::-1]

@@ -42,7 +42,8 @@ KERNELS = {
     ("vit", "fp16"): ({60: 354, 75: 354, 90: 326}, None),
 }
 
-STRONG_KERNELS = 100  # more than a plain step's at most: draws of an image and looking up its pixels, many small ones
+# More than a plain step's at most: draws, and looking up pixels; TrivialAugment for the vit. Many small ones.
+STRONG_KERNELS = {"mlp": 90, "cnn": 90, "vit": 200}
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_the_strong_recipe_on_a_gpu(built: Path, model: str) -> None:
         assert (row["kind"], row["odd"]) == ("strong", [])
         assert row["products"] == [DTYPES[row["precision"]]]
         print(f"{model} {row['precision']} strong: {row['kernels']} kernels")
-        assert row["kernels"] <= KERNELS[model, row["precision"]][0][90] + STRONG_KERNELS
+        assert row["kernels"] <= KERNELS[model, row["precision"]][0][90] + STRONG_KERNELS[model]
 
 
 def test_faults_are_seen(built: Path) -> None:
