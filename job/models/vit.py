@@ -15,7 +15,7 @@ STRONG = {
     "weight_decay": 0.05,
     "epochs": 200,
     "label_smoothing": 0.1,
-    "augmentation": ("crop", "flip", "trivial", "cutmix"),
+    "augmentation": ("crop", "flip", "trivial"),
 }
 
 WIDTH, LAYERS, HEADS, FEED_FORWARD, DROPOUT = 192, 4, 8, 384, 0.1

@@ -30,7 +30,7 @@ from tests.engine.test_engine import ignore, images
 from tests.helpers import records, small_models
 from tests.helpers.rounding import FP64
 
-STRONG = models.recipe("vit", "strong")
+STRONG = models.recipe("mlp", "strong")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_a_whole_run_is_verified(main: Job, tmp_path: Path) -> None:
     wanted = TINY | {"MODEL": "vit", "RECIPE": "strong", "EPOCHS": "2", "MAX_EVALS": "2", "TUNE_MAX_EPOCHS": "2"}
     done = main(**wanted, RUN_ID="run")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"recipe     strong: {STRONG.words()}" in done.stdout
+    assert f"recipe     strong: {models.recipe('vit', 'strong').words()}" in done.stdout
     results = json.loads((tmp_path / "outputs" / "run" / "results.json").read_text())
     assert len(results["training"]["epochs"]) == results["recipe"]["epochs"] == 2
     assert {len(trial["epochs"]) for trial in results["tuning"]["trials"]} == {2}
