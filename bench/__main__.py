@@ -135,8 +135,9 @@ def step_flops(name: str, compute: Compute) -> float:
     split = Split(torch.zeros(contenders.BATCH, 32, 32, 3, dtype=torch.uint8), torch.arange(contenders.BATCH) % 10).to(
         plain.device
     )
+    rows = torch.arange(contenders.BATCH, device=plain.device)
     with FlopCounterMode(display=False) as counter:
-        train_step(learner, split.images, split.labels)
+        train_step(learner, split.images, split.labels, rows)
     return float(counter.get_total_flops())
 
 

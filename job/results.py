@@ -35,7 +35,7 @@ class Epoch:
 @dataclass(frozen=True)
 class Trial:
     """One learning rate tried. `number` counts from 0; `failure` is empty for a trial that went well, and `note` where
-    it was computed as the others were.
+    it was computed as the others were. `complete` marks a schedule to its end: of such a trial the last epoch counts.
     """
 
     number: int
@@ -43,16 +43,21 @@ class Trial:
     epochs: tuple[Epoch, ...]
     failure: str = ""
     note: str = ""
+    complete: bool = False
 
     @property
     def validation_loss(self) -> float:
-        """The trial's score: its lowest validation loss; infinite where the trial failed."""
-        return math.inf if self.failure else min(epoch.heldout.loss for epoch in self.epochs)
+        """The trial's score: its lowest validation loss, under a schedule its last; infinite where the trial failed."""
+        return math.inf if self.failure else self.epochs[self.best_epoch - 1].heldout.loss
 
     @property
     def best_epoch(self) -> int:
-        """The epoch (1-based) that first reached the lowest validation loss; 0 where the trial failed."""
-        return 0 if self.failure else best_epoch([epoch.heldout.loss for epoch in self.epochs])
+        """The epoch (1-based) that first reached the lowest validation loss, under a schedule the last one; 0 where the
+        trial failed.
+        """
+        if self.failure:
+            return 0
+        return len(self.epochs) if self.complete else best_epoch([epoch.heldout.loss for epoch in self.epochs])
 
     @property
     def seconds(self) -> float:
@@ -71,7 +76,7 @@ class Searched:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Choice:
     """What the final training uses, and where it comes from: the winning trial, or the user's own settings."""
 
     learning_rate: float

@@ -67,7 +67,7 @@ def test_a_sixth_model(copy: Path) -> None:
         handing_in.replace("tests/models/test_models.py", "tests/models/test_models.py -k 'mixer or specification'"),
         copy,
     )
-    assert "5 passed" in said, "two shapes with their gradients, the count, overfitting, those of the specification"
+    assert "6 passed" in said, "two shapes with gradients, recipe, count, overfitting, those of the specification"
     assert "cnn, mixer, mlp" in (copy / "env.example").read_text()
 
 

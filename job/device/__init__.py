@@ -1,8 +1,8 @@
 """Everything about speed: which device, which precision, how tensors lie in memory, how Adam runs.
 
 In reading order: this file (`Compute`, and how it is chosen), `hardware`, `precision`, `memory`, `cgroup` (what a
-container may use), `adam`, `graphs` (steps recorded once on a GPU), `kernels` with `attention`, `convolution` and
-`dropout` (quick on a CPU).
+container may use), `adam`, `sgd` and `optimizers` (a recipe's own), `graphs` (steps recorded once on a GPU), `kernels`
+with `attention`, `convolution` and `dropout` (quick on a CPU).
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from job.device import cgroup
-from job.device.adam import Adam
 from job.device.hardware import hardware
 from job.device.kernels import quicken
 from job.device.memory import keep_freed_memory
+from job.device.optimizers import optimizer_of
 from job.device.precision import DTYPES, HALVES, choose_precision, native_precisions
 from job.errors import Fault, TemporaryFault
+from job.models import Recipe
 
 CHANNELS_LAST = "channels-last"
 
@@ -79,11 +80,9 @@ class Compute:
         """The model as it was built, in fp64 with all of its floating-point tensors in float64."""
         return model.double() if self.precision == "fp64" else model
 
-    def adam(self, model: nn.Module, learning_rate: float) -> torch.optim.Adam:
-        """Adam (Kingma and Ba, 2014, https://arxiv.org/abs/1412.6980), one fused kernel for all weights;
-        on a GPU its step count lies there as well, so that a CUDA graph can hold it.
-        """
-        return Adam(model.parameters(), lr=learning_rate, fused=True, capturable=self.on_gpu)
+    def optimizer(self, model: nn.Module, recipe: Recipe, learning_rate: float) -> torch.optim.Optimizer:
+        """The recipe's optimizer for a model that was placed."""
+        return optimizer_of(model, recipe, learning_rate, self.on_gpu)
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which fp16's narrow range needs; it does nothing in the other precisions."""

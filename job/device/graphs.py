@@ -20,8 +20,8 @@ from torch import Tensor
 MARK_EVERY = 16  # replays between two marks by which the host sees how far the device is
 WARM_UP = 3  # steps on the capture's stream before it, as torch's notes on CUDA graphs ask
 
-Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Images and labels of a batch to its mean loss and count of right answers, see `engine.train_step`."""
+Step = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Images, labels and row numbers of a batch to its mean loss and count of right answers, see `engine.train_step`."""
 Recorder = Callable[[Callable[[], None], Any], Callable[[], None]]
 """What makes a replay of a function; the second argument is a memory pool to share, None for a new one."""
 
@@ -68,7 +68,7 @@ def lay_track(images: Tensor, labels: Tensor, batch: int) -> Track:
 def advance(track: Track, step: Step, size: int) -> None:
     """One step on the next `size` images; no value ever comes to the host."""
     rows = track.order.index_select(0, track.position + track.offsets[:size])
-    loss, right = step(track.images.index_select(0, rows), track.labels.index_select(0, rows))
+    loss, right = step(track.images.index_select(0, rows), track.labels.index_select(0, rows), rows)
     track.loss_sum.add_(loss.double() * size)
     track.correct.add_(right)
     track.position.add_(size)

@@ -1,11 +1,13 @@
 """The mathematics: one step, one evaluation, and epochs as a stream of records. No input or output, no clock.
 
-In reading order: `learner` (a model with its optimizer), `step`, this file (epochs), `fit` (the final training),
-`build` (fresh models), `classifier` (a trained one as others use it), `replay` and `proof` (steps as CUDA graphs).
+In reading order: `schedule` (of the rate), `augmentation` with `trivial`, `learner` (a model with its optimizer),
+`step`, this file (epochs), `fit` (the final training), `build` (fresh models), `classifier` (a trained one as others
+use it), `replay` and `proof` (steps as CUDA graphs).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ from job.device.graphs import batch_sizes
 from job.device.precision import full
 from job.engine.learner import Learner
 from job.engine.replay import recorded_steps, replay_epoch
+from job.engine.schedule import paced
 from job.engine.step import prepare, train_step
 from job.results import Score
 from job.seeds import seed_for
@@ -39,9 +42,12 @@ def train_epoch(learner: Learner, split: Split, number: int, batch_size: int, on
     order = torch.randperm(count, generator=generator).to(device)
     dropout_seed = seed_for(learner.seed, *learner.part, "epoch", number, "dropout")
     learner.model.train()
-    recorded = recorded_steps(learner, split, batch_size)
+    recorded, sizes = recorded_steps(learner, split, batch_size), batch_sizes(count, batch_size)
+    if learner.augmentation is not None:
+        learner.augmentation.begin(seed_for(learner.seed, *learner.part, "epoch", number, "augmentation"))
+    if learner.schedule is not None and learner.rate is not None:
+        on_batch = paced(learner.rate, learner.schedule.rates(number, len(sizes)), on_batch)
     if recorded is not None:
-        sizes = batch_sizes(count, batch_size)
         loss_sum, correct = replay_epoch(recorded, order, dropout_seed, sizes, on_batch)
         return score(learner.compute, loss_sum, correct, count)
     torch.manual_seed(dropout_seed)
@@ -49,7 +55,7 @@ def train_epoch(learner: Learner, split: Split, number: int, batch_size: int, on
     correct = torch.zeros((), dtype=torch.int64, device=device)
     for start in range(0, count, batch_size):
         rows = order[start : start + batch_size]
-        loss, right = train_step(learner, split.images.index_select(0, rows), split.labels.index_select(0, rows))
+        loss, right = train_step(learner, split.images.index_select(0, rows), split.labels.index_select(0, rows), rows)
         loss_sum += loss.double() * len(rows)
         correct += right
         on_batch(len(rows))
@@ -86,6 +92,28 @@ def predict(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch)
         parts.append(full(logits))
         on_batch(len(images))
     return torch.cat(parts).cpu()
+
+
+@torch.no_grad()
+def evaluate_with_flip(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch) -> Score:
+    """As `evaluate`, each image's probabilities averaged with those of its mirror image."""
+    count, device = len(split), split.labels.device
+    model.eval()
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    for start in range(0, count, EVALUATION_BATCH):
+        rows = slice(start, start + EVALUATION_BATCH)
+        images, labels = split.images[rows], split.labels[rows]
+        odds = []
+        for seen in (images, images.flip(2)):
+            with compute.autocast():
+                logits = model(prepare(seen, compute))  # [batch, classes]
+            odds.append(full(logits).log_softmax(dim=1))
+        both = torch.logaddexp(*odds) - math.log(2)  # of the mean probability
+        loss_sum -= both.gather(1, labels[:, None]).sum().double()
+        correct += (both.argmax(dim=1) == labels).sum()
+        on_batch(len(labels))
+    return score(compute, loss_sum, correct, count)
 
 
 def score(compute: Compute, loss_sum: Tensor, correct: Tensor, count: int) -> Score:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from job import models
+from job.models import PLAIN, Recipe
 
 SMALL = 32  # pixels a side: CIFAR-10's images
 
@@ -18,7 +19,7 @@ SMALL = 32  # pixels a side: CIFAR-10's images
 class Builder:
     """Builds fresh models: of the file called `name`, for so many classes and images of so many pixels a side, from
     `weights` for one that starts from some (`data.pretrained`). `class_weights` is what an image of each class counts
-    in the loss that they are trained with; None: all the same.
+    in the loss that they are trained with; None: all the same. `recipe` is how they are built and trained.
     """
 
     name: str
@@ -26,18 +27,25 @@ class Builder:
     image_size: int = SMALL
     weights: Mapping[str, Tensor] | None = None
     class_weights: tuple[float, ...] | None = None
+    recipe: Recipe = PLAIN
 
     def __call__(self) -> nn.Module:
         build = models.find(self.name).build
         size = {"image_size": self.image_size} if models.takes_any_size(self.name) else {}
         weights = {} if self.weights is None else {"weights": self.weights}
-        model: nn.Module = build(self.classes, **size, **weights)
+        strong = {"strong": True} if self.recipe.name != PLAIN.name and models.builds_strong(self.name) else {}
+        model: nn.Module = build(self.classes, **size, **weights, **strong)
         return model
 
 
 def side(build: Callable[[], nn.Module]) -> int:
     """Pixels a side of the images that a builder's models take; 32 where it does not say."""
     return int(getattr(build, "image_size", SMALL))
+
+
+def recipe_of(build: Callable[[], nn.Module]) -> Recipe:
+    """How a builder's models are trained; plainly where it does not say."""
+    return getattr(build, "recipe", PLAIN)
 
 
 def class_weights(build: Callable[[], nn.Module], like: Tensor) -> Tensor | None:

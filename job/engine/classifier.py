@@ -16,6 +16,7 @@ from job.data import Dataset
 from job.engine.build import Builder
 from job.engine.step import MEAN, STD
 from job.errors import Fault, first_line
+from job.models import PLAIN, Recipe
 
 
 class Classifier(nn.Module):
@@ -40,10 +41,11 @@ class Classifier(nn.Module):
         return logits
 
 
-def describe(name: str, dataset: Dataset, resize: str, precision: str, test: Mapping[str, float]) -> bytes:
+def describe(build: Builder, dataset: Dataset, resize: str, precision: str, test: Mapping[str, float]) -> bytes:
     """`model.json`: all that is needed beside `weights.pt` to load the model, feed it and check its figures `test`."""
     about = {
-        "model": name,
+        "model": build.name,
+        **({} if build.recipe == PLAIN else {"recipe": build.recipe.name}),  # it may be built otherwise
         "num_classes": len(dataset.classes),
         "classes": list(dataset.classes),
         "image_size": dataset.test.images.shape[1],
@@ -76,9 +78,10 @@ def load(about: dict[str, Any], weights: bytes) -> Classifier:
             f"model.json names the model {name}, which job/models/ does not have.",
             f"Put {name}.py there; there are: {', '.join(models.names())}.",
         )
+    recipe = recipe_named(name, str(about.get("recipe", PLAIN.name)))
     try:
         state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
-        model = Builder(name, classes, size)()
+        model = Builder(name, classes, size, recipe=recipe)()
         model.load_state_dict(state)
     except pickle.UnpicklingError as error:  # whose text advises to load it all the same, which would run its code
         raise Fault(
@@ -91,3 +94,13 @@ def load(about: dict[str, Any], weights: bytes) -> Classifier:
             "Take weights.pt and model.json from the same run, and the model's file as it was then.",
         ) from error
     return Classifier(model, mean, std).eval()
+
+
+def recipe_named(model: str, recipe: str) -> Recipe:
+    """The model's recipe of this name. Raises Fault where there is none."""
+    if recipe not in models.RECIPES:
+        raise Fault(
+            f"model.json names the recipe {recipe}, which this job does not have.",
+            f"There are: {', '.join(models.RECIPES)}. A newer version of the job may have it.",
+        )
+    return models.recipe(model, recipe)

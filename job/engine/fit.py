@@ -12,7 +12,7 @@ from torch import nn
 from job.engine import Course, epochs
 from job.engine.learner import Learner, resume
 from job.errors import Fault
-from job.results import Epoch, Paused, Recipe, rate
+from job.results import Choice, Epoch, Paused, rate
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,21 @@ class Fitted:
 def fit(
     learner: Learner,
     course: Course,
-    recipe: Recipe,
+    choice: Choice,
     paused: Paused | None,
     on_epoch: Callable[[Sequence[Epoch]], object],
 ) -> Fitted:
-    """Trains a fresh learner for exactly `recipe.epochs` epochs, those in `paused` counted in.
+    """Trains a fresh learner for exactly `choice.epochs` epochs, those in `paused` counted in.
 
     `on_epoch` gets all epochs so far after each. Raises Fault where the loss diverges.
     """
     history = resume(learner, paused)
     started = time.monotonic()
-    for number, trained, tested in epochs(learner, course, range(len(history) + 1, recipe.epochs + 1)):
+    for number, trained, tested in epochs(learner, course, range(len(history) + 1, choice.epochs + 1)):
         history.append(Epoch(number, trained, tested, time.monotonic() - started))
         if not (math.isfinite(trained.loss) and math.isfinite(tested.loss)):
             raise Fault(
-                f"the final training diverged in epoch {number} (learning rate {rate(recipe.learning_rate)}).",
+                f"the final training diverged in epoch {number} (learning rate {rate(choice.learning_rate)}).",
                 "Lower LEARNING_RATE, or LR_MAX where the search chose it.",
             )
         on_epoch(history)

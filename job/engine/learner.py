@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 from job.device import Compute
 from job.device.graphs import Recorded
-from job.engine.build import class_weights
+from job.device.optimizers import follow
+from job.engine.augmentation import Augmentation, augmentation
+from job.engine.build import class_weights, recipe_of
+from job.engine.schedule import Schedule
 from job.results import Epoch, Paused
 from job.seeds import seed_for
 
@@ -21,7 +24,8 @@ class Learner:
     """What learns: a model with its optimizer. `part` names its place in the run, e.g. `("trial", 3)`, and seeds it.
 
     `recorded` are its steps as CUDA graphs, once there are any; they hold for these very tensors. `note` says why they
-    are eager where the run's are not (see `fall_back`). `class_weights`: see `build.Builder`.
+    are eager where the run's are not (see `fall_back`). `class_weights`: see `build.Builder`. Under a recipe with a
+    schedule `rate` is the tensor that the optimizer reads, `[]` in `param_dtype`, and `schedule` what sets it.
     """
 
     model: nn.Module
@@ -31,6 +35,10 @@ class Learner:
     seed: int
     part: tuple[str | int, ...]
     class_weights: Tensor | None = None
+    label_smoothing: float = 0.0
+    augmentation: Augmentation | None = None
+    schedule: Schedule | None = None
+    rate: Tensor | None = None
     recorded: Recorded | None = None
     note: str = ""
 
@@ -42,12 +50,25 @@ def new_model(build: Callable[[], nn.Module], seed: int, part: tuple[str | int, 
 
 
 def new_learner(
-    build: Callable[[], nn.Module], learning_rate: float, compute: Compute, seed: int, part: tuple[str | int, ...]
+    build: Callable[[], nn.Module],
+    learning_rate: float | Schedule,
+    compute: Compute,
+    seed: int,
+    part: tuple[str | int, ...],
 ) -> Learner:
-    """A fresh model and Adam."""
+    """A fresh model and the optimizer of its recipe; under one with a schedule a plain number is a constant rate."""
+    recipe = recipe_of(build)
+    peak = learning_rate.peak if isinstance(learning_rate, Schedule) else learning_rate
     model = compute.place(new_model(build, seed, part))
-    weights = class_weights(build, torch.empty(0, dtype=compute.param_dtype, device=compute.device))
-    return Learner(model, compute.adam(model, learning_rate), compute.scaler(), compute, seed, part, weights)
+    like = torch.empty(0, dtype=compute.param_dtype, device=compute.device)
+    learner = Learner(model, compute.optimizer(model, recipe, peak), compute.scaler(), compute, seed, part)
+    learner.class_weights, learner.label_smoothing = class_weights(build, like), recipe.label_smoothing
+    learner.augmentation = augmentation(recipe, compute.device)
+    if recipe.scheduled:
+        learner.schedule = learning_rate if isinstance(learning_rate, Schedule) else None
+        learner.rate = like.new_full((), peak)
+        follow(learner.optimizer, learner.rate)
+    return learner
 
 
 def fall_back(learner: Learner, why: str) -> None:
@@ -75,6 +96,8 @@ def restore(learner: Learner, state: dict[str, Any]) -> None:
     """Sets a fresh learner to what `snapshot` copied."""
     learner.model.load_state_dict(state["model"])
     learner.optimizer.load_state_dict(state["optimizer"])
+    if learner.rate is not None:
+        follow(learner.optimizer, learner.rate)  # which a step's number sets, not a state
     learner.scaler.load_state_dict(state["scaler"])
     learner.recorded = None  # its tensors are others now
     if "note" in state:

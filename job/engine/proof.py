@@ -176,7 +176,7 @@ def eager(
         disturb(learner.model, disturbed)
     track = lay_track(trials.split.images, trials.split.labels, trials.batch)
     sums: Sums = []
-    while len(sums) < passes or (not passes and steps_taken(learner) < STEPS and len(sums) <= MOST_PASSES):
+    while len(sums) < passes or (not passes and steps_taken(learner, sums) < STEPS and len(sums) <= MOST_PASSES):
         track.rewind(trials.order)
         torch.manual_seed(len(sums))
         sums.append([])
@@ -210,8 +210,12 @@ def disturb(model: nn.Module, share: float) -> None:
         parameter.mul_(1 + share * torch.randn(parameter.shape, generator=random).to(parameter.device))
 
 
-def steps_taken(learner: Learner) -> int:
-    return max((int(state["step"]) for state in learner.optimizer.state.values()), default=0)
+def steps_taken(learner: Learner, sums: Sums) -> int:
+    """By Adam's own count. SGD has none: then all of them, in fp16 those since the last that was left out."""
+    counts = [int(state["step"]) for state in learner.optimizer.state.values() if "step" in state]
+    if counts or learner.rate is None:
+        return max(counts, default=0)
+    return int(learner.scaler.state_dict().get("_growth_tracker", sum(map(len, sums))))
 
 
 def tensors(learner: Learner) -> dict[str, Tensor]:
@@ -228,15 +232,17 @@ def trace(learner: Learner, before: dict[str, Tensor], trials: Trials, sums: Sum
     state = {name: tensor.double() for name, tensor in learner.model.state_dict().items()}
     whole = [name for name, tensor in before.items() if not tensor.is_floating_point()]
     ways = {name: tensor - before[name].double() for name, tensor in state.items() if name not in whole}
-    adam = list(learner.optimizer.state.values())
+    moments = list(learner.optimizer.state.values())
+    means = [one["exp_avg"] if "exp_avg" in one else one["momentum_buffer"] for one in moments]  # Adam's, SGD's
+    steps = [one["step"].double() for one in moments if "step" in one]
     scaler = [torch.tensor(float(value)) for value in learner.scaler.state_dict().values()]
     return Trace(
         {
             "losses": [each * sizes.sqrt()],
             "right answers": [right],
             "buffers": [way for name, way in ways.items() if name not in parameters],
-            "means of the gradients": [torch.cat([moments["exp_avg"].double().flatten() for moments in adam])],
+            "means of the gradients": [torch.cat([mean.double().flatten() for mean in means])],
             "weights": [torch.cat([way.flatten() for name, way in ways.items() if name in parameters])],
-            "counts": [*(state[name] for name in whole), *(moments["step"].double() for moments in adam), *scaler],
+            "counts": [*(state[name] for name in whole), *steps, *scaler],
         }
     )

@@ -72,8 +72,8 @@ def record_steps(
     return record(track, stepper(learner), sizes, undo=remember(learner), recorder=recorder)
 
 
-def stepper(learner: Learner) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    return lambda images, labels: train_step(learner, images, labels)
+def stepper(learner: Learner) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    return lambda images, labels, rows: train_step(learner, images, labels, rows)
 
 
 def remember(learner: Learner) -> Callable[[], None]:

@@ -5,6 +5,14 @@ from __future__ import annotations
 from torch import nn
 
 PARAMETERS = 1_707_274
+STRONG = {
+    "optimizer": "adamw",
+    "rates": (2e-4, 5e-3),
+    "weight_decay": 0.05,
+    "epochs": 100,
+    "label_smoothing": 0.1,
+    "augmentation": ("shift", "flip", "mixup"),
+}
 
 
 def build(num_classes: int, image_size: int = 32) -> nn.Module:

@@ -10,7 +10,14 @@ from torch import nn
 from torchvision.models import resnet18
 
 PARAMETERS = 11_173_962
-
+STRONG = {
+    "optimizer": "sgd-nesterov",
+    "rates": (0.01, 0.4),
+    "weight_decay": 5e-4,
+    "epochs": 100,
+    "label_smoothing": 0.1,
+    "augmentation": ("crop", "flip", "cutout"),
+}
 
 LARGE = 96  # pixels from which on the ImageNet stem leaves 3x3 and more for the last block
 

@@ -9,6 +9,14 @@ import torch
 from torch import Tensor, nn
 
 PARAMETERS = 1_212_490
+STRONG = {
+    "optimizer": "adamw",
+    "rates": (2e-4, 4e-3),
+    "weight_decay": 0.05,
+    "epochs": 200,
+    "label_smoothing": 0.1,
+    "augmentation": ("crop", "flip", "trivial"),
+}
 
 WIDTH, LAYERS, HEADS, FEED_FORWARD, DROPOUT = 192, 4, 8, 384, 0.1
 SIDE = 8  # patches in a row, whatever the size of the images
@@ -16,16 +24,19 @@ TOKENS = SIDE**2 + 1  # 64 patches and the class token
 
 
 class VisionTransformer(nn.Module):
-    def __init__(self, num_classes: int, patch: int) -> None:
+    def __init__(self, num_classes: int, patch: int, strong: bool) -> None:
         super().__init__()
+        dropout = 0.0 if strong else DROPOUT
         self.patches = nn.Conv2d(3, WIDTH, kernel_size=patch, stride=patch)
         self.class_token = nn.Parameter(torch.zeros(1, 1, WIDTH))
         self.position = nn.Parameter(torch.zeros(1, TOKENS, WIDTH))
-        self.dropout = nn.Dropout(DROPOUT)
+        self.dropout = nn.Dropout(dropout)
         # Built one by one: nn.TransformerEncoder copies one layer, so that all would start with the same weights.
         self.encoder = nn.Sequential(
             *(
-                nn.TransformerEncoderLayer(WIDTH, HEADS, FEED_FORWARD, DROPOUT, activation="relu", batch_first=True)
+                nn.TransformerEncoderLayer(
+                    WIDTH, HEADS, FEED_FORWARD, dropout, activation="relu", batch_first=True, norm_first=strong
+                )
                 for _ in range(LAYERS)
             )
         )
@@ -40,6 +51,9 @@ class VisionTransformer(nn.Module):
         return logits
 
 
-def build(num_classes: int, image_size: int = 32) -> nn.Module:
-    """`[batch, 3, image_size, image_size]` float images, a multiple of 8, to `[batch, num_classes]` logits."""
-    return VisionTransformer(num_classes, image_size // SIDE)
+def build(num_classes: int, image_size: int = 32, strong: bool = False) -> nn.Module:
+    """`[batch, 3, image_size, image_size]` float images, a multiple of 8, to `[batch, num_classes]` logits.
+
+    `strong`: pre-norm layers (Xiong et al., 2020, https://arxiv.org/abs/2002.04745) without dropout, the same tensors.
+    """
+    return VisionTransformer(num_classes, image_size // SIDE, strong)

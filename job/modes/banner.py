@@ -18,7 +18,7 @@ from job.report.records import RunReport
 from job.report.tables import as_json, trial_json
 from job.report.text import text as as_text
 from job.report.words import duration
-from job.results import Recipe, Trial, rate
+from job.results import Choice, Trial, rate
 from job.runs.standing import FINAL, START, Standing
 from job.settings import Settings
 
@@ -51,6 +51,7 @@ def tell_subject(settings: Settings, data: Dataset, weights: Pretrained | None) 
     lines = [
         line("run", settings.run_name),
         line("model", f"{settings.model}, {parameters:,} parameters"),
+        *([line("recipe", f"{settings.recipe}: {settings.way.words()}")] if settings.way.scheduled else []),
         line(
             "data",
             f"{data.name} ({data.origin}): {len(data.train):,} training and {len(data.test):,} test images, "
@@ -96,10 +97,13 @@ def search_begins(run: Run, drawn: Tuning, validation: int) -> None:
     """What is searched, and on how many images. Warns where they are so few that the search tells little."""
     settings, train = run.settings, len(drawn.rows)
     random_trials = min(settings.tune_startup_trials, settings.max_evals)
+    length, rates = f"up to {settings.tune_max_epochs} epochs", "learning rates"
+    if settings.way.scheduled:
+        length, rates = f"{settings.tune_max_epochs} epochs, a complete schedule each,", "peak learning rates"
     event(
         "tune",
-        f"tune: {settings.max_evals} trials of up to {settings.tune_max_epochs} epochs on {train:,} images, "
-        f"{validation:,} for validation; learning rates are random draws up to trial {random_trials}"
+        f"tune: {settings.max_evals} trials of {length} on {train:,} images, "
+        f"{validation:,} for validation; {rates} are random draws up to trial {random_trials}"
         + (f", then suggested by TPE in rounds of {run.plan.round}" if settings.adapts else "")
         + f"; {run.plan.describe()}",
         trials=settings.max_evals,
@@ -137,15 +141,15 @@ def trial_ends(trial: Trial, of: int) -> None:
     )
 
 
-def training_begins(run: Run, recipe: Recipe) -> None:
+def training_begins(run: Run, choice: Choice) -> None:
     left = run.progress.seconds_left()
     event(
         "train",
-        f"train: {recipe.epochs} epochs on {len(run.data.train):,} images, learning_rate={rate(recipe.learning_rate)} "
-        + ("(given)" if recipe.trial is None else f"(from trial {recipe.trial + 1})")
+        f"train: {choice.epochs} epochs on {len(run.data.train):,} images, learning_rate={rate(choice.learning_rate)} "
+        + ("(given)" if choice.trial is None else f"(from trial {choice.trial + 1})")
         + f", about {duration(left)}" * (left > 0),
-        epochs=recipe.epochs,
-        learning_rate=recipe.learning_rate,
+        epochs=choice.epochs,
+        learning_rate=choice.learning_rate,
     )
 
 

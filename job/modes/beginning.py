@@ -7,8 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
-
 from job import device, preflight, tracking
 from job.console.forecast import Images, Work
 from job.console.progress import Progress
@@ -69,7 +67,7 @@ class Run:
     data: Dataset
     weights: Pretrained | None
     compute: Compute
-    build: Callable[[], nn.Module]
+    build: build.Builder
     plan: Plan
     identity: Identity
     standing: Standing
@@ -113,7 +111,8 @@ def builder_of(settings: Settings, data: Dataset, weights: Pretrained | None) ->
     """What makes the run's fresh models."""
     classes = len(data.classes)
     counting = build.balanced(data.train.labels, classes) if settings.class_weights == "balanced" else None
-    return build.Builder(settings.model, classes, settings.image_size, weights.state if weights else None, counting)
+    start = weights.state if weights else None
+    return build.Builder(settings.model, classes, settings.image_size, start, counting, settings.way)
 
 
 def epoch_sizes(settings: Settings, data: Dataset) -> tuple[int, ...]:
@@ -148,10 +147,10 @@ def work_of(settings: Settings, data: Dataset, workers: int) -> Work:
     return Work(
         trials=settings.max_evals if searched else 0,
         trial_epochs=settings.tune_max_epochs,
-        patience=settings.patience,
+        patience=settings.trial_patience,
         trial=Images(*counts),
         final=Images(len(data.train), len(data.test)),
-        final_epochs=settings.epochs,
+        final_epochs=settings.final_epochs,
         workers=workers,
     )
 

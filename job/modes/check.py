@@ -26,6 +26,7 @@ T = TypeVar("T")
 COLOURS = {"ok": "32", "warn": "33", "fail": "31", "skip": "2"}  # green, yellow, red, dim (ECMA-48)
 LEVELS = {"warn": "WARNING", "fail": "ERROR"}
 INDENT = 21  # of what was found, after its mark and name
+OF_SEARCH = "TUNE_PERCENT MAX_EVALS TUNE_MAX_EPOCHS PATIENCE"
 EVERYTHING_SAID = "Each line above says what to do."
 
 
@@ -75,7 +76,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     Raises Fault where something has to be mended first, else TemporaryFault where something may mend by itself.
     """
     wrong = faults()
-    shaping = "MODEL DATASET DATA_LIMIT TUNE_PERCENT MAX_EVALS TUNE_MAX_EPOCHS PATIENCE LEARNING_RATE EPOCHS BATCH_SIZE"
+    shaping = f"MODEL RECIPE DATASET DATA_LIMIT {OF_SEARCH} LEARNING_RATE EPOCHS BATCH_SIZE"
     terminal = sys.stdout.isatty()
     show = for_machines if settings.log_format == "json" else for_people(terminal, terminal and not no_color())
     look = Preflight(wrong, show, stop)

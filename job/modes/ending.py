@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.console.logs import event
@@ -12,13 +12,13 @@ from job.engine import build
 from job.engine.fit import Fitted
 from job.errors import Interrupted, as_fault
 from job.interrupt import Stop
-from job.modes import banner
+from job.modes import banner, recipes
 from job.modes.beginning import Run
 from job.report.answers import Answers
 from job.report.markdown import markdown as as_markdown
 from job.report.metrics import Evaluation
 from job.report.records import RunReport
-from job.results import Recipe, Searched
+from job.results import Choice, Score, Searched
 from job.runs import checkpoint, finished, manifest, provenance, status, taking
 from job.runs.finished import Finished
 from job.runs.status import Status
@@ -44,11 +44,18 @@ def noted(status: Status, stop: Stop) -> Iterator[None]:
         raise
 
 
-def recorded(
-    run: Run, recipe: Recipe, searched: Searched, fitted: Fitted, tested: tuple[Answers, Evaluation]
-) -> RunReport:
+@dataclass(frozen=True)
+class Tested:
+    """The model's answers on the test set and their measures; `flipped` is its score with test-time flip, if asked."""
+
+    answers: Answers
+    evaluation: Evaluation
+    flipped: Score | None
+
+
+def recorded(run: Run, choice: Choice, searched: Searched, fitted: Fitted, tested: Tested) -> RunReport:
     """All that the reports tell."""
-    answers, evaluation = tested
+    answers, evaluation = tested.answers, tested.evaluation
     made_with = {
         **provenance.collect(run.compute),
         **provenance.changes(run.identity.changes, searched.trials, fitted.note),
@@ -63,7 +70,7 @@ def recorded(
         structure=str(fitted.model),
         parameters=build.trainable_parameters(fitted.model),
         batch_size=run.settings.batch_size,
-        recipe=recipe,
+        choice=choice,
         trials=searched.trials,
         tuning_seconds=searched.seconds,
         history=fitted.history,
@@ -77,6 +84,7 @@ def recorded(
         thumbnails=run.data.test.images[wrong].cpu().numpy(),
         doubts=tuple(run.data.doubts()),
         examples=run.data.examples(),
+        way=recipes.told(run.settings, run.data, choice, run.settings.way, tested.flipped),
     )
 
 

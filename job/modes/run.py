@@ -13,14 +13,15 @@ from job.device.memory import memory_faults
 from job.engine import Course, build, classifier
 from job.engine.fit import Fitted, fit
 from job.engine.learner import new_learner, snapshot
+from job.engine.schedule import planned
 from job.interrupt import Stop
 from job.modes import banner, beginning, ending
 from job.modes.beginning import Owned, Run
+from job.modes.ending import Tested
 from job.report import metrics
-from job.report.answers import Answers, answers_of
-from job.report.metrics import Evaluation
+from job.report.answers import answers_of
 from job.report.tables import as_json
-from job.results import Epoch, Recipe, Searched, Trial, hopeless, winner
+from job.results import Choice, Epoch, Searched, Trial, hopeless, winner
 from job.runs import lock, manifest, publish, taking
 from job.runs.standing import FINAL, Standing
 from job.runs.status import Status
@@ -79,15 +80,15 @@ def work(settings: Settings, owned: Owned, progress: Progress, followers: Sequen
     with beginning.begun(settings, owned, progress) as run:
         banner.begins(run)
         searched = tune(run)
-        recipe = choose_recipe(settings, searched.trials)
-        fitted = train(run, recipe, searched)
+        choice = choice_of(settings, searched.trials)
+        fitted = train(run, choice, searched)
         run.keeper.flush()
-        answers, evaluation = evaluate(run, fitted)
+        tested = evaluate(run, fitted)
     progress.close()
     owned.status.tell("report")
-    record = ending.recorded(run, recipe, searched, fitted, (answers, evaluation))
+    record = ending.recorded(run, choice, searched, fitted, tested)
     results = as_json(record)
-    about = classifier.describe(settings.model, run.data, settings.resize, run.compute.precision, results["test"])
+    about = classifier.describe(run.build, run.data, settings.resize, run.compute.precision, results["test"])
     files = report.files(record) | {"weights.pt": build.weights_file(fitted.model), "model.json": about}
     pretrained = run.weights.record() if run.weights else None
     vouched = publish.about(settings, run.data.sha256, run.identity.code, pretrained)
@@ -119,23 +120,24 @@ def tune(run: Run) -> Searched:
     return book.searched()
 
 
-def choose_recipe(settings: Settings, trials: Sequence[Trial]) -> Recipe:
-    """The winning trial's learning rate and best epoch, or the user's own."""
+def choice_of(settings: Settings, trials: Sequence[Trial]) -> Choice:
+    """The winning trial's learning rate and best epoch, or the user's own; under a schedule its own length."""
     best = winner(trials)
     if best is not None:
-        return Recipe(best.learning_rate, best.best_epoch, best.number)
+        return Choice(best.learning_rate, settings.final_epochs or best.best_epoch, best.number)
     assert settings.learning_rate is not None
     assert settings.epochs is not None
-    return Recipe(settings.learning_rate, settings.epochs, None)
+    return Choice(settings.learning_rate, settings.epochs, None)
 
 
-def train(run: Run, recipe: Recipe, searched: Searched) -> Fitted:
+def train(run: Run, choice: Choice, searched: Searched) -> Fitted:
     """The final training: a fresh model on the whole training set."""
     run.owned.status.tell("train")
     paused = run.standing.paused(FINAL)
-    run.progress.training_begins(recipe.epochs, len(paused.history) if paused else 0)
-    banner.training_begins(run, recipe)
-    learner = new_learner(run.build, recipe.learning_rate, run.compute, run.settings.seed, ("final",))
+    run.progress.training_begins(choice.epochs, len(paused.history) if paused else 0)
+    banner.training_begins(run, choice)
+    rate = planned(run.settings.way, choice.learning_rate, choice.epochs)
+    learner = new_learner(run.build, rate, run.compute, run.settings.seed, ("final",))
     course = Course(run.data.train, run.data.test, run.settings.batch_size, run.progress.batch)
 
     def on_epoch(history: Sequence[Epoch]) -> None:
@@ -143,15 +145,17 @@ def train(run: Run, recipe: Recipe, searched: Searched) -> Fitted:
         now = Standing(searched.trials, FINAL, tuple(history), search_seconds=searched.seconds)
         run.keeper.offer(lambda: replace(now, learner=snapshot(learner)))
 
-    return fit(learner, course, recipe, paused, on_epoch)
+    return fit(learner, course, choice, paused, on_epoch)
 
 
-def evaluate(run: Run, fitted: Fitted) -> tuple[Answers, Evaluation]:
-    """The trained model's answers on the test set, and their measures."""
-    test = run.data.test
+def evaluate(run: Run, fitted: Fitted) -> Tested:
+    """The trained model's answers on the test set, and their measures; under a recipe with a flip, too."""
+    test, flipped = run.data.test, None
     logits = engine.predict(fitted.model, test, run.compute, run.progress.batch)
     answers = answers_of(logits.numpy(), test.labels.cpu().numpy(), run.data.test_names)
-    return answers, metrics.evaluate(answers, run.data.classes)
+    if run.settings.way.scheduled:
+        flipped = engine.evaluate_with_flip(fitted.model, test, run.compute, run.progress.batch)
+    return Tested(answers, metrics.evaluate(answers, run.data.classes), flipped)
 
 
 def is_finished(settings: Settings, store: ArtifactStore, progress: Progress) -> bool:

@@ -96,6 +96,9 @@ def gather(found: Finished, settings: Settings, progress: Progress, stop: Stop) 
     model = compute.place(loaded.model)
     with memory_faults():
         now = engine.evaluate(model, on_device.test, compute, progress.batch)
+        flipped = None
+        if "test_time_flip" in results:
+            flipped = engine.evaluate_with_flip(model, on_device.test, compute, progress.batch)
         logits = engine.predict(model, on_device.test, compute, progress.batch).numpy()
     return Facts(
         settings=settings,
@@ -109,6 +112,7 @@ def gather(found: Finished, settings: Settings, progress: Progress, stop: Stop) 
         now=now,
         kept=kept_answers(found, data.classes),
         answers=answers_of(logits, data.test.labels.numpy(), data.test_names),
+        flipped=flipped,
         wanted=wanted,
         same_code=was["git_commit"] == provenance.git_commit(),
     )

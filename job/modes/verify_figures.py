@@ -8,11 +8,14 @@ import numpy as np
 
 from job.modes.verify_rows import EXACT, SMALL, Facts, Row, judged
 from job.report.answers import FILE, Answers
+from job.results import Score
 
 
 def rows(facts: Facts) -> Iterator[Row]:
     yield Row("data set", "equal", f"SHA-256 {facts.data.sha256[:16]}…, as in the manifest")
     yield test_figures(facts)
+    if facts.flipped is not None:
+        yield with_flip(facts, facts.flipped)
     if facts.kept is None:
         yield Row(FILE, "not compared", "the run kept no answers")
     else:
@@ -30,6 +33,19 @@ def test_figures(facts: Facts) -> Row:
     if facts.now == facts.said:
         return Row("loss, accuracy", "equal", f"{facts.figures()}, to the last bit, from the weights")
     return Row("loss, accuracy", "near", f"{facts.figures()}, {wanted.describe()}, from the weights")
+
+
+def with_flip(facts: Facts, now: Score) -> Row:
+    """The second figure: loss and accuracy where each image's answer is averaged with its mirror image's."""
+    said = facts.results["test_time_flip"]
+    off = round(abs(now.accuracy - said["accuracy_percent"]) * len(facts.data.test) / 100)
+    told = f"accuracy {now.accuracy:.2f} % ({said['accuracy_percent']:.2f} %)"
+    if not abs(now.loss - said["loss"]) <= facts.wanted.loss * max(said["loss"], SMALL):
+        return Row("with test-time flip", "differs", f"loss {now.loss:.6f} ({said['loss']:.6f}), {told}")
+    if off > facts.wanted.of_images(len(facts.data.test)):
+        return Row("with test-time flip", "differs", told)
+    equal = (now.loss, now.accuracy) == (said["loss"], said["accuracy_percent"])
+    return Row("with test-time flip", "equal" if equal else "near", f"{told}, from the weights")
 
 
 def answers(facts: Facts, kept: Answers) -> Iterator[Row]:

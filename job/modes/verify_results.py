@@ -10,11 +10,12 @@ from importlib.metadata import version
 from typing import Any
 
 from job import models
+from job.modes import recipes
 from job.modes.verify_rows import EXACT, Facts, Row, judged
-from job.report.reading import NEAR, differing, report_from, trial_from
-from job.report.records import RunReport
+from job.report.reading import NEAR, differing, recipe_from, report_from, trial_from
+from job.report.records import OfRecipe, RunReport
 from job.report.tables import as_json
-from job.results import Trial
+from job.results import Score, Trial
 from job.search import tune
 from job.settings import Settings, variables
 from job.settings.effects import without_effect
@@ -42,7 +43,16 @@ def rebuilt(facts: Facts) -> RunReport:
     """The report as it must be: from the kept answers, or the weights' where none were kept."""
     results, images = facts.results | {"data": data_facts(facts)}, facts.data.test.images.numpy()
     report = report_from(results, facts.kept or facts.answers, facts.structure, facts.parameters, images)
-    return replace(report, doubts=tuple(facts.data.doubts()), examples=facts.data.examples())
+    return replace(report, doubts=tuple(facts.data.doubts()), examples=facts.data.examples(), way=way(facts, report))
+
+
+def way(facts: Facts, report: RunReport) -> OfRecipe:
+    """What the report shows of the recipe, from settings and images; the score with flip as it was told."""
+    told = facts.results.get("test_time_flip")
+    values = {name.lower(): facts.results["settings"][name]["value"] for name in ("SEED", "BATCH_SIZE")}
+    flipped = Score(told["loss"], told["accuracy_percent"]) if told else None
+    settings = facts.settings.model_copy(update=values)
+    return recipes.told(settings, facts.data, report.choice, report.recipe, flipped)
 
 
 def results(facts: Facts) -> Iterator[Row]:
@@ -77,6 +87,7 @@ def model_facts(facts: Facts) -> dict[str, Any]:
         "model": facts.results["model"]["name"],
         "num_classes": len(facts.data.classes),
         "classes": list(facts.data.classes),
+        **({"recipe": "strong"} if facts.results["recipe"].get("name") == "strong" else {}),
         "image_size": facts.data.test.images.shape[1],
         "precision": facts.results["provenance"]["precision"],
         "torch": facts.results["provenance"]["versions"]["torch"],
@@ -108,7 +119,8 @@ def manifest_facts(facts: Facts) -> dict[str, Any]:
 
 def suggested(facts: Facts) -> Row:
     """The search's learning rates once more: from the seed, and from the trials before them."""
-    trials = [trial_from(entry) for entry in facts.results["tuning"]["trials"]]
+    complete = recipe_from(facts.results).scheduled
+    trials = [trial_from(entry, complete) for entry in facts.results["tuning"]["trials"]]
     if not trials:
         return Row(RATES, "not compared", "LEARNING_RATE and EPOCHS were given")
     was = facts.results["provenance"]["versions"].get("hyperopt")

@@ -39,7 +39,8 @@ OTHER_PRECISION = Tolerance(0.02, 0.01)  # bf16 keeps 8 bits of a number, fp16 k
 class Facts:
     """A finished run as it lies there, and what its weights give now. `settings` are those of this verification.
 
-    `kept` are the answers that the run kept, where it did. `same_code`: it was made by this very commit.
+    `kept` are the answers that the run kept, where it did; `flipped` is the score with test-time flip now,
+    where the run has one. `same_code`: it was made by this very commit.
     """
 
     settings: Settings
@@ -53,6 +54,7 @@ class Facts:
     now: Score
     answers: Answers
     kept: Answers | None
+    flipped: Score | None
     wanted: Tolerance
     same_code: bool
 

@@ -49,7 +49,8 @@ class Prediction:
 
 def measure(settings: Settings, compute: Compute, counts: Counts, check: Callable[[], object]) -> Speed:
     """Trains and evaluates the model on random images until the clock says something. `check` may raise to stop."""
-    build = Builder(settings.model, counts.classes, settings.image_size)  # from a random start: no download for a look
+    # From a random start: no download for a look.
+    build = Builder(settings.model, counts.classes, settings.image_size, recipe=settings.way)
 
     def on_batch(_: int) -> None:
         check()
@@ -122,8 +123,10 @@ def predict(settings: Settings, counts: Counts, speed: Speed, workers: int) -> P
         given = epochs(settings.epochs, counts.train, counts.test) + speed.build
         return Prediction(0.0, given, 0.0, given, f"{settings.epochs} epochs given")
     rows, validation_rows = tuning_counts(counts.train, settings.tune_percent, counts.validation)
-    usual = expected_epochs(settings.tune_max_epochs, settings.patience)
-    final = min(EXPECTED_BEST_EPOCH, settings.tune_max_epochs)
+    usual = expected_epochs(settings.tune_max_epochs, settings.trial_patience)
+    final = settings.final_epochs or min(EXPECTED_BEST_EPOCH, settings.tune_max_epochs)
+    known = f"RECIPE=strong: {usual} epochs a trial, {final} in the training"
+    guess = f"if epoch {final} is the best, which is usual: {usual} epochs a trial, {final} in the training"
 
     def tuning(each: float) -> float:
         trials = settings.max_evals * (epochs(each, rows, validation_rows) + speed.build)
@@ -136,8 +139,8 @@ def predict(settings: Settings, counts: Counts, speed: Speed, workers: int) -> P
         tuning(usual),
         training(final),
         tuning(settings.tune_max_epochs),
-        training(settings.tune_max_epochs),
-        f"if epoch {final} is the best, which is usual: {usual} epochs a trial, {final} in the training",
+        training(settings.final_epochs or settings.tune_max_epochs),
+        known if settings.way.scheduled else guess,
     )
 
 

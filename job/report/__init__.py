@@ -2,15 +2,15 @@
 
 In reading order: `records` (what a report is made of), `answers` (the test set's), `metrics` and `significance` (what
 they say), `words` (numbers as people read them), `text`, `tables`, `markdown`, `contents` (the other files), `plots`,
-`templating` with `templates/`, `page` with `page_search` and `page_provenance` (report.html), `comparison`,
-`differences`, `page_summary` and `summary` (several runs).
+`sheet` (augmented images), `templating` with `templates/`, `page` with `page_search` and `page_provenance`
+(report.html), `comparison`, `differences`, `page_summary` and `summary` (several runs).
 """
 
 from __future__ import annotations
 
 import json
 
-from job.report import answers, page
+from job.report import answers, page, sheet
 from job.report.plots.answers import confusion_matrix, mistakes
 from job.report.plots.drawing import png
 from job.report.plots.search import tuning_plot
@@ -28,6 +28,8 @@ def files(report: RunReport) -> dict[str, bytes]:
     }
     if report.trials:
         content["tuning.png"] = png(tuning_plot(report))
+    if report.way.sheet is not None:
+        content["augmented.png"] = sheet.png(report.way.sheet)
     if report.evaluation.mistakes:
         content["mistakes.png"] = png(mistakes(report))
     return content

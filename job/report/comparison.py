@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from job.models import PLAIN
 from job.report.answers import Answers, from_csv
 from job.report.metrics import wilson
 from job.report.records import data_name
@@ -38,6 +39,12 @@ class Run:
     recalls: dict[str, tuple[int, int]]
     origin: str = ""
     answers: Answers | None = field(default=None, compare=False)
+    recipe: str = PLAIN.name
+
+    @property
+    def kind(self) -> str:
+        """The model, and the recipe where it is not the plain one: what tells runs apart at first."""
+        return self.model if self.recipe == PLAIN.name else f"{self.model} {self.recipe}"
 
     @property
     def accuracy(self) -> float:
@@ -80,6 +87,7 @@ def run_from(name: str, manifest: dict[str, Any], results: dict[str, Any], answe
         training_seconds=float(results["training"]["seconds"]),
         hardware=str(results["provenance"]["hardware"]),
         precision=str(results["provenance"]["precision"]),
+        recipe=str(results["recipe"].get("name", PLAIN.name)),
         recalls={
             str(score["name"]): (int(row[index]), int(score["support"]))
             for index, (score, row) in enumerate(
@@ -116,9 +124,10 @@ def title(group: Sequence[Run]) -> str:
 
 
 def labels(group: Sequence[Run]) -> list[str]:
-    """The models' names; a run's own name where several are of one model."""
-    often = Counter(run.model for run in group)
-    return [run.model if often[run.model] == 1 else run.name for run in group]
+    """The models' names, with the recipe where it is not plain; a run's own name where several are of one kind."""
+    often = Counter(run.kind for run in group)
+    own = [run.name if run.recipe == PLAIN.name else f"{run.name} ({run.recipe})" for run in group]
+    return [run.kind if often[run.kind] == 1 else name for run, name in zip(group, own, strict=True)]
 
 
 def several(groups: Sequence[Sequence[Run]]) -> str:

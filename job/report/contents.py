@@ -13,6 +13,7 @@ CONTENTS = {
     "per_class.csv": "one line a class",
     "test_predictions.csv": "the answer for each test image",
     "training_curves.png": "loss and accuracy of the final training",
+    "augmented.png": "training images as augmentation changed them",
     "tuning.png": "validation loss against learning rate",
     "confusion_matrix.png": "true and predicted classes",
     "mistakes.png": "the most confident mistakes",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from job.models import Recipe
 from job.report import page_data, page_provenance, page_search
 from job.report.metrics import Bin, ClassScore, mean_score
 from job.report.plots import answers, training
 from job.report.records import RunReport, data_name
+from job.report.sheet import mosaic
 from job.report.templating import Drawing, Section, address, drawing, page
 from job.report.words import count, plural
-from job.results import Recipe
+from job.results import Choice, Score, rate
 
 WORST_PAIRS = 8
 MANY = 40  # classes; a matrix of more has cells that nobody reads
@@ -50,7 +52,9 @@ class Result:
     images: int
     loss: float
     parameters: int
+    choice: Choice
     recipe: Recipe
+    flipped: Score | None
     batch_size: int
     top5_accuracy: float | None
     balanced_accuracy: float
@@ -72,7 +76,9 @@ def result(report: RunReport) -> Result:
         images=evaluation.images,
         loss=last.loss,
         parameters=report.parameters,
+        choice=report.choice,
         recipe=report.recipe,
+        flipped=report.way.flipped,
         batch_size=report.batch_size,
         top5_accuracy=evaluation.top5_accuracy,
         balanced_accuracy=evaluation.balanced_accuracy,
@@ -87,14 +93,29 @@ def result(report: RunReport) -> Result:
 
 @dataclass(frozen=True)
 class Curves:
+    """`sheet` is the address of augmented training images, in `columns` epochs; empty where there are none."""
+
     drawings: tuple[Drawing, ...]
+    recipe: Recipe
+    sheet: str
+    columns: int
 
 
 def curves(report: RunReport) -> Curves:
     last = report.history[-1]
     loss = f"{last.train.loss:.4f} in training and {last.heldout.loss:.4f} in the test"
     accuracy = f"{last.train.accuracy:.2f} % in training and {last.heldout.accuracy:.2f} % in the test"
-    return Curves((curve(report, "loss", loss), curve(report, "accuracy", accuracy)))
+    drawings = [curve(report, "loss", loss), curve(report, "accuracy", accuracy)]
+    if report.way.rates:
+        words = f"The learning rate over the steps: up to {rate(report.choice.learning_rate)}, then to zero."
+        drawings.append(drawing(training.rates(report), "rate", words))
+    sheet = report.way.sheet
+    return Curves(
+        tuple(drawings),
+        report.recipe,
+        "" if sheet is None else address(mosaic(sheet)),
+        0 if sheet is None else sheet.shape[1] - 1,
+    )
 
 
 def curve(report: RunReport, key: str, end: str) -> Drawing:

@@ -33,6 +33,7 @@ class Search:
     median: float
     doubt: str
     default: float
+    scheduled: bool
     drawings: tuple[Drawing, ...]
 
 
@@ -56,6 +57,7 @@ def search(report: RunReport) -> Search:
         median=median(trial.validation_loss for trial in trials if not trial.failure),
         doubt=hopeless(trials, len(report.evaluation.per_class)),
         default=plots.ADAM_DEFAULT,
+        scheduled=report.recipe.scheduled,
         drawings=drawings(report, early),
     )
 
@@ -76,10 +78,11 @@ def drawings(report: RunReport, early: tuple[int, ...]) -> tuple[Drawing, Drawin
     count = plural(len(report.trials), "trial")
     numbers = f"trial{'s' * (len(early) > 1)} {', '.join(map(str, early))}"
     rates = f"Hollow: stopped early ({numbers})." if early else ""
-    dots = "Dots mark each trial’s best epoch; the winner is green."
+    which = "last" if report.recipe.scheduled else "best"
+    dots = f"Dots mark each trial’s {which} epoch; the winner is green."
     if any(trial.failure for trial in report.trials):
         dots += " Lines that leave the picture diverged."
-    over_rates = f"Lowest validation loss of {count} against their learning rate."
+    over_rates = f"{plots.scored(report).capitalize()} of {count} against their learning rate."
     return (
         drawing(plots.search(report), "search", over_rates, rates),
         drawing(plots.trial_curves(report), "trials", f"Validation loss after each epoch of {count}.", dots),

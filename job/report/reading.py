@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from job.models import PLAIN, Recipe
 from job.report.answers import Answers
 from job.report.metrics import evaluate
-from job.report.records import RunReport
+from job.report.records import OfRecipe, RunReport
 from job.report.words import ran_on
-from job.results import Epoch, Recipe, Score, Trial, winner
+from job.results import Choice, Epoch, Score, Trial, winner
 
 NEAR = 1e-9  # sums of the same numbers in another order
 
@@ -27,7 +28,8 @@ def report_from(
     Raises KeyError, TypeError or ValueError where `results` lack something.
     """
     settings = results["settings"]
-    trials = tuple(trial_from(each) for each in results["tuning"]["trials"])
+    recipe = recipe_from(results)
+    trials = tuple(trial_from(each, recipe.scheduled) for each in results["tuning"]["trials"])
     was, evaluation = results["provenance"], evaluate(answers, results["data"]["classes"])
     return RunReport(
         run_name=results["run"],
@@ -35,7 +37,8 @@ def report_from(
         structure=structure,
         parameters=parameters,
         batch_size=settings["BATCH_SIZE"]["value"],
-        recipe=recipe_from(trials, settings),
+        choice=choice_from(trials, settings, recipe),
+        way=OfRecipe(recipe),
         trials=trials,
         tuning_seconds=results["tuning"]["seconds"],
         history=tuple(epoch_from(each, "test") for each in results["training"]["epochs"]),
@@ -50,17 +53,29 @@ def report_from(
     )
 
 
-def recipe_from(trials: tuple[Trial, ...], settings: dict[str, Any]) -> Recipe:
+def recipe_from(results: dict[str, Any]) -> Recipe:
+    """How the run's model was trained, plainly where the results do not say."""
+    told = results["recipe"]
+    if "name" not in told:
+        return PLAIN
+    fields = {name: told[name] for name in ("name", "optimizer", "weight_decay", "label_smoothing")}
+    return Recipe(
+        **fields, rates=tuple(told["rates"]), epochs=told["own_epochs"], augmentation=tuple(told["augmentation"])
+    )
+
+
+def choice_from(trials: tuple[Trial, ...], settings: dict[str, Any], recipe: Recipe) -> Choice:
     """The winner's, or the user's own where there was no search."""
     best = winner(trials)
     if best is None:
-        return Recipe(settings["LEARNING_RATE"]["value"], settings["EPOCHS"]["value"], None)
-    return Recipe(best.learning_rate, best.best_epoch, best.number)
+        return Choice(settings["LEARNING_RATE"]["value"], settings["EPOCHS"]["value"], None)
+    epochs = settings["EPOCHS"]["value"] or recipe.epochs or best.best_epoch
+    return Choice(best.learning_rate, epochs, best.number)
 
 
-def trial_from(entry: dict[str, Any]) -> Trial:
+def trial_from(entry: dict[str, Any], complete: bool) -> Trial:
     epochs = tuple(epoch_from(each, "validation") for each in entry["epochs"])
-    return Trial(entry["trial"] - 1, entry["learning_rate"], epochs, entry["failure"] or "")
+    return Trial(entry["trial"] - 1, entry["learning_rate"], epochs, entry["failure"] or "", complete=complete)
 
 
 def epoch_from(entry: dict[str, Any], heldout: str) -> Epoch:

@@ -9,9 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from job.models import PLAIN, Recipe
 from job.report.answers import Answers
 from job.report.metrics import Evaluation
-from job.results import Epoch, Recipe, Trial
+from job.results import Choice, Epoch, Score, Trial
+
+
+@dataclass(frozen=True)
+class OfRecipe:
+    """How the model was trained. Under a recipe with a schedule `rates` are points (epochs gone by, learning rate);
+    `sheet` shows augmented training images, uint8 `[rows, columns, side, side, 3]`; `flipped` is the test set's score
+    where each image's answer is averaged with that of its mirror image.
+    """
+
+    recipe: Recipe = PLAIN
+    rates: tuple[tuple[float, float], ...] = ()
+    sheet: NDArray[np.uint8] | None = None
+    flipped: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -27,7 +41,7 @@ class RunReport:
     structure: str
     parameters: int
     batch_size: int
-    recipe: Recipe
+    choice: Choice
     trials: tuple[Trial, ...]
     tuning_seconds: float  # on the clock, over all attempts
     history: tuple[Epoch, ...]
@@ -41,6 +55,11 @@ class RunReport:
     thumbnails: NDArray[np.uint8]
     doubts: tuple[str, ...] = ()
     examples: tuple[NDArray[np.uint8], ...] = ()
+    way: OfRecipe = OfRecipe()
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.way.recipe
 
     @property
     def trial_seconds(self) -> float:

@@ -29,6 +29,7 @@ def csv(groups: Sequence[Sequence[Run]], price_per_hour: float | None) -> str:
             {
                 "run": run.name,
                 "model": run.model,
+                "recipe": run.recipe,
                 "dataset": run.dataset,
                 "data_sha256": run.data_sha256,
                 "test_images": run.images,

@@ -9,9 +9,10 @@ from dataclasses import asdict
 from typing import Any
 
 from job.console.logs import printable
+from job.models import PLAIN, Recipe
 from job.report.metrics import Evaluation
 from job.report.records import RunReport
-from job.results import Epoch, Trial, winner
+from job.results import Epoch, Score, Trial, winner
 
 
 def as_json(report: RunReport) -> dict[str, Any]:
@@ -22,12 +23,14 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "run": report.run_name,
         "model": {"name": report.model, "parameters": report.parameters, "structure": report.structure},
         "recipe": {
-            "learning_rate": report.recipe.learning_rate,
-            "epochs": report.recipe.epochs,
+            "learning_rate": report.choice.learning_rate,
+            "epochs": report.choice.epochs,
             "batch_size": report.batch_size,
             "chosen_by": "LEARNING_RATE and EPOCHS" if best is None else f"trial {best.number + 1}",
+            **recipe_json(report.recipe),
         },
         "test": {"loss": last.loss, "accuracy_percent": last.accuracy},
+        **test_time_flip(report.way.flipped),
         "evaluation": evaluation_json(report.evaluation),
         "tuning": {
             "trials": [trial_json(trial) for trial in report.trials],
@@ -43,6 +46,20 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "settings": {name: {"value": value, "source": report.sources[name]} for name, value in report.settings.items()},
         "provenance": report.provenance,
     }
+
+
+def test_time_flip(flipped: Score | None) -> dict[str, Any]:
+    """A second figure beside the headline, where there is one."""
+    return {} if flipped is None else {"test_time_flip": {"loss": flipped.loss, "accuracy_percent": flipped.accuracy}}
+
+
+def recipe_json(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe is made of; nothing of the plain one, whose runs have told it by their settings ever since."""
+    if recipe == PLAIN:
+        return {}
+    fields = asdict(recipe)
+    own = {"own_epochs": fields.pop("epochs"), "rates": list(fields.pop("rates"))}
+    return fields | own | {"augmentation": list(recipe.augmentation), "in_words": recipe.words()}
 
 
 def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -40,6 +40,7 @@ RESULTS = {
     "model": {"name": str, "parameters": int},
     "recipe": {"learning_rate": NUMBER, "epochs": int},
     "test": TEST,
+    "test_time_flip": Optional(TEST),
     "evaluation": Optional({"classes": [{"name": str, "support": int}], "confusion_matrix": [[int]]}),
     "tuning": {"seconds": NUMBER},
     "training": {"seconds": NUMBER},
@@ -53,6 +54,7 @@ RESULTS = {
 }
 MODEL = {
     "model": str,
+    "recipe": Optional(str),
     "num_classes": int,
     "classes": [str],
     "image_size": int,

@@ -25,6 +25,7 @@ from job.console.logs import event
 from job.device import Compute
 from job.device.memory import OUT_OF_MEMORY, free_memory, is_out_of_memory, release_memory
 from job.engine import Course
+from job.engine.build import recipe_of
 from job.results import Epoch, Trial
 from job.search.stacked import epochs
 from job.search.stacked.architecture import architecture, bytes_each, runs_stacked
@@ -62,9 +63,9 @@ def pays(build: Callable[[], nn.Module], compute: Compute) -> bool:
     On a GPU, where the layers have been compared with their twins and are matrix products alone: small ones leave a GPU
     idle and batched ones fill it. Grouped convolutions may be slower than one after the other, attention writes out
     scores and 1.8 GB of random bits a step (20 learners of vit), and on a CPU the cores are busy with one trial (see
-    docs/scale-out.md for what was measured).
+    docs/scale-out.md for what was measured). Nor under a recipe with a schedule: a stack takes plain Adam's steps.
     """
-    if not compute.on_gpu:
+    if not compute.on_gpu or recipe_of(build).scheduled:
         return False
     model = build()
     slow = any(isinstance(module, (nn.Conv2d, nn.MultiheadAttention)) for module in model.modules())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -14,7 +14,10 @@ from job.data import Split
 from job.device import Compute
 from job.device.memory import OUT_OF_MEMORY, is_out_of_memory
 from job.engine import Course, OnBatch, epochs
+from job.engine.build import recipe_of
 from job.engine.learner import Learner, new_learner, resume
+from job.engine.schedule import planned
+from job.models import Recipe
 from job.results import Epoch, Paused, Trial, out_of_patience
 from job.settings import Settings
 
@@ -28,6 +31,10 @@ class Setup:
     train: Split
     validation: Split
     compute: Compute
+
+    @property
+    def recipe(self) -> Recipe:
+        return recipe_of(self.build)
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Callbacks:
 
 
 def run_trial(setup: Setup, order: Order, callbacks: Callbacks) -> Trial:
-    """Trains until the validation loss has not improved for PATIENCE epochs.
+    """Trains until the validation loss has not improved for PATIENCE epochs, under a schedule to its end.
 
     A loss that is not a number or infinite ends the trial as failed, and so does memory that is not enough.
     """
@@ -70,7 +77,7 @@ def run_trial(setup: Setup, order: Order, callbacks: Callbacks) -> Trial:
         if not is_out_of_memory(error):
             raise
         return Trial(order.number, order.learning_rate, tuple(history), OUT_OF_MEMORY)
-    return ended(order, history, note)
+    return replace(ended(order, history, note), complete=setup.recipe.scheduled)
 
 
 def ended(order: Order, history: Sequence[Epoch], note: str = "") -> Trial:
@@ -81,16 +88,17 @@ def ended(order: Order, history: Sequence[Epoch], note: str = "") -> Trial:
 
 def train_one(setup: Setup, order: Order, callbacks: Callbacks, history: list[Epoch]) -> str:
     """Trains the order's learner; every epoch goes to `history`, so that it outlives a failure. Returns its note."""
-    settings = setup.settings
-    learner = new_learner(setup.build, order.learning_rate, setup.compute, settings.seed, ("trial", order.number))
+    settings, patience = setup.settings, setup.settings.trial_patience
+    rate = planned(setup.recipe, order.learning_rate, settings.tune_max_epochs)
+    learner = new_learner(setup.build, rate, setup.compute, settings.seed, ("trial", order.number))
     history += resume(learner, order.paused)
     course = Course(setup.train, setup.validation, settings.batch_size, callbacks.on_batch)
-    last = settings.tune_max_epochs if not is_over(history, settings.patience) else 0
+    last = settings.tune_max_epochs if not is_over(history, patience) else 0
     started = time.monotonic()
     for epoch_number, trained, validated in epochs(learner, course, range(len(history) + 1, last + 1)):
         history.append(Epoch(epoch_number, trained, validated, time.monotonic() - started))
         callbacks.on_epoch(order.number, order.learning_rate, history, learner)
-        if is_over(history, settings.patience):
+        if is_over(history, patience):
             break
         started = time.monotonic()
     return learner.note

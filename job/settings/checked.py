@@ -6,9 +6,16 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from typing import Any, cast
 
-from pydantic import ValidationInfo, ValidatorFunctionWrapHandler, field_validator
+from pydantic import (
+    ModelWrapValidatorHandler,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from job import models
@@ -33,6 +40,15 @@ class Settings(Variables):
         given = {name: os.environ[name.upper()] for name in variables() if os.environ.get(name.upper())}
         return init_settings, InitSettingsSource(settings_cls, init_kwargs=given)
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _by_recipe(cls, given: Any, made: ModelWrapValidatorHandler[Settings]) -> Settings:
+        """Where a recipe has defaults of its own they are checked as what is given is, and count as defaults."""
+        own = recipe_defaults(given)
+        settings = made({**own, **given})
+        settings.model_fields_set.difference_update(own)
+        return settings
+
     @field_validator("*", mode="before")
     @classmethod
     def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
@@ -47,6 +63,15 @@ class Settings(Variables):
     def _model_exists(cls, value: str) -> str:
         if value not in models.names():
             raise ValueError(f"choose from: {', '.join(models.names())}{did_you_mean(value, models.names())}")
+        return value
+
+    @field_validator("recipe")
+    @classmethod
+    def _recipe_is_one(cls, value: str, info: ValidationInfo) -> str:
+        try:
+            models.recipe(info.data.get("model", "cnn"), value)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"STRONG in job/models/{info.data['model']}.py is no recipe: {error}") from None
         return value
 
     @field_validator("image_size")
@@ -88,7 +113,10 @@ class Settings(Variables):
     @field_validator("epochs")
     @classmethod
     def _both_or_neither(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if "learning_rate" in info.data and (value is None) != (info.data["learning_rate"] is None):
+        rate_given = info.data.get("learning_rate") is not None
+        if value is not None and not rate_given and info.data.get("recipe") == "strong":
+            return value
+        if "learning_rate" in info.data and (value is None) == rate_given:
             given, missing = ("LEARNING_RATE", "EPOCHS") if value is None else ("EPOCHS", "LEARNING_RATE")
             raise ValueError(f"{given} is set but {missing} is not: give both (no tuning) or neither")
         return value
@@ -154,6 +182,21 @@ class Settings(Variables):
         return shaping | ({"WORKERS": values["WORKERS"]} if self.adapts and self.workers not in ("auto", "1") else {})
 
     @property
+    def way(self) -> models.Recipe:
+        """How the model is trained."""
+        return models.recipe(self.model, self.recipe)
+
+    @property
+    def trial_patience(self) -> int:
+        """`PATIENCE`; under a schedule so much that none stops before its end."""
+        return self.tune_max_epochs if self.way.scheduled else self.patience
+
+    @property
+    def final_epochs(self) -> int | None:
+        """Epochs of the final training where they are known before the search: given, or the recipe's own."""
+        return self.epochs or self.way.epochs
+
+    @property
     def skips_bad_images(self) -> bool:
         return self.bad_images == "skip"
 
@@ -175,3 +218,16 @@ class Settings(Variables):
     def sources(self) -> dict[str, str]:
         """Variable → `environment` or `default`."""
         return {name.upper(): "environment" if name in self.model_fields_set else "default" for name in variables()}
+
+
+def recipe_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Field → the recipe's own default, of what is not given, where there is a search."""
+    model = given.get("model", variables()["model"].default)
+    if given.get("recipe") != "strong" or given.get("learning_rate") is not None or model not in models.names():
+        return {}
+    try:
+        recipe = models.recipe(model, "strong")
+    except (ValueError, TypeError):  # which the field's own rule tells
+        return {}
+    own = {"tune_max_epochs": recipe.trial_epochs, "lr_min": recipe.rates[0], "lr_max": recipe.rates[1]}
+    return {name: value for name, value in own.items() if name not in given}

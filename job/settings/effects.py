@@ -8,6 +8,23 @@ from job.settings.variables import Variables, variables
 SEARCH = ("tune_percent", "max_evals", "tune_max_epochs", "patience", "lr_min", "lr_max", "tune_startup_trials")
 
 
+OF_RECIPE = ("tune_max_epochs", "lr_min", "lr_max")
+
+
+def of_the_plain_recipe(settings: Variables) -> list[str]:
+    """A sentence for each setting that was given the plain recipe's default under another one, as an env file does that
+    was made from `env.example`.
+    """
+    if settings.recipe == "plain" or settings.learning_rate is not None:
+        return []
+    given = [name for name in OF_RECIPE if name in settings.model_fields_set]
+    return [
+        f"{name.upper()} is set to the plain recipe's default: where it is unset, RECIPE={settings.recipe} has its own"
+        for name in given
+        if getattr(settings, name) == variables()[name].default
+    ]
+
+
 def without_effect(settings: Variables) -> dict[str, str]:
     """Variable → why it does nothing here, for those that hold something else than their default."""
     idle: dict[str, str] = {}
@@ -16,6 +33,8 @@ def without_effect(settings: Variables) -> dict[str, str]:
     if settings.learning_rate is not None:
         given = "LEARNING_RATE and EPOCHS are given: there is no search"
         idle |= dict.fromkeys((*SEARCH, "workers", "ray_address"), given)
+    elif settings.recipe == "strong":
+        idle["patience"] = "RECIPE=strong: every trial is a complete schedule"
     if settings.dataset == "synthetic":
         idle["data_url"] = "DATASET=synthetic is not fetched"
     if settings.dataset != "folder":

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from job.errors import Fault
 from job.settings import foreign
 from job.settings.checked import Settings
-from job.settings.effects import without_effect
+from job.settings.effects import of_the_plain_recipe, without_effect
 from job.settings.redaction import told
 from job.settings.rules import bounds, literal_choices, type_of
 from job.settings.slips import did_you_mean, foreign_names, misspelled
@@ -76,6 +76,7 @@ def notes(settings: Settings) -> list[str]:
     lines = foreign_names(os.environ, names())
     if settings.mode in ("run", "check"):
         lines += [f"{name} is without effect: {why}" for name, why in without_effect(settings).items()]
+        lines += of_the_plain_recipe(settings)
     return lines
 
 

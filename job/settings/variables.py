@@ -54,11 +54,7 @@ class Variables(BaseSettings):
         "`synthetic` (drawn by the job, no download)",
         shapes=True,
     )
-    data_dir: Path = variable(
-        "Data",
-        Path("./data"),
-        "where the data set is, or is cached (`/data` in the image)",
-    )
+    data_dir: Path = variable("Data", Path("./data"), "where the data set is, or is cached (`/data` in the image)")
     data_url: tuple[str, ...] = variable(
         "Data",
         (),
@@ -115,14 +111,14 @@ class Variables(BaseSettings):
         "Search", 20.0, "percent of the training set used for tuning", shapes=True, ge=1, le=100
     )
     max_evals: int = variable("Search", 20, "trials", shapes=True, ge=1, le=10_000)
-    tune_max_epochs: int = variable("Search", 50, "epochs a trial may take", shapes=True, ge=1)
+    tune_max_epochs: int = variable("Search", 50, "epochs a trial may take (`strong`: 10, and all)", shapes=True, ge=1)
     patience: int = variable(
         "Search", 5, "epochs without a better validation loss before a trial stops", shapes=True, ge=1
     )
     lr_min: float = variable(
         "Search",
         math.exp(-10),
-        "lower end of the log-uniform search range",
+        "lower end of the log-uniform search range; with `RECIPE=strong` the recipe's own",
         shapes=True,
         gt=0,
         le=10,
@@ -131,7 +127,7 @@ class Variables(BaseSettings):
     lr_max: float = variable(
         "Search",
         math.exp(-4),
-        "upper end of the log-uniform search range",
+        "upper end of the log-uniform search range; with `RECIPE=strong` the recipe's own",
         shapes=True,
         gt=0,
         le=10,
@@ -141,6 +137,13 @@ class Variables(BaseSettings):
         "Search", 20, "trials drawn at random before TPE adapts (hyperopt's own default)", shapes=True, ge=1
     )
 
+    recipe: Literal["plain", "strong"] = variable(
+        "Training",
+        "plain",
+        "`plain`: Adam at one rate, as the notebook; `strong`: the model's own recipe for the best accuracy",
+        shapes=True,
+        later=True,
+    )
     learning_rate: float | None = variable(
         "Training",
         None,
@@ -153,7 +156,7 @@ class Variables(BaseSettings):
     epochs: int | None = variable(
         "Training",
         None,
-        "together with `LEARNING_RATE`: no tuning, train with these",
+        "together with `LEARNING_RATE`: no tuning, train with these; with `RECIPE=strong` alone: the training's length",
         shapes=True,
         ge=1,
         validate_default=True,

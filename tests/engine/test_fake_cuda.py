@@ -42,6 +42,9 @@ KERNELS = {
     ("vit", "fp16"): ({60: 354, 75: 354, 90: 326}, None),
 }
 
+# More than a plain step's at most: draws, and looking up pixels; TrivialAugment for the vit. Many small ones.
+STRONG_KERNELS = {"mlp": 90, "cnn": 90, "vit": 200}
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -97,6 +100,16 @@ def test_the_cuda_path_of_small_models(built: Path) -> None:
 def test_the_cuda_path_of_every_model(built: Path, capability: int) -> None:
     for row in rows(built, capability, MODELS):
         check(row, capability)
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", pytest.param("vit", marks=pytest.mark.slow)])
+def test_the_strong_recipe_on_a_gpu(built: Path, model: str) -> None:
+    """Augmentation, schedule, SGD and AdamW: all of it on the device, nothing waits, weights and means lie alike."""
+    for row in fake_cuda.rows_of(built, 90, *(f"{model}:{precision}:strong" for precision in PRECISIONS)):
+        assert (row["kind"], row["odd"]) == ("strong", [])
+        assert row["products"] == [DTYPES[row["precision"]]]
+        print(f"{model} {row['precision']} strong: {row['kernels']} kernels")
+        assert row["kernels"] <= KERNELS[model, row["precision"]][0][90] + STRONG_KERNELS[model]
 
 
 def test_faults_are_seen(built: Path) -> None:

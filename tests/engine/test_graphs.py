@@ -193,8 +193,8 @@ def test_a_replay_that_sums_in_another_order_is_kept(cpu: Compute) -> None:
     def backwards(run: Callable[[], None], pool: Any) -> Callable[[], None]:
         real, reverse = replay.train_step, torch.Tensor.flip
 
-        def step(learner: Learner, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-            return real(learner, reverse(images, [0]), reverse(labels, [0]))
+        def step(learner: Learner, images: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            return real(learner, reverse(images, [0]), reverse(labels, [0]), reverse(rows, [0]))
 
         def turned() -> None:
             with pytest.MonkeyPatch.context() as patch:

@@ -10,7 +10,7 @@ from job.report import metrics
 from job.report.answers import answers_of
 from job.report.comparison import Run
 from job.report.records import RunReport
-from job.results import Epoch, Recipe, Score, Trial
+from job.results import Choice, Epoch, Score, Trial
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "<i>ship</i> & sail", "truck")
 
@@ -51,7 +51,7 @@ def run_report(count: int = 400, classes: tuple[str, ...] = CLASSES, seed: int =
         structure="Sequential()",
         parameters=1_147_914,
         batch_size=128,
-        recipe=Recipe(0.00043, 8, 5),
+        choice=Choice(0.00043, 8, 5),
         trials=trials,
         tuning_seconds=0.6 * sum(trial.seconds for trial in trials),  # some ran at the same time
         history=history,

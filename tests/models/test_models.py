@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import conv2d, cross_entropy
 from torchvision.models import resnet18 as torchvision_resnet18
 
 from job import models
@@ -107,6 +108,68 @@ def test_one_batch_overfits(builder: Callable[[int], nn.Module]) -> None:
         loss.backward()
         optimizer.step()
     pytest.fail(f"after 60 steps the loss on one batch is still {loss:.3f}")
+
+
+@pytest.mark.parametrize("name", sorted(SPECIFIED))
+def test_a_strong_model_has_the_same_tensors(name: str, imagenet: dict[str, Tensor]) -> None:
+    """Built otherwise, with the same names and shapes: the count of the specification, gradients everywhere."""
+    weights = imagenet if hasattr(models.find(name), "expected") else None
+    plain = build.Builder(name, 10, 32, weights)()
+    model = build.Builder(name, 10, 32, weights, recipe=models.recipe(name, "strong"))().train()
+    shapes = {key: tensor.shape for key, tensor in plain.state_dict().items()}
+    assert {key: tensor.shape for key, tensor in model.state_dict().items()} == shapes
+    assert build.trainable_parameters(model) == SPECIFIED[name]
+    cross_entropy(model(torch.randn(4, 3, 32, 32)), torch.arange(4)).backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_a_recipe_is_read_without_the_model(name: str) -> None:
+    """Its own where its file has one, the same as a Python that imports the file finds."""
+    recipe, own = models.recipe(name, "strong"), getattr(models.find(name), "STRONG", {})
+    assert {field: getattr(recipe, field) for field in own} == own
+    assert recipe.scheduled
+    assert recipe.name == "strong"
+    assert models.recipe(name, "plain") is models.PLAIN
+    assert not models.PLAIN.scheduled
+
+
+def test_a_model_without_a_recipe_gets_adamw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "__path__", [str(tmp_path)])
+    (tmp_path / "sixth.py").write_text("PARAMETERS = 1\n")
+    assert models.recipe("sixth", "strong") == models.Recipe("strong", **models.GENERAL)
+    assert models.recipe("sixth", "strong").optimizer == "adamw"
+    (tmp_path / "sixth.py").write_text('STRONG = {"epochs": 7}\n')
+    assert models.recipe("sixth", "strong") == models.Recipe("strong", **(models.GENERAL | {"epochs": 7}))
+    for wrong in ('{"optimizer": "none"}', '{"augmentation": ("zoom",)}', '{"augmentation": ("mixup", "cutmix")}'):
+        (tmp_path / "sixth.py").write_text(f"STRONG = {wrong}\n")
+        with pytest.raises(ValueError, match=r"recipe|exclude"):
+            models.recipe("sixth", "strong")
+
+
+def test_the_strong_vit_is_pre_norm() -> None:
+    """Its layers add to what they get: with silent last products a token comes out as it went in."""
+    model = build.Builder("vit", 10, recipe=models.recipe("vit", "strong"))().train()
+    layer = model.encoder[0]
+    for last in (layer.self_attn.out_proj, layer.linear2):
+        last.weight.data.zero_()
+        last.bias.data.zero_()
+    tokens = 5 + torch.randn(2, 65, 192)
+    assert torch.equal(layer(tokens), tokens), "post-norm would normalise it, dropout would change it"
+
+
+def test_the_strong_pretrained_stem_is_the_centre_of_the_stored_one(imagenet: dict[str, Tensor]) -> None:
+    """Each channel points the same way and is as large as the stored one: of noise it gives as large activations."""
+    strong = models.recipe("resnet18_pretrained", "strong")
+    stem = build.Builder("resnet18_pretrained", 10, 32, imagenet, recipe=strong)().conv1.weight.detach()
+    stored = imagenet["conv1.weight"]
+    share = stem / stored[:, :, 2:5, 2:5]
+    torch.testing.assert_close(share, share[:, :1, :1, :1].expand_as(share))
+    torch.testing.assert_close(stem.flatten(1).norm(dim=1), stored.flatten(1).norm(dim=1))
+    noise = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    small, large = conv2d(noise, stem, padding=1), conv2d(noise, stored, padding=3)
+    ratio = small[..., 3:-3, 3:-3].std() / large[..., 3:-3, 3:-3].std()
+    assert float(ratio) == pytest.approx(1, rel=0.02)
 
 
 def test_vit_layers_start_from_different_weights() -> None:

@@ -33,7 +33,7 @@ from job.report.tables import as_json, per_class_csv
 from job.report.templating import render
 from job.report.text import text as as_text
 from job.report.words import duration
-from job.results import Epoch, Recipe, Score, Trial
+from job.results import Choice, Epoch, Score, Trial
 from tests.helpers import records
 from tests.helpers.chaos import VARIES
 
@@ -58,7 +58,7 @@ def finished() -> RunReport:
         structure="Sequential(\n  (0): Flatten()\n)",
         parameters=1_707_274,
         batch_size=128,
-        recipe=Recipe(0.0000564321, 2, 1),
+        choice=Choice(0.0000564321, 2, 1),
         trials=(
             Trial(0, 1e-2, (epoch(1, math.nan),), "the loss diverged in epoch 1"),
             Trial(1, 0.0000564321, (epoch(1, 2.0), epoch(2, 1.0), epoch(3, 1.5))),
@@ -157,7 +157,7 @@ def test_what_the_pictures_say(finished: RunReport) -> None:
 
 
 def test_a_run_without_tuning(finished: RunReport) -> None:
-    content = report.files(replace(finished, trials=(), recipe=Recipe(0.001, 2, None)))
+    content = report.files(replace(finished, trials=(), choice=Choice(0.001, 2, None)))
     assert "tuning.png" not in content
     assert content["trials.csv"].decode().count("\n") == 1
     assert json.loads(content["results.json"])["recipe"]["chosen_by"] == "LEARNING_RATE and EPOCHS"
@@ -196,7 +196,7 @@ def test_the_page_says_what_the_search_gained(finished: RunReport) -> None:
 
 def test_no_gain_is_claimed_where_the_winner_is_nearest_to_the_default(finished: RunReport) -> None:
     only = (finished.trials[1],)
-    text = read(replace(finished, trials=only, recipe=Recipe(0.0000564321, 2, 1)))
+    text = read(replace(finished, trials=only, choice=Choice(0.0000564321, 2, 1)))
     assert "nothing here shows a gain over that default" in text
 
 

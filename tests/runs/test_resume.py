@@ -66,14 +66,24 @@ def test_killed_at_random_moments(twin: tuple[dict[str, bytes], float], signum: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_another_model_killed_at_random_moments(tmp_path: Path) -> None:
-    mlp = {"MODEL": "mlp", "PRECISION": "fp32", "MAX_EVALS": "6"}
-    whole = chaos.attempt({**mlp, "OUTPUT": "out"}, tmp_path)
+@pytest.mark.parametrize(
+    ("others", "kills"),
+    [
+        ({"MODEL": "mlp", "PRECISION": "fp32", "MAX_EVALS": "6"}, 5),
+        ({"RECIPE": "strong", "EPOCHS": "6"}, 10),
+        ({"RECIPE": "strong", "EPOCHS": "6", "MODEL": "mlp", "WORKERS": "2"}, 3),
+    ],
+    ids=["mlp", "strong", "strong with workers"],
+)
+def test_others_killed_at_random_moments(others: dict[str, str], kills: int, tmp_path: Path) -> None:
+    whole = chaos.attempt({**others, "OUTPUT": "out"}, tmp_path)
     assert whole.code == 0, whole.output
     twin = chaos.directory_files(tmp_path / "out" / "run")
-    report = chaos.chaos(5, mlp, twin, whole.seconds, chaos.read_directory, output=lambda number, home: "out", seed=5)
+    report = chaos.chaos(
+        kills, others, twin, whole.seconds, chaos.read_directory, output=lambda number, home: "out", seed=5
+    )
     assert report.different == []
-    assert report.kills == 5
+    assert report.kills == kills
 
 
 # --- checkpoints ---

@@ -16,7 +16,7 @@ ADAM_DEFAULT = 0.001  # torch.optim.Adam's own learning rate
 
 
 def tuning_plot(report: RunReport) -> Figure:
-    """The lowest validation loss of every trial over its learning rate; the winner marked, failed trials at the top."""
+    """The loss that judged each trial over its learning rate; the winner marked, failed trials at the top."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     good = [trial for trial in report.trials if not trial.failure]
@@ -43,7 +43,7 @@ def tuning_plot(report: RunReport) -> Figure:
     axes.set_xscale("log")
     axes.set(
         xlabel="learning rate (log scale)",
-        ylabel="lowest validation loss",
+        ylabel=scored(report),
         title=f"{report.model} on {report.data['name']}: {len(report.trials)} trials",
     )
     axes.grid(alpha=0.3, which="both")
@@ -72,13 +72,18 @@ def search(report: RunReport) -> Figure:
     winning = ([best.learning_rate], [best.validation_loss])
     axes.scatter(*winning, s=190, marker="*", color=WINNER, zorder=4, label="winner")
     near = nearest(report.trials, ADAM_DEFAULT)
-    if near is not best:
+    if near is not best and not report.recipe.scheduled:
         ring = ([near.learning_rate], [near.validation_loss])
         axes.scatter(*ring, s=110, facecolors="none", edgecolors=TEST, linewidths=1.5, label="nearest to 0.001")
     axes.set_xscale("log")
-    axes.set(xlabel="learning rate (log scale)", ylabel="lowest validation loss")
+    axes.set(xlabel="learning rate (log scale)", ylabel=scored(report))
     figure.legend(loc="outside upper right", ncols=4, frameon=False, fontsize="small", handletextpad=0.2)
     return figure
+
+
+def scored(report: RunReport) -> str:
+    """What a trial is judged by; under a schedule the rate in question is its peak."""
+    return f"{'final' if report.recipe.scheduled else 'lowest'} validation loss"
 
 
 def trial_curves(report: RunReport) -> Figure:

@@ -1,4 +1,4 @@
-"""Loss and accuracy over the epochs of the final training."""
+"""Loss, accuracy and learning rate over the epochs of the final training."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ MARKED = 30  # from so many epochs on a line has no dots
 
 def training_curves(report: RunReport) -> Figure:
     """Loss and accuracy after each epoch, side by side, as `training_curves.png`."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    pictures = 3 if report.way.rates else 2
+    figure = Figure(figsize=(5 * pictures, 4), layout="constrained")
     figure.suptitle(
-        f"{report.model} on {report.data['name']}: final training, learning rate {rate(report.recipe.learning_rate)}"
+        f"{report.model} on {report.data['name']}: final training, learning rate {rate(report.choice.learning_rate)}"
     )
-    loss, accuracy = figure.subplots(1, 2)
+    loss, accuracy, *others = figure.subplots(1, pictures)
+    for axes in others:
+        draw_rates(axes, report)
+        axes.grid(alpha=0.3)
     for axes, key in ((loss, "loss"), (accuracy, "accuracy")):
         draw(axes, report, key)
         axes.grid(alpha=0.3)
@@ -39,11 +43,25 @@ def curves(report: RunReport, key: str) -> Figure:
     return figure
 
 
+def rates(report: RunReport) -> Figure:
+    """The learning rate over the steps, for the page."""
+    figure, axes = small_figure()
+    draw_rates(axes, report)
+    return figure
+
+
+def draw_rates(axes: Axes, report: RunReport) -> None:
+    epochs, values = zip(*report.way.rates, strict=True)
+    axes.plot(epochs, values, color=TRAIN)
+    axes.set(xlabel="epochs gone by", ylabel="learning rate")
+
+
 def draw(axes: Axes, report: RunReport, key: str) -> None:
     numbers = [epoch.number for epoch in report.history]
     marker = "o" if len(numbers) < MARKED else ""
+    train = "train, augmented" if report.recipe.augmentation else "train"
     for colour, name, scores in (
-        (TRAIN, "train", [epoch.train for epoch in report.history]),
+        (TRAIN, train, [epoch.train for epoch in report.history]),
         (TEST, "test", [epoch.heldout for epoch in report.history]),
     ):
         values = [getattr(score, key) for score in scores]

@@ -33,7 +33,9 @@ from job.device.precision import DTYPES, native_precisions
 from job.engine import learner as alone_learner
 from job.engine import replay
 from job.engine import step as engine_step
+from job.engine.build import Builder
 from job.engine.learner import Learner, new_learner, restore
+from job.engine.schedule import planned
 from job.search.stacked.architecture import Architecture, architecture, runs_stacked
 from job.search.stacked.epochs import evaluate
 from job.search.stacked.state import Part, fresh, joined, restored, snapshot
@@ -46,6 +48,9 @@ WAITS = {"_local_scalar_dense", "nonzero", "equal", "item"}  # the host has to k
 FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "promote_types"}
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward"}
 ATTENTION = {f"_scaled_dot_product_{kind}_attention" for kind in ("flash", "efficient", "cudnn")}
+
+
+FUSED = {"_fused_adam_": 4, "_fused_adamw_": 4, "_fused_sgd_": 3}  # and how many lists of tensors must lie alike
 
 
 @dataclass
@@ -90,8 +95,8 @@ class Watch(TorchDispatchMode):
             self.products |= {str(factor.dtype) for factor in factors}
         if name == "bmm" and args[0].shape[2] == 1 and args[1].shape[1] == 1:
             self.odd.append("bmm of an outer product, for which torch compiles a kernel")
-        if name == "_fused_adam_":
-            self.odd += [f"Adam's strides {strides}" for strides in uneven(args[:4])]
+        if name in FUSED:
+            self.odd += [f"{name}'s strides {strides}" for strides in uneven(args[: FUSED[name]])]
         return result
 
     @property
@@ -130,9 +135,24 @@ def pretend(capability: int) -> None:
     # The two values of the scaler that a snapshot reads.
     torch.amp.GradScaler.get_scale = lambda self: 65536.0  # type: ignore[method-assign]
     torch.amp.GradScaler._get_growth_tracker = lambda self: 0  # type: ignore[method-assign]
+    for name in FUSED:
+        setattr(torch, name, partial(at_a_rate, getattr(torch, name)))
     graphs.aside = lambda where: nullcontext()  # type: ignore[assignment]
     device.run_one_kernel = lambda where: None
     Compute.fetch = fetch  # type: ignore[method-assign]
+
+
+def at_a_rate(fused: Callable[..., Any], *arguments: Any, lr: Any, **options: Any) -> Any:
+    """A fused optimizer, whose form with a tensor for the rate has no rule for tensors without numbers: with a number,
+    once it is seen that the tensor is a scalar on the device.
+    """
+    if isinstance(lr, Tensor):
+        assert (lr.device, lr.dim(), lr.dtype) == (CUDA, 0, torch.float32)
+    if fused.__name__ != "_fused_sgd_":
+        return fused(*arguments, lr=1e-3, **options)
+    assert not list(uneven(arguments[:3])), "SGD has no rule at all: this is all that is to be seen of it"
+    assert {(one.device, one.dtype) for part in arguments[:3] for one in part} == {(CUDA, torch.float32)}
+    return None
 
 
 def made(tensor: Callable[..., Tensor], values: Any, device: torch.device | None = None, **options: Any) -> Tensor:
@@ -191,13 +211,14 @@ SPOILS: dict[str, Callable[[Tensor], object]] = {
     "wait": lambda labels: labels.sum().item(),
     "product": lambda labels: labels.float()[:, None] @ labels.float()[None],
     "nothing": lambda labels: None,
+    "strong": lambda labels: None,  # no fault: the strong recipe
 }
 
 
 def spoiled(within: Callable[[Tensor], object]) -> Callable[..., tuple[Tensor, Tensor]]:
-    def step(learner: Learner, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def step(learner: Learner, images: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         within(labels)
-        return engine_step.train_step(learner, images, labels)
+        return engine_step.train_step(learner, images, labels, rows)
 
     return step
 
@@ -206,7 +227,9 @@ def alone(name: str, precision: str, spoil: str = "nothing") -> Row:
     """A learner: recorded steps, an epoch, evaluation, predictions, and all of that again from a snapshot."""
     replay.train_step = spoiled(SPOILS[spoil])
     compute, split = compute_in(precision), images(BATCH + REST)
-    learner = new_learner(partial(models.find(name).build, 10), 1e-3, compute, 1, ("trial", 0))
+    recipe = models.recipe(name, "strong" if spoil == "strong" else "plain")
+    new = partial(new_learner, Builder(name, 10, recipe=recipe), planned(recipe, 1e-3, 2), compute, 1, ("trial", 0))
+    learner = new()
     learner.model.train()
     recorded = replay.record_steps(learner, split, BATCH, recorder=itself)
     assert set(recorded.steps) == {BATCH, REST}
@@ -220,12 +243,12 @@ def alone(name: str, precision: str, spoil: str = "nothing") -> Row:
     assert (logits.device.type, logits.dtype) == ("cpu", torch.float32)
     copied = alone_learner.snapshot(learner)
     assert all(tensor.device.type == "cpu" for tensor in copied["model"].values())
-    again = new_learner(partial(models.find(name).build, 10), 1e-3, compute, 1, ("trial", 0))
+    again = new()
     restore(again, copied)
     check_state(again)
     engine.train_epoch(again, split, 2, BATCH, ignore)
     check_state(again)
-    return row_of(name, compute, "alone", step, evaluation)
+    return row_of(name, compute, spoil if spoil == "strong" else "alone", step, evaluation)
 
 
 def check_state(learner: Learner) -> None:
@@ -233,7 +256,9 @@ def check_state(learner: Learner) -> None:
     for weight, state in learner.optimizer.state.items():
         assert {value.device for value in state.values()} == {CUDA}
         assert {value.dtype for value in (weight, *state.values())} == {torch.float32}
-        assert weight.stride() == state["exp_avg"].stride() == state["exp_avg_sq"].stride()
+        means = [value for value in state.values() if value.dim()]
+        assert means
+        assert {mean.stride() for mean in means} == {weight.stride()}
     for tensor in learner.model.state_dict().values():
         assert tensor.device == CUDA
         if tensor.dim() == 4:
