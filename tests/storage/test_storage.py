@@ -349,3 +349,26 @@ def test_file_systems_without_links_or_locks(tmp_path: Path, monkeypatch: pytest
     test_put_if_nothing_is_there(store)
     store.delete("lock")
     test_put_if_it_is_still_the_same(store)
+
+
+def test_what_a_directory_holds_is_durable_on_return(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First the content under its temporary name, then, after the rename, link or removal, the folder that names it."""
+    store, synced, fsync = LocalStore(tmp_path), list[int](), os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    folder = tmp_path.stat().st_ino
+    for name, write in {
+        "a": lambda: store.put("a", b"1"),
+        "b": lambda: store.put_if("b", b"1", None),
+        "c": lambda: store.put_known("c", b"1", None),
+    }.items():
+        synced.clear()
+        write()
+        assert synced[-2:] == [(tmp_path / name).stat().st_ino, folder], name
+    synced.clear()
+    store.delete("a")
+    assert synced == [folder]
