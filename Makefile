@@ -6,8 +6,8 @@ VENV ?= .venv
 # Which torch build to install: empty for the locked one (CUDA 13.0, runs on a CPU as well); `cpu` or `cu126` where the
 # PyTorch index is reachable. cu126 is for P100, V100 and drivers older than 580.
 TORCH ?=
-# Processes that test: one more than there are processors, since some tests wait.
-JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
+# Processes that test: two more than there are processors, since many tests wait.
+JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 2)
 MODELS ?= mlp cnn resnet18 resnet18_pretrained vit
 
 # Containers: what the image is called, what builds and runs it, and where `make run-all` runs (native or docker).
