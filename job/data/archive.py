@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from job.data import download
 from job.data.addresses import public
 from job.data.attentive import Opener
 from job.data.download import Bar, Limits, Probe
-from job.data.part import Wanted, kept, note_of, noted
+from job.data.part import Wanted, hash_of, kept, note_of, noted
 from job.data.staging import Place
-from job.data.unpack import CHUNK, format_of, unpack
+from job.data.unpack import format_of, unpack
 from job.errors import Fault, TemporaryFault
 from job.storage.room import free, lacking, size
 
@@ -41,12 +40,17 @@ class Archive:
         return tuple(map(public, self.urls))
 
     @property
+    def file(self) -> Path:
+        """Where it lies until it is unpacked."""
+        return self.place.beside(".archive")
+
+    @property
     def wanted(self) -> Wanted:
         """At most half of the room there is, since as much again is needed to unpack it."""
-        target = self.place.beside(".archive")
-        begun = kept(target).stat().st_size if kept(target).exists() else 0
+        part = kept(self.file)
+        begun = part.stat().st_size if part.exists() else 0
         return Wanted(
-            target,
+            self.file,
             "sha256",
             "",
             name=self.called,
@@ -110,7 +114,7 @@ def fetched(archive: Archive, answer: Probe, bar: Bar) -> dict[str, Any]:
     """The record of an archive that is unpacked in the place's `part`. Where that fails for good nothing is left, else
     the archive, or what there is of it.
     """
-    place, target = archive.place, archive.wanted.target
+    place, target = archive.place, archive.file
     try:
         shutil.rmtree(place.part, ignore_errors=True)
         few = lacking("DATA_DIR", place.directory, needed(answer))
@@ -119,7 +123,8 @@ def fetched(archive: Archive, answer: Probe, bar: Bar) -> dict[str, Any]:
         if not is_here(archive, answer):
             download.fetch(archive.urls, archive.wanted, bar=bar, open_s3=archive.open_s3, limits=archive.limits)
         address, etag = noted(target)
-        sha256 = hashed(target, archive.called, bar)
+        with bar(f"hash {archive.called}", target.stat().st_size, "B") as move:
+            sha256 = hash_of(target, "sha256", move)
         record: dict[str, Any] = {"address": address, "bytes": target.stat().st_size, "etag": etag, "sha256": sha256}
         place.part.mkdir()
         unpack(target, archive.called, place.part, bar)
@@ -135,19 +140,9 @@ def fetched(archive: Archive, answer: Probe, bar: Bar) -> dict[str, Any]:
     return record
 
 
-def hashed(file: Path, called: str, bar: Bar) -> str:
-    """SHA-256 (hex) of a file that may be large."""
-    sha = hashlib.sha256()
-    with file.open("rb") as opened, bar(f"hash {called}", file.stat().st_size, "B") as move:
-        while chunk := opened.read(CHUNK):
-            sha.update(chunk)
-            move(len(chunk))
-    return sha.hexdigest()
-
-
 def is_here(archive: Archive, answer: Probe) -> bool:
     """Whether a job that was stopped while it unpacked has left the archive whole."""
-    target = archive.wanted.target
+    target = archive.file
     address, etag = noted(target)
     if not target.exists() or answer.url is None or not etag:
         return False

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,10 +206,11 @@ def remove_stale_parts(target: Path) -> None:
             continue  # gone already, or not ours
 
 
-def hash_of(file: Path, algorithm: str) -> str:
-    """The hash (hex) of a file's content."""
+def hash_of(file: Path, algorithm: str, on_bytes: Callable[[int], object] = lambda count: None) -> str:
+    """The hash (hex) of a file's content; `on_bytes` gets the count of each piece of it."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with file.open("rb") as opened:
         while chunk := opened.read(1 << 20):
             digest.update(chunk)
+            on_bytes(len(chunk))
     return digest.hexdigest()

@@ -62,9 +62,34 @@ def train_epoch(learner: Learner, split: Split, number: int, batch_size: int, on
     return score(learner.compute, loss_sum, correct, count)
 
 
-@torch.no_grad()
+Answer = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Images and labels of a batch to their summed loss and what is largest for the class that the model takes them for."""
+
+
 def evaluate(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch) -> Score:
     """Mean loss and accuracy over all images, the model in evaluation mode."""
+
+    def answer(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = logits_of(model, images, compute)
+        return cross_entropy(full(logits), labels, reduction="sum"), logits
+
+    return judged(model, split, compute, on_batch, answer)
+
+
+def evaluate_with_flip(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch) -> Score:
+    """As `evaluate`, each image's probabilities averaged with those of its mirror image."""
+
+    def answer(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        odds = [full(logits_of(model, seen, compute)).log_softmax(dim=1) for seen in (images, images.flip(2))]
+        both = torch.logaddexp(*odds) - math.log(2)  # of the mean probability, [batch, classes]
+        return -both.gather(1, labels[:, None]).sum(), both
+
+    return judged(model, split, compute, on_batch, answer)
+
+
+@torch.no_grad()
+def judged(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch, answer: Answer) -> Score:
+    """The score of a model's answers on all images, in evaluation mode."""
     count, device = len(split), split.labels.device
     model.eval()
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -72,10 +97,9 @@ def evaluate(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch
     for start in range(0, count, EVALUATION_BATCH):
         rows = slice(start, start + EVALUATION_BATCH)
         labels = split.labels[rows]
-        with compute.autocast():
-            logits = model(prepare(split.images[rows], compute))  # [batch, classes]
-        loss_sum += cross_entropy(full(logits), labels, reduction="sum").double()
-        correct += (logits.argmax(dim=1) == labels).sum()
+        loss, answers = answer(split.images[rows], labels)
+        loss_sum += loss.double()
+        correct += (answers.argmax(dim=1) == labels).sum()
         on_batch(len(labels))
     return score(compute, loss_sum, correct, count)
 
@@ -87,33 +111,16 @@ def predict(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch)
     parts = []
     for start in range(0, len(split), EVALUATION_BATCH):
         images = split.images[start : start + EVALUATION_BATCH]
-        with compute.autocast():
-            logits = model(prepare(images, compute))  # [batch, classes]
-        parts.append(full(logits))
+        parts.append(full(logits_of(model, images, compute)))
         on_batch(len(images))
     return torch.cat(parts).cpu()
 
 
-@torch.no_grad()
-def evaluate_with_flip(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch) -> Score:
-    """As `evaluate`, each image's probabilities averaged with those of its mirror image."""
-    count, device = len(split), split.labels.device
-    model.eval()
-    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    for start in range(0, count, EVALUATION_BATCH):
-        rows = slice(start, start + EVALUATION_BATCH)
-        images, labels = split.images[rows], split.labels[rows]
-        odds = []
-        for seen in (images, images.flip(2)):
-            with compute.autocast():
-                logits = model(prepare(seen, compute))  # [batch, classes]
-            odds.append(full(logits).log_softmax(dim=1))
-        both = torch.logaddexp(*odds) - math.log(2)  # of the mean probability
-        loss_sum -= both.gather(1, labels[:, None]).sum().double()
-        correct += (both.argmax(dim=1) == labels).sum()
-        on_batch(len(labels))
-    return score(compute, loss_sum, correct, count)
+def logits_of(model: nn.Module, images: Tensor, compute: Compute) -> Tensor:
+    """Of a batch, uint8 `[batch, side, side, 3]`, to `[batch, classes]`."""
+    with compute.autocast():
+        logits: Tensor = model(prepare(images, compute))
+    return logits
 
 
 def score(compute: Compute, loss_sum: Tensor, correct: Tensor, count: int) -> Score:

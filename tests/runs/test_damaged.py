@@ -45,16 +45,21 @@ def broken(content: bytes) -> Iterator[bytes]:
     for path in places(value):
         if sum(isinstance(step, int) for step in path) and path[-1] not in (0, "*"):
             continue  # of a list one item is enough
-        for other in ("drop", *VALUES):
-            changed = copy.deepcopy(value)
-            inner = changed
-            for step in path[:-1]:
-                inner = inner[step]
-            if other == "drop":
-                del inner[path[-1]]
-            else:
-                inner[path[-1]] = other
-            yield json.dumps(changed).encode()
+        yield from (changed for _, changed in spoiled(value, path))
+
+
+def spoiled(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, bytes]]:
+    """The field at `path` dropped, then as each other type: what was done, and the whole as JSON."""
+    for other in ("drop", *VALUES):
+        changed = copy.deepcopy(value)
+        inner = changed
+        for step in path[:-1]:
+            inner = inner[step]
+        if other == "drop":
+            del inner[path[-1]]
+        else:
+            inner[path[-1]] = other
+        yield other, json.dumps(changed).encode()
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 import traceback
@@ -20,7 +19,7 @@ from job.runs import finished, manifest, status
 from job.settings import Settings
 from tests.conftest import TINY, made_once, replace_file, run_here
 from tests.helpers.folders import pictures
-from tests.runs.test_damaged import VALUES, WHOLE, places
+from tests.runs.test_damaged import WHOLE, places, spoiled
 
 LENGTHS = 20  # at which a file is cut off
 MODES = {"predict": predict.run, "verify": verify.run, "export": export.run, "summary": summary.run, "check": check.run}
@@ -72,16 +71,8 @@ def damages(run: Path) -> Iterator[Damage]:
 def fields(name: str, content: bytes) -> Iterator[Damage]:
     value = json.loads(content)
     for path in places(value):
-        for other in ("drop", *VALUES):
-            changed = copy.deepcopy(value)
-            inner = changed
-            for step in path[:-1]:
-                inner = inner[step]
-            if other == "drop":
-                del inner[path[-1]]
-            else:
-                inner[path[-1]] = other
-            yield name, f"{'.'.join(map(str, path))}: {other!r}", json.dumps(changed).encode()
+        for other, changed in spoiled(value, path):
+            yield name, f"{'.'.join(map(str, path))}: {other!r}", changed
 
 
 def damaged(run: Path, damage: Damage, vouched: bool) -> None:
