@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +63,18 @@ def test_certificates_named_for_others_serve_s3(tmp_path: Path) -> None:
     environment |= {"AWS_CA_BUNDLE": "store.pem"}
     foreign.settle(environment)
     assert environment["AWS_CA_BUNDLE"] == "store.pem"
+
+
+def test_threads_that_wait_leave_the_core_to_others() -> None:
+    """As libgomp itself says, in a process that begins as the job does; whoever decides otherwise is obeyed."""
+    begin = "import os; from job.settings import foreign; foreign.settle(os.environ); import torch"
+    shown = {**os.environ, "OMP_DISPLAY_ENV": "verbose"}
+    said = subprocess.run([sys.executable, "-c", begin], env=shown, capture_output=True, text=True, check=True).stderr
+    assert "GOMP_SPINCOUNT = '1000'" in said
+    for theirs in ({"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}):
+        environment = dict(theirs)
+        foreign.settle(environment)
+        assert environment == theirs
 
 
 @pytest.mark.parametrize(("name", "value", "rule"), OF_S3)
