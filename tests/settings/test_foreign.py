@@ -109,6 +109,6 @@ def test_what_torch_takes_is_taken(monkeypatch: pytest.MonkeyPatch, value: str) 
 def test_settling() -> None:
     environment = {"AWS_PROFILE": "", "AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "us-east-1", "MPLBACKEND": "x"}
     foreign.settle(environment)
-    assert environment == {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-3"}
+    assert environment == {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-3", "GOMP_SPINCOUNT": "1000"}
     foreign.settle(only := {"AWS_DEFAULT_REGION": "us-west-2", "AWS_REGION": ""})
     assert only == {"AWS_DEFAULT_REGION": "us-west-2"}
