@@ -69,8 +69,8 @@ def settle(environment: MutableMapping[str, str]) -> None:
     - botocore reads AWS_DEFAULT_REGION alone. AWS's other tools read AWS_REGION, and prefer it where both are set;
     - botocore takes one file of certificate authorities, by two of the names that it has;
     - a notebook hands its own MPLBACKEND to all that it starts; the job draws into files, and needs none;
-    - a thread that waits for the others (OpenMP) keeps its core busy, up to some milliseconds a time. Beside a neighbour
-      who needs that core each waits for each; so it soon sleeps, where nobody decided otherwise.
+    - a thread that waits for the others (OpenMP) keeps its core busy, up to some milliseconds a time. Beside a
+      neighbour who needs that core each waits for each; so it soon sleeps, where nobody decided otherwise.
     """
     for name in [name for name, value in environment.items() if name.startswith("AWS_") and not value]:
         del environment[name]

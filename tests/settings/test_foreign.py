@@ -111,4 +111,4 @@ def test_settling() -> None:
     foreign.settle(environment)
     assert environment == {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-3", "GOMP_SPINCOUNT": "1000"}
     foreign.settle(only := {"AWS_DEFAULT_REGION": "us-west-2", "AWS_REGION": ""})
-    assert only == {"AWS_DEFAULT_REGION": "us-west-2"}
+    assert only == {"AWS_DEFAULT_REGION": "us-west-2", "GOMP_SPINCOUNT": "1000"}
