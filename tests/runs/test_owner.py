@@ -218,9 +218,8 @@ def test_who_is_dead_here() -> None:
     living = Owner("job", "here", this_machine(), os.getpid(), start_time(os.getpid()))
     assert not living.is_dead_here()
     assert replace(living, started="1").is_dead_here()
-    child = subprocess.Popen(["true"])
-    ended = replace(living, process=child.pid, started=start_time(child.pid))
-    child.wait()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        ended = replace(living, process=child.pid, started=start_time(child.pid))
     assert ended.is_dead_here()
     assert not replace(ended, machine="another").is_dead_here()
 
