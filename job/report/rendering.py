@@ -1,10 +1,4 @@
-"""A run as files: numbers, text, JSON, CSV, pictures, pages. Writes nothing itself.
-
-In reading order: `records` (what a report is made of), `answers` (the test set's), `metrics` and `significance` (what
-they say), `words` (numbers as people read them), `text`, `tables`, `markdown`, `contents` (the other files), `plots`,
-`sheet` (augmented images), `templating` with `templates/`, `page` with `page_search` and `page_provenance`
-(report.html), `comparison`, `differences`, `page_summary` and `summary` (several runs).
-"""
+"""All files of a run that tell of it: numbers, text, tables, pictures, the page."""
 
 from __future__ import annotations
 
