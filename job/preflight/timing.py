@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from job import engine
-from job.console.forecast import EXPECTED_BEST_EPOCH, clock, expected_epochs
+from job.console.forecast import EXPECTED_BEST_EPOCH, Images, Work, clock, expected_epochs
 from job.data import Split
 from job.data.draws import tuning_counts
 from job.device import Compute
@@ -20,6 +20,7 @@ from job.engine.learner import new_learner
 from job.engine.proof import settle
 from job.preflight.data import Counts
 from job.preflight.findings import Finding, ok
+from job.runs.budget import ENDING, Speeds
 from job.settings import Settings
 
 ENOUGH_SECONDS = 0.4  # a measurement that takes so long says something; the median of three is taken
@@ -142,6 +143,16 @@ def predict(settings: Settings, counts: Counts, speed: Speed, workers: int) -> P
         training(settings.final_epochs or settings.tune_max_epochs),
         known if settings.way.scheduled else guess,
     )
+
+
+def speeds(work: Work, speed: Speed) -> Speeds:
+    """What an epoch of each part takes, and what follows the training: the test set is answered twice at most."""
+
+    def epoch(images: Images) -> float:
+        return images.train * speed.train + images.heldout * speed.evaluate
+
+    trial = epoch(work.trial) + speed.build if work.trials else 0.0
+    return Speeds(trial, epoch(work.final), ENDING + 2 * work.final.heldout * speed.evaluate)
 
 
 def findings(settings: Settings, prediction: Prediction, speed: Speed) -> list[Finding]:

@@ -64,6 +64,7 @@ class Result:
     tuning_seconds: float
     training_seconds: float
     cost: float | None
+    limit: str
 
 
 def result(report: RunReport) -> Result:
@@ -88,6 +89,7 @@ def result(report: RunReport) -> Result:
         tuning_seconds=report.tuning_seconds,
         training_seconds=report.training_seconds,
         cost=report.cost(seconds),
+        limit=report.limit.in_words if report.limit else "",
     )
 
 
