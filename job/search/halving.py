@@ -11,9 +11,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from job.console.forecast import expected_epochs as expected
 from job.results import CUT, STOPPED, WAITS, Trial
 from job.search.runners import Runner
 from job.search.trial import Order, Rung
+from job.settings import Settings
 
 FACTOR = 3  # one of so many goes on, and a rung has so many times the epochs of the one before
 
@@ -105,6 +107,15 @@ def expected_epochs(trials: int, most: int, whole: int) -> int:
             break
         total, before, left = total + left * (rung - before), rung, places(left)
     return total + left * (max(whole, before) - before)
+
+
+def search_epochs(settings: Settings, whole: int | None = None) -> int:
+    """What all trials of a search take together; those after the start-up run whole, which is `whole` epochs, or as
+    many as are expected.
+    """
+    whole = whole or expected(settings.tune_max_epochs, settings.trial_patience)
+    start = min(settings.tune_startup_trials, settings.max_evals)
+    return expected_epochs(start, settings.tune_max_epochs, whole) + (settings.max_evals - start) * whole
 
 
 def reached(trial: Trial | None, rung: int) -> bool:

@@ -301,10 +301,22 @@ def test_a_job_for_one_model() -> None:
     pairs = dict(re.findall(r'- name: ([A-Z_]+)\n\s+value: (".*")\n', text))
     assert {name: json.loads(value) for name, value in pairs.items()} == {
         "LOG_FORMAT": "json",
+        "MAX_HOURS": "5.5",
         "MODEL": "resnet18_pretrained",
         "OUTPUT": "s3://b/r",
         "MAX_EVALS": "40",
     }
+
+
+@pytest.mark.parametrize("name", ["job.yaml", "all-models.yaml", "rayjob.yaml"])
+def test_a_run_ends_by_itself_before_its_deadline(name: str) -> None:
+    """With half an hour left for what the job does not see: pulling the image, and the time between two attempts."""
+    text = (ROOT / "deploy" / "kubernetes" / name).read_text()
+    found = re.search(r'MAX_HOURS(?: #.*\n\s*value)?: "([0-9.]+)"', text)
+    deadline = re.search(r"activeDeadlineSeconds: (\d+)", text)
+    assert found is not None
+    assert deadline is not None
+    assert 3600 * float(found[1]) == int(deadline[1]) - 1800
 
 
 def test_an_indexed_job_for_all_models() -> None:
