@@ -164,7 +164,7 @@ def for_people(terminal: bool, colours: bool) -> Callable[[Finding], None]:
 
 def for_machines(finding: Finding) -> None:
     """A finding as an event with fields of its own, at the level that its result deserves."""
-    fields = asdict(finding)
+    fields = {name: value for name, value in asdict(finding).items() if value is not None}
     level = LEVELS.get(finding.result, "INFO")
     event("check", f"{finding.name}: {finding.detail}", level=level, check=fields.pop("name"), **fields)
 

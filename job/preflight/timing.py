@@ -164,10 +164,12 @@ def findings(settings: Settings, prediction: Prediction, speed: Speed) -> list[F
     whole, most = prediction.tuning + prediction.training, prediction.most_tuning + prediction.most_training
     found = [
         ok("speed", f"{1 / speed.train:,.0f} images a second in training, {1 / speed.evaluate:,.0f} in evaluation"),
-        ok(
+        Finding(
             "time",
+            "ok",
             f"about {clock(whole)}: search {clock(prediction.tuning)}, training {clock(prediction.training)} "
             f"({prediction.assumption}); at most {clock(most)}; loading and reporting come on top",
+            seconds=whole,
         ),
     ]
     if settings.price_per_hour is not None:
