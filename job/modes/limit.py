@@ -44,6 +44,7 @@ class Final:
             assert run.budget.speeds is not None
             self.epochs = max(1, planner.fitting(run.budget.left, run.budget.speeds, wanted.epochs))
             run.keeper.hand_over(self._standing(None, ()))
+        self._trained = 0.0  # when the training was over, in working time
         self.choice = replace(wanted, epochs=self.epochs)
         if self.epochs < wanted.epochs:
             event("limit", f"{self.epochs} of {wanted.epochs} epochs fit into what is left", level="WARNING")
@@ -83,10 +84,17 @@ class Final:
             return None
         wanted = run.settings.max_evals if self._searched.trials else 0
         epochs = len(history), self.choice.epochs, self.wanted
+        self._trained = run.budget.worked
+        loading = self._trained - self._searched.seconds - sum(epoch.seconds for epoch in history)
         limit = time_limit(run.settings.max_hours, self._searched.trials, wanted, epochs)
+        limit = replace(limit, loading_seconds=max(0.0, loading))
         event("limit", limit.in_words, **vars(limit))
         run.owned.status.limited(limit.in_words)
         return limit
+
+    def answered(self, limit: TimeLimit | None) -> TimeLimit | None:
+        """The same with the time that the answers to the test set took."""
+        return limit and replace(limit, answers_seconds=self._run.budget.worked - self._trained)
 
     def _shorten(self, epochs: int) -> None:
         if epochs >= self.epochs:

@@ -89,6 +89,7 @@ def work(settings: Settings, owned: Owned, progress: Progress, followers: Sequen
         fitted_into = final.told(fitted.history)
         run.keeper.flush()
         tested = evaluate(run, fitted)
+        fitted_into = final.answered(fitted_into)
     progress.close()
     owned.status.tell("report")
     choice = final.choice if settings.way.scheduled else replace(final.choice, epochs=len(fitted.history))

@@ -88,7 +88,8 @@ def limit_from(results: dict[str, Any], trials: Sequence[Trial], wanted: Choice,
         return None
     planned = results["time_limit"]["epochs_planned"]
     wanted_trials = results["settings"]["MAX_EVALS"]["value"] if trials else 0
-    return time_limit(hours, trials, wanted_trials, (epochs, planned, wanted.epochs))
+    took = {name: results["time_limit"][name] for name in ("loading_seconds", "answers_seconds")}
+    return replace(time_limit(hours, trials, wanted_trials, (epochs, planned, wanted.epochs)), **took)
 
 
 def time_limit(hours: float, trials: Sequence[Trial], wanted: int, epochs: tuple[int, int, int]) -> TimeLimit:

@@ -31,7 +31,8 @@ class OfRecipe:
 @dataclass(frozen=True)
 class TimeLimit:
     """What of a run fitted into MAX_HOURS: trials begun of those wanted, `cut` of them cut short; epochs of the final
-    training done, `planned` at its beginning, and wanted.
+    training done, `planned` at its beginning, and wanted. Seconds that are booked nowhere else: before and between
+    search and training, kills among them, and for the answers to the test set.
     """
 
     hours: float
@@ -41,6 +42,8 @@ class TimeLimit:
     epochs: int
     epochs_planned: int
     epochs_wanted: int
+    loading_seconds: float = 0.0
+    answers_seconds: float = 0.0
 
     @property
     def in_words(self) -> str:

@@ -18,7 +18,7 @@ from jinja2 import UndefinedError
 from PIL import Image
 
 from job import report
-from job.report import metrics, page
+from job.report import metrics, page, page_time
 from job.report.answers import answers_of, as_csv, from_csv
 from job.report.markdown import markdown as as_markdown
 from job.report.plots import answers as answer_plots
@@ -398,3 +398,32 @@ def test_what_fitted_into_the_time_is_told_everywhere() -> None:
     assert TimeLimit(2, 0, 0, 0, 3, 3, 3).in_words == "3 of 3 epochs fitted into 2 hours"
     assert "time_limit" not in as_json(plain)
     assert "Time limit" not in as_text(plain) + read(plain)
+
+
+def test_rungs_and_what_halving_saved_are_shown() -> None:
+    """Nine trials: 3 of 9 go on after one epoch, 1 of 3 after three; the last one takes six: 9 + 6 + 3 of 54 epochs."""
+    stops = dict.fromkeys(range(6), 1) | {6: 3, 7: 3}
+    trials = [records.trial(n, 1e-4 * (n + 1), 2.0 - 0.1 * n, stops.get(n, 6)) for n in range(9)]
+    halved = tuple(replace(t, ending=STOPPED) if t.number in stops else t for t in trials)
+    assert search_plots.went_on(halved) == [(1, 9, 3), (3, 3, 1)]
+    run = replace(records.run_report(), trials=halved)
+    said = read(run)
+    assert "3 of 9 trials went on after 1 epoch, 1 of 3 trials went on after 3 epochs." in said
+    assert "taken 54 epochs: halving saved 67 % of them" in said
+    assert "3 of 9 go on" in said
+    assert "at a rung" in said
+    assert "Successive halving" not in read(records.run_report())
+
+
+def test_the_time_is_one_bar() -> None:
+    """An hour: 6 minutes for loading, 30 % for the search, a tenth each for training and answers."""
+    plain = records.run_report()
+    limit = TimeLimit(1.0, 8, 20, 0, 8, 8, 8, 360.0, 36.0)
+    history = tuple(replace(epoch, seconds=45.0) for epoch in plain.history)
+    used = page_time.use(replace(plain, limit=limit, tuning_seconds=1080.0, history=history))
+    assert used is not None
+    assert [(part.name, part.share) for part in used.parts] == [
+        ("data", 0.1), ("search", 0.3), ("training", 0.1), ("report", 0.01)
+    ]  # fmt: skip
+    assert "data 6m 0s" in read(replace(plain, limit=limit))
+    assert page_time.use(plain) is None
