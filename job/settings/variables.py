@@ -196,6 +196,17 @@ class Variables(BaseSettings):
         "Machine", None, "a Ray cluster that runs the trials: `auto`, `host:port` or `ray://host:port`"
     )
 
+    max_hours: float | None = variable(
+        "Machine",
+        None,
+        "working hours within which the run is finished and published, added up over all attempts: trials and epochs "
+        "that do not fit are left out",
+        shapes=True,
+        later=True,
+        gt=0,
+        allow_inf_nan=False,
+    )
+
     output: str = variable(
         "Output",
         "./outputs",
