@@ -1,6 +1,6 @@
 """`MODE=export`: a finished run's model as ONNX, by torch's own exporter, compared with torch before it is handed over.
 
-The only importer of onnx and onnxruntime, which are an extra: `make install-onnx`.
+The only importer of onnx and onnxruntime, which nothing else needs.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def check_packages() -> None:
     if missing:
         raise Fault(
             f"MODE=export needs packages that are not installed: {', '.join(missing)}.",
-            "Install them with `make install-onnx`, or with pip from requirements-onnx.lock.",
+            "Install them with `make install`, or with pip from requirements.lock.",
         )
 
 

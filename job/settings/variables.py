@@ -213,14 +213,11 @@ class Variables(BaseSettings):
     progress: Literal["auto", "bar", "line", "off"] = variable(
         "Output", "auto", "`bar` on a terminal, `line` elsewhere, `off`"
     )
-    tensorboard_dir: Path | None = variable(
-        "Output", None, "where TensorBoard's event files go, live; needs `make install-extras`"
-    )
+    tensorboard_dir: Path | None = variable("Output", None, "where TensorBoard's event files go, live")
     mlflow_tracking_uri: str | None = variable(
         "Output",
         None,
-        "an MLflow server or store that records the run, live; needs `make install-extras`; user, password or token go "
-        "into MLflow's own variables",
+        "an MLflow server or store that records the run, live; user, password or token go into MLflow's own variables",
     )
     mlflow_experiment_name: str = variable("Output", "image-classification", "the MLflow experiment that gets the run")
     github_step_summary: Path | None = variable(

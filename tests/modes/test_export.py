@@ -1,4 +1,4 @@
-"""`MODE=export`. What needs the ONNX packages runs in `make test-onnx` and is skipped, loudly, without them."""
+"""`MODE=export`. Every model and a whole job: `make test-taken`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +27,7 @@ from job.runs.finished import Finished
 from job.storage import open_store
 from tests.conftest import ROOT, Job
 
-MISSING = [name for name in export.PACKAGES if find_spec(name) is None]
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]
-
-
-@pytest.fixture
-def onnx_is_here() -> None:
-    if MISSING:
-        warnings.warn("NO ONNX: no model was exported; run `make test-onnx`", stacklevel=1)
-        pytest.skip(f"{', '.join(MISSING)} not installed: export was NOT tested (make test-onnx)")
 
 
 def trained(name: str) -> classifier.Classifier:
@@ -60,8 +50,9 @@ def images(count: int) -> Split:
     return Split(pixels, torch.arange(count) % 10)
 
 
-@pytest.mark.usefixtures("onnx_is_here")
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize(
+    "name", [name if name == "mlp" else pytest.param(name, marks=pytest.mark.slow) for name in models.names()]
+)
 def test_every_model_computes_the_same(name: str) -> None:
     """For one image, for batches of any size; the file names its classes and no place of this machine."""
     import onnx
@@ -81,7 +72,7 @@ def test_every_model_computes_the_same(name: str) -> None:
         assert export.to_onnx(model, 32, {"classes": json.dumps(["cat", "dog"])})[0] == content
 
 
-@pytest.mark.usefixtures("onnx_is_here")
+@pytest.mark.slow
 def test_a_run_as_a_person_exports_it(one_run: Path, main: Job, tmp_path: Path) -> None:
     """Then used as its sidecar says, without torch or this job: the answers are those of MODE=predict."""
     import onnxruntime
@@ -120,12 +111,11 @@ def test_a_run_as_a_person_exports_it(one_run: Path, main: Job, tmp_path: Path) 
     assert done.stdout.strip() == sidecar["classes"][shares[0].argmax()], done.stderr
 
 
-@pytest.mark.skipif(not MISSING, reason="the ONNX packages are installed here: nothing is missing")
-def test_missing_packages_are_told(main: Job) -> None:
-    done = main(MODE="export")
-    assert done.returncode == 78
-    assert "not installed: onnx" in done.stdout
-    assert "make install-onnx" in done.stdout
+def test_missing_packages_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "PACKAGES", ("onnx", "no_such_package"))
+    with pytest.raises(Fault, match=r"not installed: no_such_package\.") as told:
+        export.check_packages()
+    assert "make install" in told.value.remedy
 
 
 @pytest.fixture
