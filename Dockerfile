@@ -57,7 +57,7 @@ RUN --mount=type=cache,target=/root/.cache/uv,sharing=locked \
  && { /opt/venv/bin/python -m compileall -qq -j 0 -x "site-packages/($(echo "$TAKEN" | tr ' ' '|'))/" "$site" || true; } \
  && /opt/venv/bin/python -c 'import boto3, hyperopt, jinja2, matplotlib.figure, pydantic_settings, torch, torchvision' \
  && /opt/venv/bin/python -B -c 'import sys, alembic.command, mlflow.tracking, mlflow.store.tracking.file_store; \
-import mlflow.store.tracking.sqlalchemy_store, onnx.checker, onnxruntime, onnxruntime.quantization, onnxscript; \
+import mlflow.store.tracking.sqlalchemy_store, onnx.checker, onnxruntime, onnxscript; \
 import torch.onnx, torch.utils.tensorboard; \
 print(*{m.__file__ for m in [*sys.modules.values()] if (getattr(m, "__file__", 0) or "").endswith(".py")}, sep="\n")' \
     >/build/imported \

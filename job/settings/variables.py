@@ -35,7 +35,7 @@ class Variables(BaseSettings):
         "`run`: tune, train, report, publish; `check`: whether a run would work here, how long it would take and what "
         "it would cost, in seconds; `summary`: all finished runs below `OUTPUT` side by side; "
         "`verify`: compute a finished run's figures again; `predict`: its answers for the images in `INPUT`; "
-        "`export`: its model as ONNX",
+        "`export`: its model for other programs, as `EXPORT_FORMAT` says",
     )
     model: str = variable(
         "What to do", "cnn", "a file name in `job/models/`: " + ", ".join(models.names()), shapes=True
@@ -45,6 +45,11 @@ class Variables(BaseSettings):
         None,
         "with `MODE=predict`: an image, a folder with all below it, or an address (http(s), file, s3)",
         validate_default=True,
+    )
+    export_format: str = variable(
+        "What to do",
+        "onnx",
+        "with `MODE=export`: `onnx`, `pt2` (of `torch.export`), `safetensors`, or several with commas between them",
     )
 
     dataset: Literal["cifar10", "folder", "synthetic"] = variable(
