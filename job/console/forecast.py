@@ -26,6 +26,7 @@ class Work:
     """The size of a run's parts: how many trials of how many epochs over which images, and the final training.
 
     `patience` is how many epochs a trial goes on after its best one, `workers` how many trials run at the same time.
+    `search_epochs` is what all trials take together where that is known about beforehand, with successive halving.
     """
 
     trials: int
@@ -35,6 +36,7 @@ class Work:
     final: Images
     final_epochs: int | None
     workers: int = 1
+    search_epochs: float | None = None
 
 
 @dataclass
@@ -63,6 +65,8 @@ def remaining(work: Work, done: Done, workers: int = 1) -> tuple[float, float]:
     before there are any), and the final training as many epochs as a trial's best, which its patience follows.
     """
     known = len(done.finished)
+    if work.search_epochs is not None:
+        return remaining_of_halving(work, done, work.search_epochs, workers)
     usual = sum(done.finished) / known if known else expected_epochs(work.trial_epochs, work.patience)
     tuning = 0.0
     if work.trials > known:
@@ -70,6 +74,15 @@ def remaining(work: Work, done: Done, workers: int = 1) -> tuple[float, float]:
         mine = max(usual, done.running + 1) - done.running
         tuning = max(0.0, mine) + max(0.0, (work.trials - known - 1) * usual - others)
     final = done.final_epochs or work.final_epochs or max(1.0, usual - work.patience)
+    return tuning * work.trial.cost / workers, max(0.0, final - done.final) * work.final.cost
+
+
+def remaining_of_halving(work: Work, done: Done, search_epochs: float, workers: int) -> tuple[float, float]:
+    """The same where the search stops most of its trials: what the winner takes is not what they took on average."""
+    taken = sum(done.finished) + sum(done.under_way.values())
+    tuning = max(1.0, search_epochs - taken) if work.trials > len(done.finished) else 0.0
+    usual = expected_epochs(work.trial_epochs, work.patience)
+    final = done.final_epochs or work.final_epochs or max(1, usual - work.patience)
     return tuning * work.trial.cost / workers, max(0.0, final - done.final) * work.final.cost
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from job.console.forecast import Done, Images, Work, clock, expected_epochs, remaining
 from job.console.logs import event
-from job.results import Epoch, Trial, rate
+from job.results import WAITS, Epoch, Trial, rate
 
 LINE_EVERY_SECONDS = 10.0  # for downloads and decoding, where there is no terminal
 
@@ -82,7 +82,8 @@ class Progress:
     def begin(self, work: Work, finished: Sequence[Trial] = (), running: int = 0) -> None:
         """Starts counting the time that is left; what an earlier attempt did (`running`: epochs) is not done again."""
         self.work = work
-        self.done = Done([len(trial.epochs) for trial in finished], running)
+        waiting = {trial.number: len(trial.epochs) for trial in finished if trial.ending == WAITS}
+        self.done = Done([len(trial.epochs) for trial in finished if trial.ending != WAITS], running, waiting)
 
     def batch(self, images: int) -> None:
         """Moves the bar by one batch."""
@@ -121,6 +122,10 @@ class Progress:
         self.done.running = 0
         for follower in self.followers:
             follower.trial_done(trial)
+
+    def trial_waits(self) -> None:
+        """A trial has come to its rung: another one runs now."""
+        self.done.running = 0
 
     def training_begins(self, epochs: int, done: int) -> None:
         assert self.work is not None

@@ -18,8 +18,9 @@ from job.report.records import RunReport
 from job.report.tables import as_json, trial_json
 from job.report.text import text as as_text
 from job.report.words import duration
-from job.results import Choice, Trial, rate
+from job.results import STOPPED, WAITS, Choice, Trial, rate
 from job.runs.standing import FINAL, START, Standing
+from job.search import halving
 from job.settings import Settings
 
 
@@ -85,12 +86,14 @@ def tell_machine(compute: Compute, output: str) -> None:
 
 
 def went_so_far(standing: Standing) -> str:
-    numbers = {trial.number for trial in standing.trials}
+    numbers = {trial.number for trial in standing.trials if trial.ending != WAITS}
     begun = standing.part if isinstance(standing.part, int) else next(n for n in count() if n not in numbers)
     part = "the final training" if standing.part == FINAL else f"trial {begun + 1}"
     if standing.begun:
         part = f"{len(standing.begun)} trials at once"
-    return f"going on after {len(standing.trials)} finished trials, {standing.epochs_of_part} epochs into {part}"
+    waiting = len(standing.trials) - len(numbers)
+    wait = f" and {waiting} at a rung" if waiting else ""
+    return f"going on after {len(numbers)} finished trials{wait}, {standing.epochs_of_part} epochs into {part}"
 
 
 def search_begins(run: Run, drawn: Tuning, validation: int) -> None:
@@ -105,11 +108,19 @@ def search_begins(run: Run, drawn: Tuning, validation: int) -> None:
         f"tune: {settings.max_evals} trials of {length} on {train:,} images, "
         f"{validation:,} for validation; {rates} are random draws up to trial {random_trials}"
         + (f", then suggested by TPE in rounds of {run.plan.round}" if settings.adapts else "")
+        + halves(settings)
         + f"; {run.plan.describe()}",
         trials=settings.max_evals,
         random_trials=random_trials,
     )
     tell_split(drawn, validation, run.data.classes)
+
+
+def halves(settings: Settings) -> str:
+    if settings.search != "halving":
+        return ""
+    after = ", ".join(map(str, halving.rungs(settings.tune_max_epochs)))
+    return f", of which the best third goes on after {after} epochs" if after else ""
 
 
 def tell_split(drawn: Tuning, validation: int, classes: Sequence[str]) -> None:
@@ -132,7 +143,10 @@ def search_ends(doubt: str) -> None:
 
 
 def trial_ends(trial: Trial, of: int) -> None:
+    if trial.ending == WAITS:
+        return
     outcome = trial.failure or f"validation_loss={trial.validation_loss:.4f} best_epoch={trial.best_epoch}"
+    outcome += " stopped by halving" * (trial.ending == STOPPED)
     event(
         "trial",
         f"tune trial={trial.number + 1}/{of} learning_rate={rate(trial.learning_rate)} {outcome} "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from job import device, preflight, tracking
-from job.console.forecast import Images, Work
+from job.console.forecast import Images, Work, expected_epochs
 from job.console.progress import Progress
 from job.data import Dataset
 from job.data.dataset import load_data, load_weights
@@ -24,7 +24,7 @@ from job.runs.keeper import Keeper
 from job.runs.lock import Lock
 from job.runs.standing import FINAL, START, Standing
 from job.runs.status import Status
-from job.search import runners
+from job.search import halving, runners
 from job.search.runners import Plan
 from job.settings import Settings
 from job.storage import ArtifactStore
@@ -152,7 +152,16 @@ def work_of(settings: Settings, data: Dataset, workers: int) -> Work:
         final=Images(len(data.train), len(data.test)),
         final_epochs=settings.final_epochs,
         workers=workers,
+        search_epochs=search_epochs(settings) if searched and settings.search == "halving" else None,
     )
+
+
+def search_epochs(settings: Settings) -> float:
+    """What all trials take together with successive halving; those after the start-up run whole."""
+    whole = expected_epochs(settings.tune_max_epochs, settings.trial_patience)
+    start = min(settings.tune_startup_trials, settings.max_evals)
+    halved = halving.expected_epochs(start, settings.tune_max_epochs, whole)
+    return halved + (settings.max_evals - start) * whole
 
 
 def trackers(settings: Settings, store: ArtifactStore) -> AbstractContextManager[Sequence[Tracker]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
+import job.report.rendering  # noqa: F401  (a run loads it in its end; what keeps it from that is to be seen here)
 from job.console.logs import event
 from job.console.progress import Progress
 from job.data.cifar10 import KAGGLE_INPUT

@@ -15,7 +15,6 @@ from job.interrupt import Stop
 from job.modes import banner, recipes
 from job.modes.beginning import Run
 from job.report.answers import Answers
-from job.report.markdown import markdown as as_markdown
 from job.report.metrics import Evaluation
 from job.report.records import RunReport
 from job.results import Choice, Score, Searched
@@ -114,7 +113,10 @@ def settle(
     checkpoint.remove(store)
     for follower in followers:
         follower.finished(results, files)
-    banner.append(settings.github_step_summary, as_markdown(results, store.uri))
+    if settings.github_step_summary:
+        from job.report.markdown import markdown  # Jinja2, which else only the page needs
+
+        banner.append(settings.github_step_summary, markdown(results, store.uri))
     told.tell(status.FINISHED)
 
 

@@ -15,18 +15,20 @@ from job.modes.verify_rows import EXACT, Facts, Row, judged
 from job.report.reading import NEAR, differing, recipe_from, report_from, trial_from
 from job.report.records import OfRecipe, RunReport
 from job.report.tables import as_json
-from job.results import Score, Trial
-from job.search import tune
+from job.results import STOPPED, Score, Trial
+from job.search import halving, tune
 from job.settings import Settings, variables
 from job.settings.effects import without_effect
 
-RATES = "learning rates tried"
+RATES, RUNGS = "learning rates tried", "rungs of the search"
 
 
 def rows(facts: Facts) -> Iterator[Row]:
     yield from results(facts)
     yield from others(facts)
     yield suggested(facts)
+    if facts.results["settings"].get("SEARCH", {}).get("value") == "halving":
+        yield stopped(facts)
 
 
 def others(facts: Facts) -> Iterator[Row]:
@@ -130,6 +132,23 @@ def suggested(facts: Facts) -> Row:
     values = {name: facts.results["settings"][name.upper()]["value"] for name in named}
     workers = facts.results["provenance"].get("workers", {}).get("round", 1)
     return rates(trials, facts.settings.model_copy(update=values), workers, facts.wanted == EXACT)
+
+
+def stopped(facts: Facts) -> Row:
+    """Who was stopped at which rung, once more from the losses."""
+    settings = {name: entry["value"] for name, entry in facts.results["settings"].items()}
+    trials = [trial_from(entry, False) for entry in facts.results["tuning"]["trials"]]
+    if not trials:
+        return Row(RUNGS, "not compared", "LEARNING_RATE and EPOCHS were given")
+    first = trials[: settings["TUNE_STARTUP_TRIALS"]]
+    now = halving.stops(first, settings["TUNE_MAX_EPOCHS"])
+    said = {trial.number: len(trial.epochs) for trial in trials if trial.ending == STOPPED}
+    wrong = [
+        f"trial {number + 1} was stopped at {said.get(number, 'none')} and must be at {now.get(number, 'none')}"
+        for number in sorted(said.keys() | now.keys())
+        if said.get(number) != now.get(number)
+    ]
+    return judged(RUNGS, wrong, f"{len(said)} of {len(first)} trials stopped, by the losses of the others")
 
 
 def rates(trials: Sequence[Trial], settings: Settings, workers: int, exact: bool) -> Row:

@@ -9,20 +9,22 @@ from job.report.plots import search as plots
 from job.report.records import RunReport
 from job.report.templating import Drawing, drawing
 from job.report.words import plural
-from job.results import Trial, hopeless, winner
+from job.results import STOPPED, Trial, hopeless, winner
 
 
 @dataclass(frozen=True)
 class Search:
     """`rows` are the trials and how each ended; `near` is the trial nearest to Adam's default rate, by `factor`.
 
-    `early` are numbers (from 1) of trials that patience ended. `median` is that of the validation losses.
+    `early` are numbers (from 1) of trials that patience ended, `halved` is how many were stopped at a rung.
+    `median` is that of the validation losses.
     """
 
     rows: tuple[tuple[Trial, str], ...]
     epochs: int
     early: tuple[int, ...]
     failed: int
+    halved: int
     seconds: float
     trial_seconds: float
     share_of_time: float
@@ -47,6 +49,7 @@ def search(report: RunReport) -> Search:
         epochs=sum(len(trial.epochs) for trial in trials),
         early=early,
         failed=sum(bool(trial.failure) for trial in trials),
+        halved=sum(trial.ending == STOPPED for trial in trials),
         seconds=report.tuning_seconds,
         trial_seconds=report.trial_seconds,
         share_of_time=report.tuning_seconds / ((report.tuning_seconds + report.training_seconds) or 1),
@@ -64,12 +67,14 @@ def search(report: RunReport) -> Search:
 
 def stopped_early(trial: Trial, limit: int | None) -> bool:
     """Whether patience ended it before it had taken all the epochs that it might have taken."""
-    return limit is not None and not trial.failure and len(trial.epochs) < limit
+    return limit is not None and not trial.failure and not trial.ending and len(trial.epochs) < limit
 
 
 def ending(trial: Trial, limit: int | None) -> str:
     if trial.failure:
         return trial.failure
+    if trial.ending == STOPPED:
+        return f"stopped at rung {len(trial.epochs)}"
     return "stopped early" if stopped_early(trial, limit) else "ran to the limit"
 
 

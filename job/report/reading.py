@@ -14,7 +14,7 @@ from job.report.answers import Answers
 from job.report.metrics import evaluate
 from job.report.records import OfRecipe, RunReport
 from job.report.words import ran_on
-from job.results import Choice, Epoch, Score, Trial, winner
+from job.results import STOPPED, Choice, Epoch, Score, Trial, winner
 
 NEAR = 1e-9  # sums of the same numbers in another order
 
@@ -75,7 +75,9 @@ def choice_from(trials: tuple[Trial, ...], settings: dict[str, Any], recipe: Rec
 
 def trial_from(entry: dict[str, Any], complete: bool) -> Trial:
     epochs = tuple(epoch_from(each, "validation") for each in entry["epochs"])
-    return Trial(entry["trial"] - 1, entry["learning_rate"], epochs, entry["failure"] or "", complete=complete)
+    ending = STOPPED if entry.get("stopped_at_rung") else ""
+    number, rate = entry["trial"] - 1, entry["learning_rate"]
+    return Trial(number, rate, epochs, entry["failure"] or "", complete=complete, ending=ending)
 
 
 def epoch_from(entry: dict[str, Any], heldout: str) -> Epoch:

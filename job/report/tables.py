@@ -12,7 +12,7 @@ from job.console.logs import printable
 from job.models import PLAIN, Recipe
 from job.report.metrics import Evaluation
 from job.report.records import RunReport
-from job.results import Epoch, Score, Trial, winner
+from job.results import STOPPED, Epoch, Score, Trial, winner
 
 
 def as_json(report: RunReport) -> dict[str, Any]:
@@ -96,6 +96,7 @@ def trial_json(trial: Trial) -> dict[str, Any]:
         "validation_loss": None if trial.failure else trial.validation_loss,
         "best_epoch": trial.best_epoch or None,
         "failure": trial.failure or None,
+        **({"stopped_at_rung": len(trial.epochs)} if trial.ending == STOPPED else {}),
         "seconds": trial.seconds,
         "epochs": [epoch_json(epoch, "validation") for epoch in trial.epochs],
     }
@@ -119,8 +120,20 @@ def history_csv(history: Sequence[Epoch]) -> str:
 
 
 def trials_csv(trials: Sequence[Trial]) -> str:
-    """`trials.csv`: one line a trial; only the heading where there was no tuning."""
-    columns = ("trial", "learning_rate", "validation_loss", "best_epoch", "epochs", "failure", "seconds")
+    """`trials.csv`: one line a trial; only the heading where there was no tuning. Where successive halving
+    stopped some, a column more says after how many epochs.
+    """
+    columns: tuple[str, ...] = (
+        "trial",
+        "learning_rate",
+        "validation_loss",
+        "best_epoch",
+        "epochs",
+        "failure",
+        "seconds",
+    )
+    if any(trial.ending == STOPPED for trial in trials):
+        columns += ("stopped_at_rung",)
     return as_csv([{**trial_json(trial), "epochs": len(trial.epochs)} for trial in trials], columns)
 
 

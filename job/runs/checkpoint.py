@@ -21,7 +21,7 @@ from job.errors import Fault, first_line
 from job.results import Epoch, Score, Trial
 from job.runs import code
 from job.runs.standing import Standing
-from job.settings.variables import with_defaults
+from job.settings.table import with_defaults
 from job.storage import ArtifactStore
 
 FORMAT = 3  # raise it when the state of an older job can no longer be continued with the same result

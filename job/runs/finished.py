@@ -15,7 +15,7 @@ from job.errors import Fault
 from job.interrupt import Stop
 from job.runs import manifest, shapes
 from job.settings import Settings
-from job.settings.variables import with_defaults
+from job.settings.table import with_defaults
 from job.storage import ArtifactStore
 
 RESULTS, MODEL, WEIGHTS = "results.json", "model.json", "weights.pt"

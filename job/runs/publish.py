@@ -12,7 +12,7 @@ from job.runs import manifest, status, taking
 from job.runs.code import differences as code_differences
 from job.runs.manifest import NAME as MANIFEST
 from job.settings import Settings
-from job.settings.variables import with_defaults
+from job.settings.table import with_defaults
 from job.storage import ArtifactStore
 from job.storage.names import checked
 

@@ -4,6 +4,9 @@ Up to `together` trials form a group. All of them take an epoch at the same time
 one waiting with the lowest number takes its place, so that a group shrinks only when none is left waiting. Which trials
 are together when is a function of the orders, `together` and the losses alone.
 
+Under successive halving a trial leaves at its rung and waits, its row on the host; the next rung's group is made of the
+rows of those that go on. What waits is part of the group's state.
+
 What holds: suggestions, start weights, orders of images and dropout are those of trials run one after the other; their
 losses differ by the rounding of differently grouped sums. Since grouping may change last bits, a group's state is kept
 as a whole, with every trial that had ended by then and no other: whoever goes on from it forms the same groups, and
@@ -14,9 +17,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from torch import nn
@@ -25,13 +27,14 @@ from job.console.logs import event
 from job.device import Compute
 from job.device.memory import OUT_OF_MEMORY, free_memory, is_out_of_memory, release_memory
 from job.engine import Course
-from job.engine.build import recipe_of
-from job.results import Epoch, Trial
+from job.engine.schedule import planned
+from job.results import WAITS, Epoch, Trial
+from job.search.held import Held
 from job.search.stacked import epochs
 from job.search.stacked.architecture import architecture, bytes_each, runs_stacked
-from job.search.stacked.state import State, fresh, joined, restored, snapshot
+from job.search.stacked.state import State, fresh, joined, snapshot
 from job.search.stacked.step import Stack
-from job.search.trial import Callbacks, Order, Setup, ended, is_over, run_trial
+from job.search.trial import Callbacks, Order, Setup, ended, is_over, run_trial, waits
 
 MEMORY_SHARE = 0.6  # of the device's free memory that a group may plan with: the rest is for what no formula foresees
 
@@ -63,9 +66,9 @@ def pays(build: Callable[[], nn.Module], compute: Compute) -> bool:
     On a GPU, where the layers have been compared with their twins and are matrix products alone: small ones leave a GPU
     idle and batched ones fill it. Grouped convolutions may be slower than one after the other, attention writes out
     scores and 1.8 GB of random bits a step (20 learners of vit), and on a CPU the cores are busy with one trial (see
-    docs/scale-out.md for what was measured). Nor under a recipe with a schedule: a stack takes plain Adam's steps.
+    docs/scale-out.md for what was measured).
     """
-    if not compute.on_gpu or recipe_of(build).scheduled:
+    if not compute.on_gpu:
         return False
     model = build()
     slow = any(isinstance(module, (nn.Conv2d, nn.MultiheadAttention)) for module in model.modules())
@@ -91,16 +94,24 @@ class Batched:
         self._callbacks = callbacks
         self._together = together
         self._begun = begun
+        self._held = Held()
 
     def run(self, orders: Sequence[Order]) -> Iterator[Trial]:
         begun, self._begun = self._begun, None
-        if len(orders) == 1 and begun is None:
-            yield run_trial(self._setup, orders[0], self._callbacks)
-        elif begun is None:
-            yield from self._groups(deque(map(Member, orders)), self._together)
+        self._held.begin(orders)
+        if begun is None:
+            begun, together = Begun((), {}), self._together
         else:  # with as many as it had: it was full, or nobody is waiting
-            yield from self._groups(members(orders, begun, self._setup.compute), len(begun.trials))
-        self._callbacks.on_group((), dict)
+            together = sum(trial.ending != WAITS for trial in begun.trials) or self._together
+        entering = members([self._held.resumed(order) for order in orders], begun, self._held)
+        if len(entering) == 1 and entering[0].start is None:
+            yield run_trial(self._setup, orders[0], self._callbacks)
+        else:
+            yield from self._groups(entering, together)
+        if len(self._held):
+            self._tell([], None, ())
+        else:
+            self._callbacks.on_group((), dict)
 
     def _groups(self, waiting: deque[Member], together: int) -> Iterator[Trial]:
         group: list[Member] = []
@@ -113,7 +124,7 @@ class Batched:
                 if stack is None or len(group) > len(rows) or len(rows) < len(stack.parts):
                     stack = self._assembled(group, stack, rows)
                 if epochs:
-                    self._callbacks.on_group(unfinished(group), partial(snapshot, stack.state))
+                    self._tell(group, stack, waiting)
                 self._epoch(group, stack)
                 epochs += 1
             except (RuntimeError, MemoryError) as error:
@@ -131,9 +142,46 @@ class Batched:
                     waiting.extendleft([replace(m, history=list(m.before)) for m in reversed(group)])
                 group, rows = [], []
                 continue
-            rows = [row for row, member in enumerate(group) if not self._is_over(member)]
-            yield from [ended(m.order, m.history, m.note) for row, m in enumerate(group) if row not in rows]
+            rows = [row for row, member in enumerate(group) if not self._leaves(member)]
+            yield from [self._left(m, stack, row) for row, m in enumerate(group) if row not in rows]
             group = [group[row] for row in rows]
+
+    def _tell(self, group: Sequence[Member], stack: Stack | None, waiting: Iterable[Member]) -> None:
+        """Tells how far the group and those that wait with a state have come."""
+        later = [(m.order, m.before, m.note, m.start) for m in waiting if m.start is not None]
+        rest = [
+            (
+                Order(number, paused.learner["rate"]),
+                paused.history,
+                paused.learner["note"],
+                State(**paused.learner["row"]),
+            )
+            for number, paused in self._held.waiting()
+        ]
+        outside = [
+            Trial(o.number, o.learning_rate, epochs, "", note, ending=WAITS) for o, epochs, note, _ in later + rest
+        ]
+        states = [state for *_, state in later + rest]
+
+        def copied() -> dict[str, Any]:
+            own = [State(**snapshot(stack.state))] if stack else []
+            return snapshot(joined([*own, *(State(**snapshot(state)) for state in states)]))
+
+        self._callbacks.on_group((*unfinished(group), *outside), copied)
+
+    def _left(self, member: Member, stack: Stack, row: int) -> Trial:
+        """The record of a member that leaves; the row of one that waits at its rung is held."""
+        order = member.order
+        trial = replace(ended(order, member.history, member.note), complete=self._setup.recipe.scheduled)
+        if order.rung is None or not waits(self._setup.settings, order, member.history):
+            return trial
+
+        def copied() -> dict[str, Any]:
+            return {"row": snapshot(stack.state.rows([row])), "rate": order.learning_rate, "note": member.note}
+
+        trial = replace(trial, ending=WAITS)
+        self._held.offer(order.rung, trial, copied)
+        return trial
 
     def _assembled(self, group: Sequence[Member], stack: Stack | None, rows: Sequence[int]) -> Stack:
         """The group as a stack: the `rows` of the one before it, then those who enter."""
@@ -142,8 +190,9 @@ class Batched:
         states = [stack.state.rows(rows)] if stack and rows else []
         for member in group[len(rows) :]:
             new = member.start or fresh(setup.build, kind, setup.compute, seed, part(member))
-            states.append(new)
-        learners = [(part(member), member.order.learning_rate) for member in group]
+            states.append(new.map(lambda tensor: tensor.to(setup.compute.device)))
+        length = setup.settings.tune_max_epochs
+        learners = [(part(m), planned(setup.recipe, m.order.learning_rate, length)) for m in group]
         stack = Stack(kind, setup.compute, seed, learners, joined(states))
         if any(member.note for member in group):
             stack.full_step = None
@@ -161,9 +210,10 @@ class Batched:
             member.history.append(Epoch(len(member.history) + 1, trained, validated, seconds))
             self._callbacks.on_epoch(member.order.number, member.order.learning_rate, member.history, None)
 
-    def _is_over(self, member: Member) -> bool:
+    def _leaves(self, member: Member) -> bool:
         settings = self._setup.settings
-        return len(member.history) >= settings.tune_max_epochs or is_over(member.history, settings.patience)
+        most = settings.tune_max_epochs if member.order.rung is None else member.order.rung.epochs
+        return len(member.history) >= most or is_over(member.history, settings.trial_patience)
 
 
 def part(member: Member) -> tuple[str | int, ...]:
@@ -174,15 +224,22 @@ def unfinished(group: Sequence[Member]) -> tuple[Trial, ...]:
     return tuple(Trial(m.order.number, m.order.learning_rate, tuple(m.history), note=m.note) for m in group)
 
 
-def members(orders: Sequence[Order], begun: Begun, compute: Compute) -> deque[Member]:
-    """The orders with what was begun of them."""
-    state = restored(begun.state, compute)
+def members(orders: Sequence[Order], begun: Begun, held: Held) -> deque[Member]:
+    """The orders with what was begun of them; what waits at a rung and is not ordered goes to `held`."""
     rows = {trial.number: (row, trial) for row, trial in enumerate(begun.trials)}
+    state = State(**begun.state) if rows else None
     found: deque[Member] = deque()
     for order in orders:
-        if order.number not in rows:
+        row, trial = rows.pop(order.number, (0, None))
+        if trial is not None and state is not None:
+            found.append(Member(order, state.rows([row]), trial.epochs, list(trial.epochs), trial.note))
+        elif order.paused is not None and "row" in order.paused.learner:
+            kept, epochs = order.paused.learner, order.paused.history
+            found.append(Member(replace(order, paused=None), State(**kept["row"]), epochs, list(epochs), kept["note"]))
+        else:
             found.append(Member(order))
-            continue
-        row, trial = rows[order.number]
-        found.append(Member(order, state.rows([row]), trial.epochs, list(trial.epochs), trial.note))
+    for row, trial in rows.values():
+        assert state is not None
+        kept = {"row": snapshot(state.rows([row])), "rate": trial.learning_rate, "note": trial.note}
+        held.put(trial, kept)
     return found

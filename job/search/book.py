@@ -9,7 +9,7 @@ from typing import Any
 
 from job.console.progress import Progress
 from job.engine.learner import Learner, snapshot
-from job.results import Epoch, Searched, Trial
+from job.results import WAITS, Epoch, Searched, Trial
 from job.runs.keeper import Keeper
 from job.runs.standing import Standing
 from job.search.trial import Callbacks
@@ -55,15 +55,26 @@ class Book:
             self._keeper.hand_over(self._standing())
 
     def trial(self, trial: Trial) -> None:
-        """A trial has ended. What an earlier attempt began of another one, still waiting, stays part of the state."""
+        """A trial has ended, or waits at a rung. What an earlier attempt began of another one stays part of it."""
         self._heard()
         self._ended[trial.number] = trial
         if not self._grouped:
-            earlier = self._earlier
-            waits = earlier.part is not None and earlier.learner is not None and earlier.part not in self._ended
-            now = replace(earlier, trials=self.ended(), search_seconds=self.seconds) if waits else self._standing()
+            now = self._standing()
+            if self._is_begun_of():
+                now = replace(self._earlier, trials=self.ended(), search_seconds=self.seconds)
             self._keeper.hand_over(now)
-        self._progress.trial_done(trial)
+        if trial.ending == WAITS:
+            self._progress.trial_waits()
+        else:
+            self._progress.trial_done(trial)
+
+    def _is_begun_of(self) -> bool:
+        """Whether an earlier attempt began a trial that is not as far yet."""
+        earlier = self._earlier
+        if not isinstance(earlier.part, int) or earlier.learner is None:
+            return False
+        now = self._ended.get(earlier.part)
+        return now is None or (now.ending == WAITS and len(now.epochs) < len(earlier.history))
 
     def searched(self) -> Searched:
         return Searched(self.ended(), self.seconds)

@@ -26,6 +26,7 @@ from job.data import Split
 from job.device import Compute
 from job.errors import Fault, TemporaryFault, first_line
 from job.results import Trial
+from job.search.held import Held
 from job.search.trial import Callbacks, Order, Setup, run_trial
 
 CONNECT_SECONDS = 60.0  # a cluster that has not answered by then counts as not reachable
@@ -144,6 +145,7 @@ class Tasks:
         self._at_once = at_once
         self._callbacks = callbacks
         self._open: dict[Any, Order] = {}
+        self._held = Held()
         splits = [
             tensor.cpu().numpy() for split in (setup.train, setup.validation) for tensor in (split.images, split.labels)
         ]
@@ -158,9 +160,10 @@ class Tasks:
         import ray
 
         waiting = list(orders)[::-1]
+        self._held.begin(orders)
         while waiting or self._open:
             while waiting and len(self._open) < self._at_once:
-                order = waiting.pop()
+                order = self._held.resumed(waiting.pop())
                 self._open[self._task.remote(self._images, self._common, pickle.dumps(order))] = order
             self._callbacks.on_batch(0)
             done, _ = ray.wait(list(self._open), num_returns=1, timeout=LOOK_SECONDS)
@@ -182,7 +185,10 @@ class Tasks:
 
         order = self._open.pop(reference)
         try:
-            return pickle.loads(ray.get(reference))  # type: ignore[no-any-return]
+            trial, state = pickle.loads(ray.get(reference))
+            if order.rung is not None and state is not None:
+                self._held.offer(order.rung, trial, lambda: state)
+            return trial  # type: ignore[no-any-return]
         except exceptions.RayTaskError as error:
             if isinstance(error.cause, Fault):
                 raise error.cause from None
@@ -196,7 +202,9 @@ class Tasks:
 
 
 def on_a_worker(images: Sequence[Any], common: bytes, ordered: bytes) -> bytes:
-    """One trial, in a process of Ray's. Everything but the images travels as bytes of this job's own classes."""
+    """One trial and the state in which it waits at its rung, if it does, in a process of Ray's. Everything but the
+    images travels as bytes of this job's own classes.
+    """
     setup: Setup
     setup, arithmetic = pickle.loads(common)
     run = setup.compute
@@ -205,8 +213,13 @@ def on_a_worker(images: Sequence[Any], common: bytes, ordered: bytes) -> bytes:
         warnings.simplefilter("ignore")  # the object store's memory is read-only, and nothing here writes into it
         parts = [torch.from_numpy(part).to(compute.device) for part in images]
     setup = replace(setup, compute=compute, train=Split(parts[0], parts[1]), validation=Split(parts[2], parts[3]))
-    silent = Callbacks(on_batch=lambda count: None, on_epoch=lambda number, rate, history, learner: None)
+    states: list[dict[str, Any]] = []
+    silent = Callbacks(
+        on_batch=lambda count: None,
+        on_epoch=lambda number, rate, history, learner: None,
+        on_rung=lambda rung, trial, copied: states.append(copied()),
+    )
     trial = run_trial(setup, pickle.loads(ordered), silent)
     if compute.hardware != run.hardware:
         trial = replace(trial, note="; ".join(filter(None, (f"on {compute.hardware}", trial.note))))
-    return pickle.dumps(trial)
+    return pickle.dumps((trial, states[0] if states else None))

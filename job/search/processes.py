@@ -23,7 +23,8 @@ from typing import IO
 from job import device
 from job.console.logs import event
 from job.errors import Fault
-from job.results import Epoch, Trial
+from job.results import Epoch, Paused, Trial
+from job.search.held import Held
 from job.search.shared import SharedImages, lay_out, shared_file
 from job.search.trial import Callbacks, Order, Setup, run_trial
 
@@ -64,11 +65,14 @@ class Processes:
         # The arithmetic with it: asked for in a worker, it would tell that process's threads and not this one's.
         self._common = pickle.dumps((replace(setup, train=images, validation=images), setup.compute.arithmetic()))
         self._workers: list[Worker | None] = [None] * workers
+        self._held = Held()
+        self._states: dict[int, Paused] = {}  # of trials that wait at their rung, on the way
         self._histories: dict[int, list[Epoch]] = {}
         self._deaths: dict[int, int] = {}
 
     def run(self, orders: Sequence[Order]) -> Iterator[Trial]:
         waiting = deque(orders)
+        self._held.begin(orders)
         left = len(waiting)
         while left:
             self._give_out(waiting)
@@ -95,7 +99,7 @@ class Processes:
                 return
             worker = worker or self._start(place)
             if worker.order is None:
-                worker.order = waiting.popleft()
+                worker.order = self._held.resumed(waiting.popleft())
                 before = worker.order.paused.history if worker.order.paused else ()
                 self._histories[worker.order.number] = list(before)
                 with suppress(OSError):  # it is dead: this is noticed at the next look
@@ -131,8 +135,14 @@ class Processes:
             history.append(message)
             self._callbacks.on_epoch(order.number, order.learning_rate, history, None)
             return None
+        if isinstance(message, Paused):
+            self._states[order.number] = message
+            return None
         if isinstance(message, Trial):
             worker.order = None
+            state = self._states.pop(order.number, None)
+            if order.rung is not None and state is not None:
+                self._held.offer(order.rung, message, lambda: state.learner)
             return message
         if isinstance(message, Fault):
             raise message
@@ -180,7 +190,9 @@ def work(pipe: Connection, common: bytes, images: SharedImages, device_name: str
         train, validation = (split.to(compute.device) for split in images.splits())
         setup = replace(setup, compute=compute, train=train, validation=validation)
         callbacks = Callbacks(
-            on_batch=lambda count: None, on_epoch=lambda number, rate, history, learner: pipe.send(history[-1])
+            on_batch=lambda count: None,
+            on_epoch=lambda number, rate, history, learner: pipe.send(history[-1]),
+            on_rung=lambda rung, trial, copied: pipe.send(Paused(trial.epochs, copied())),
         )
         while True:
             order = pipe.recv()

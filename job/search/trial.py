@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -15,10 +16,10 @@ from job.device import Compute
 from job.device.memory import OUT_OF_MEMORY, is_out_of_memory
 from job.engine import Course, OnBatch, epochs
 from job.engine.build import recipe_of
-from job.engine.learner import Learner, new_learner, resume
+from job.engine.learner import Learner, new_learner, resume, snapshot
 from job.engine.schedule import planned
 from job.models import Recipe
-from job.results import Epoch, Paused, Trial, out_of_patience
+from job.results import WAITS, Epoch, Paused, Trial, out_of_patience
 from job.settings import Settings
 
 
@@ -38,14 +39,24 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """Where trials wait under successive halving: after so many `epochs`, of which as many as `places` go on."""
+
+    epochs: int
+    places: int
+
+
+@dataclass(frozen=True)
 class Order:
-    """A trial to be run; `paused` is what an earlier attempt did of it."""
+    """A trial to be run, up to `rung` or to its end; `paused` is what was done of it before."""
 
     number: int
     learning_rate: float
     paused: Paused | None = None
+    rung: Rung | None = None
 
 
+OnRung = Callable[[Rung, Trial, Callable[[], "dict[str, Any]"]], object]
 OnEpoch = Callable[[int, float, Sequence[Epoch], "Learner | None"], object]
 OnGroup = Callable[[Sequence[Trial], Callable[[], "dict[str, Any]"]], object]
 
@@ -57,16 +68,19 @@ class Callbacks:
     `on_batch` gets a count of images, 0 where a runner only waits. `on_epoch` gets the trial's number, learning rate,
     epochs so far and learner, which is None where it lives in another process or trains with others as one model.
     `on_group` gets the trials that train so, unfinished as they are, whenever all of their records have been handed
-    over, and a function that copies their state; none at the group's end.
+    over, and a function that copies their state; none at the group's end. `on_rung` gets a trial that waits at its rung
+    and a function that copies its state.
     """
 
     on_batch: OnBatch
     on_epoch: OnEpoch
     on_group: OnGroup = lambda begun, copied: None
+    on_rung: OnRung = lambda rung, trial, copied: None
 
 
 def run_trial(setup: Setup, order: Order, callbacks: Callbacks) -> Trial:
-    """Trains until the validation loss has not improved for PATIENCE epochs, under a schedule to its end.
+    """Trains until the validation loss has not improved for PATIENCE epochs, under a schedule to its end; no further
+    than to the order's rung, where the trial waits.
 
     A loss that is not a number or infinite ends the trial as failed, and so does memory that is not enough.
     """
@@ -77,7 +91,14 @@ def run_trial(setup: Setup, order: Order, callbacks: Callbacks) -> Trial:
         if not is_out_of_memory(error):
             raise
         return Trial(order.number, order.learning_rate, tuple(history), OUT_OF_MEMORY)
-    return replace(ended(order, history, note), complete=setup.recipe.scheduled)
+    trial = replace(ended(order, history, note), complete=setup.recipe.scheduled)
+    return replace(trial, ending=WAITS) if waits(setup.settings, order, history) else trial
+
+
+def waits(settings: Settings, order: Order, history: Sequence[Epoch]) -> bool:
+    """Whether a trial has come to its rung and could go on."""
+    at_rung = order.rung is not None and len(history) >= order.rung.epochs
+    return at_rung and len(history) < settings.tune_max_epochs and not is_over(history, settings.trial_patience)
 
 
 def ended(order: Order, history: Sequence[Epoch], note: str = "") -> Trial:
@@ -93,7 +114,8 @@ def train_one(setup: Setup, order: Order, callbacks: Callbacks, history: list[Ep
     learner = new_learner(setup.build, rate, setup.compute, settings.seed, ("trial", order.number))
     history += resume(learner, order.paused)
     course = Course(setup.train, setup.validation, settings.batch_size, callbacks.on_batch)
-    last = settings.tune_max_epochs if not is_over(history, patience) else 0
+    most = settings.tune_max_epochs if order.rung is None else min(order.rung.epochs, settings.tune_max_epochs)
+    last = most if not is_over(history, patience) else 0
     started = time.monotonic()
     for epoch_number, trained, validated in epochs(learner, course, range(len(history) + 1, last + 1)):
         history.append(Epoch(epoch_number, trained, validated, time.monotonic() - started))
@@ -101,6 +123,9 @@ def train_one(setup: Setup, order: Order, callbacks: Callbacks, history: list[Ep
         if is_over(history, patience):
             break
         started = time.monotonic()
+    if order.rung is not None and waits(settings, order, history):
+        at_rung = Trial(order.number, order.learning_rate, tuple(history), note=learner.note, ending=WAITS)
+        callbacks.on_rung(order.rung, at_rung, partial(snapshot, learner))
     return learner.note
 
 

@@ -13,6 +13,7 @@ from job.device.memory import OUT_OF_MEMORY
 from job.errors import Fault
 from job.results import Trial, winner
 from job.runs.standing import START, Standing
+from job.search.halving import halved
 from job.search.runners import Runner
 from job.search.trial import Order
 from job.settings import Settings
@@ -32,15 +33,18 @@ def search(
 ) -> list[Trial]:
     """All trials, in the order of their numbers, from where an earlier attempt left the search.
 
-    The start-up trials are one round; after them a round is `workers` trials, suggested from those before the round.
-    `on_trial` gets each record when it comes and may raise. Raises Fault where every trial failed.
+    The start-up trials are one round, with SEARCH=halving from rung to rung; after them a round is `workers` trials,
+    suggested from those before the round. `on_trial` gets each record when it comes, also one that waits at a rung, and
+    may raise. Raises Fault where every trial failed.
     """
     done = {trial.number: trial for trial in standing.trials}
     for round_ in rounds(settings, workers):
-        missing = [number for number in round_ if number not in done]
+        halving = settings.search == "halving" and round_.start == 0
+        missing = [number for number in round_ if number not in done or halving]
         before = [done[number] for number in range(round_.start)]
         orders = [Order(number, suggest(settings, number, before), standing.paused(number)) for number in missing]
-        for trial in runner.run(orders):
+        whole = halved(runner, orders, settings.tune_max_epochs, dict(done)) if halving else runner.run(orders)
+        for trial in whole:
             done[trial.number] = trial
             on_trial(trial)
     trials = [done[number] for number in range(settings.max_evals)]

@@ -10,7 +10,7 @@ from job.settings.environment import authorities, blamed, faults, load, log_form
 from job.settings.foreign import OF_S3
 from job.settings.help import env_file, help_text
 from job.settings.rules import default_of
-from job.settings.variables import extra, variables
+from job.settings.table import extra, variables
 
 __all__ = [
     "OF_S3",

@@ -23,8 +23,9 @@ from job.settings.effects import without_effect
 from job.settings.places import PLACES
 from job.settings.redaction import without_secrets
 from job.settings.slips import did_you_mean
+from job.settings.table import extra, variables
 from job.settings.values import read, whole
-from job.settings.variables import Variables, extra, variables
+from job.settings.variables import Variables
 
 EXPORT_FORMATS = ("onnx", "pt2", "safetensors")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -73,6 +74,11 @@ class Settings(Variables):
             models.recipe(info.data.get("model", "cnn"), value)
         except (ValueError, TypeError) as error:
             raise ValueError(f"STRONG in job/models/{info.data['model']}.py is no recipe: {error}") from None
+        if value == "strong" and info.data.get("search") == "halving":
+            raise ValueError(
+                "strong does not go with SEARCH=halving: a trial is a short schedule of its own, and one that is "
+                "stopped before its end says nothing of where it would have come: leave SEARCH out"
+            )
         return value
 
     @field_validator("image_size")

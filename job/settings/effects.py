@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from job import models
-from job.settings.variables import Variables, variables
+from job.settings.table import variables
+from job.settings.variables import Variables
 
-SEARCH = ("tune_percent", "max_evals", "tune_max_epochs", "patience", "lr_min", "lr_max", "tune_startup_trials")
+SEARCH = (
+    "search",
+    "tune_percent",
+    "max_evals",
+    "tune_max_epochs",
+    "patience",
+    "lr_min",
+    "lr_max",
+    "tune_startup_trials",
+)
 
 
 OF_RECIPE = ("tune_max_epochs", "lr_min", "lr_max")

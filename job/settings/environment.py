@@ -15,7 +15,7 @@ from job.settings.effects import of_the_plain_recipe, without_effect
 from job.settings.redaction import told
 from job.settings.rules import bounds, literal_choices, type_of
 from job.settings.slips import did_you_mean, foreign_names, misspelled
-from job.settings.variables import variables
+from job.settings.table import variables
 
 REMEDY = "Every variable is explained by: python -m job --help"
 # Rules that look at another variable too.

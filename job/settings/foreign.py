@@ -17,6 +17,7 @@ ENDPOINT = r"https?://[^\s\"'/?#]+(/[^\s\"'?#]*)?"
 REGION = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 WHOLE = r"[0-9]+"
 NUMBER = r"[0-9]*\.?[0-9]+"
+SPINS = "1000"  # of OpenMP's 300,000 (libgomp's GOMP_SPINCOUNT): some microseconds, what a short sum takes
 ALLOCATOR = r"[a-z0-9_]+:(\[[^\]\"'=]*\]|[^,:\[\]\"'=]+)"  # key and value (c10/core/AllocatorConfig.h)
 
 
@@ -67,7 +68,9 @@ def settle(environment: MutableMapping[str, str]) -> None:
     - AWS variables that are set but empty count as not set, as ours do (https://github.com/boto/botocore/issues/1460);
     - botocore reads AWS_DEFAULT_REGION alone. AWS's other tools read AWS_REGION, and prefer it where both are set;
     - botocore takes one file of certificate authorities, by two of the names that it has;
-    - a notebook hands its own MPLBACKEND to all that it starts; the job draws into files, and needs none.
+    - a notebook hands its own MPLBACKEND to all that it starts; the job draws into files, and needs none;
+    - a thread that waits for the others (OpenMP) keeps its core busy, up to some milliseconds a time. Beside a
+      neighbour who needs that core each waits for each; so it soon sleeps, where nobody decided otherwise.
     """
     for name in [name for name, value in environment.items() if name.startswith("AWS_") and not value]:
         del environment[name]
@@ -77,6 +80,8 @@ def settle(environment: MutableMapping[str, str]) -> None:
     if given:
         environment.setdefault("AWS_CA_BUNDLE", environment.get("REQUESTS_CA_BUNDLE") or given[-1])
     environment.pop("MPLBACKEND", None)
+    if "OMP_WAIT_POLICY" not in environment:
+        environment.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def faults(environment: Mapping[str, str], s3: bool) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from job.settings import environment
 from job.settings.checked import Settings
 from job.settings.redaction import told, without_secrets
 from job.settings.rules import bounds, default_of, type_of, value_of
-from job.settings.variables import extra, variables
+from job.settings.table import extra, variables
 
 HEAD = """usage: python -m job [--help | --print-env[=all]]
 

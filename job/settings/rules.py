@@ -8,7 +8,7 @@ from typing import Any, get_args
 from job import models
 from job.settings.checked import Settings
 from job.settings.places import PLACES
-from job.settings.variables import variables
+from job.settings.table import variables
 
 
 def bounds(name: str) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from job import models
@@ -112,6 +110,14 @@ class Variables(BaseSettings):
         ge=10,
     )
 
+    search: Literal["full", "halving"] = variable(
+        "Search",
+        "full",
+        "`full`: every trial to its own end; `halving`: synchronous successive halving: after 1, 3, 9, 27 … epochs "
+        "the best third of the start-up trials goes on; not with `RECIPE=strong`",
+        shapes=True,
+        later=True,
+    )
     tune_percent: float = variable(
         "Search", 20.0, "percent of the training set used for tuning", shapes=True, ge=1, le=100
     )
@@ -231,19 +237,3 @@ class Variables(BaseSettings):
         "a file that gets a short Markdown report at the end; GitHub Actions sets it by itself",
     )
     log_format: Literal["text", "json"] = variable("Output", "text", "`text`, or `json`: one object a line")
-
-
-def variables() -> dict[str, FieldInfo]:
-    return Variables.model_fields
-
-
-def extra(variable_name: str) -> dict[str, Any]:
-    content = variables()[variable_name.lower()].json_schema_extra
-    assert isinstance(content, dict)
-    return content
-
-
-def with_defaults(shaping: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run was shaped by, with the variables that its manifest leaves out because they held their default."""
-    later = {name.upper(): field.default for name, field in variables().items() if extra(name)["later"]}
-    return later | dict(shaping)

@@ -17,9 +17,11 @@ from torchvision.transforms.functional import normalize
 from job import device, engine, models
 from job.data import Split
 from job.device import Compute
+from job.engine.augmentation import Batch
 from job.engine.build import balanced
+from job.engine.criterion import Criterion
 from job.engine.learner import new_learner
-from job.engine.step import MEAN, STD, mean_loss, normalise
+from job.engine.step import MEAN, STD, normalise
 from job.results import Score
 from tests.helpers import small_models
 from tests.helpers.rounding import CLOSE, DISTURBANCE, FP64, disturbed, draw
@@ -210,7 +212,7 @@ def test_a_class_counts_as_its_weight_says() -> None:
     logits = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     labels, weights = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     again = torch.tensor([0, 1, 2, 3, 3, 4, 4, 5, 5, 5])
-    weighed = mean_loss(logits, labels, weights)
+    weighed = Criterion(weights).mean(logits, Batch(torch.empty(0), labels))
     repeated = cross_entropy(logits[again], labels[again], reduction="sum") / len(labels)
     torch.testing.assert_close(weighed, repeated, rtol=1e-12, atol=0)
     ours, theirs = (torch.autograd.grad(loss, logits)[0] for loss in (weighed, repeated))

@@ -28,12 +28,13 @@ from job.report.plots.answers import confusion_matrix
 from job.report.plots.drawing import png
 from job.report.plots.search import tuning_plot
 from job.report.plots.training import training_curves
+from job.report.reading import trial_from
 from job.report.records import RunReport
-from job.report.tables import as_json, per_class_csv
+from job.report.tables import as_json, per_class_csv, trials_csv
 from job.report.templating import render
 from job.report.text import text as as_text
 from job.report.words import duration
-from job.results import Choice, Epoch, Score, Trial
+from job.results import STOPPED, Choice, Epoch, Score, Trial
 from tests.helpers import records
 from tests.helpers.chaos import VARIES
 
@@ -361,3 +362,20 @@ def test_names_in_any_script_are_drawn_or_stand_as_their_number() -> None:
         assert drawing.png(answer_plots.confusion_matrix(evaluation)).startswith(b"\x89PNG")
         picture = drawing.svg(answer_plots.confusion_matrix(evaluation, for_page=True), "x")
     assert "\U0001fae8" in picture, "a browser may have it"
+
+
+def test_a_trial_that_halving_stopped_is_told_everywhere() -> None:
+    """In JSON and back, in the table, on the page; without one nothing of it is written."""
+    plain = records.run_report()
+    assert "stopped_at_rung" not in trials_csv(plain.trials) + json.dumps(as_json(plain))
+    stopped = replace(plain.trials[0], ending=STOPPED)
+    halved = replace(plain, trials=(stopped, *plain.trials[1:]))
+    entry = as_json(halved)["tuning"]["trials"][0]
+    assert entry["stopped_at_rung"] == len(stopped.epochs)
+    assert trial_from(entry, False) == stopped
+    heading, first, second = trials_csv(halved.trials).splitlines()[:3]
+    assert heading.endswith(',"stopped_at_rung"')
+    assert first.endswith(f",{len(stopped.epochs)}")
+    assert second.endswith(',""')
+    assert f"stopped at rung {len(stopped.epochs)}" in read(halved)
+    assert "1 at a rung of successive halving" in read(halved)

@@ -21,7 +21,7 @@ import pytest
 from job.errors import TakenOver, TemporaryFault
 from job.interrupt import Stop
 from job.runs import lock, manifest, publish, status, taking
-from job.runs.owner import Clock, Owner, Timing, boot_time, content, owner
+from job.runs.owner import Clock, Owner, Timing, boot_time, content, owner, start_time, this_machine
 from job.storage import Heard, s3
 from job.storage.local import LocalStore
 from tests.conftest import ROOT, bare_environment
@@ -211,6 +211,17 @@ def test_two_started_at_the_same_instant_fifty_times(output: str) -> None:
 
 def foreign(**changes: Any) -> bytes:
     return content(replace(Owner("someone", "elsewhere", "another machine", 1, "1"), **changes))
+
+
+def test_who_is_dead_here() -> None:
+    """Only who ran on this very machine and is gone, its number perhaps another process's by now."""
+    living = Owner("job", "here", this_machine(), os.getpid(), start_time(os.getpid()))
+    assert not living.is_dead_here()
+    assert replace(living, started="1").is_dead_here()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        ended = replace(living, process=child.pid, started=start_time(child.pid))
+    assert ended.is_dead_here()
+    assert not replace(ended, machine="another").is_dead_here()
 
 
 def test_every_write_asks_and_every_repeat_asks_again(output: str) -> None:

@@ -70,10 +70,11 @@ def test_killed_at_random_moments(twin: tuple[dict[str, bytes], float], signum: 
     ("others", "kills"),
     [
         ({"MODEL": "mlp", "PRECISION": "fp32", "MAX_EVALS": "6"}, 5),
+        ({"SEARCH": "halving", "MAX_EVALS": "7", "TUNE_MAX_EPOCHS": "6"}, 8),
         ({"RECIPE": "strong", "EPOCHS": "6"}, 10),
         ({"RECIPE": "strong", "EPOCHS": "6", "MODEL": "mlp", "WORKERS": "2"}, 3),
     ],
-    ids=["mlp", "strong", "strong with workers"],
+    ids=["mlp", "halving", "strong", "strong with workers"],
 )
 def test_others_killed_at_random_moments(others: dict[str, str], kills: int, tmp_path: Path) -> None:
     whole = chaos.attempt({**others, "OUTPUT": "out"}, tmp_path)

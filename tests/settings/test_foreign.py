@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,18 @@ def test_certificates_named_for_others_serve_s3(tmp_path: Path) -> None:
     assert environment["AWS_CA_BUNDLE"] == "store.pem"
 
 
+def test_threads_that_wait_leave_the_core_to_others() -> None:
+    """As libgomp itself says, in a process that begins as the job does; whoever decides otherwise is obeyed."""
+    begin = "import os; from job.settings import foreign; foreign.settle(os.environ); import torch"
+    shown = {**os.environ, "OMP_DISPLAY_ENV": "verbose"}
+    said = subprocess.run([sys.executable, "-c", begin], env=shown, capture_output=True, text=True, check=True).stderr
+    assert "GOMP_SPINCOUNT = '1000'" in said
+    for theirs in ({"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}):
+        environment = dict(theirs)
+        foreign.settle(environment)
+        assert environment == theirs
+
+
 @pytest.mark.parametrize(("name", "value", "rule"), OF_S3)
 def test_aws_variables_are_looked_at_where_a_bucket_is_used(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, rule: str
@@ -94,6 +109,6 @@ def test_what_torch_takes_is_taken(monkeypatch: pytest.MonkeyPatch, value: str) 
 def test_settling() -> None:
     environment = {"AWS_PROFILE": "", "AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "us-east-1", "MPLBACKEND": "x"}
     foreign.settle(environment)
-    assert environment == {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-3"}
+    assert environment == {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-3", "GOMP_SPINCOUNT": "1000"}
     foreign.settle(only := {"AWS_DEFAULT_REGION": "us-west-2", "AWS_REGION": ""})
-    assert only == {"AWS_DEFAULT_REGION": "us-west-2"}
+    assert only == {"AWS_DEFAULT_REGION": "us-west-2", "GOMP_SPINCOUNT": "1000"}

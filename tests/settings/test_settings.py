@@ -215,3 +215,12 @@ def test_help_and_print_env_load_nothing_heavy(job: Job, argument: str) -> None:
     done = job(argument, PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0
     assert not loaded(done) & HEAVY
+
+
+def test_halving_goes_with_plain_trials_alone() -> None:
+    """A trial under a recipe with a schedule says nothing before its end."""
+    with pytest.raises(ValueError, match=r"(?s)recipe\n.*strong does not go with SEARCH=halving"):
+        settings.Settings(search="halving", recipe="strong")
+    assert "SEARCH" not in settings.Settings().shaping(), "runs of before keep their names"
+    assert settings.Settings(search="halving").shaping()["SEARCH"] == "halving"
+    assert "SEARCH" not in settings.Settings(search="halving", learning_rate=1e-3, epochs=1).shaping()

@@ -34,7 +34,7 @@ from tests.storage.test_storage import MIB, QUICK
 
 BRIEF = replace(QUICK, patience=0.5)  # for what no repeat mends
 HASTY = replace(BRIEF, read=0.7)  # for a store that hangs
-GETS_OVER = replace(HASTY, patience=5.0)  # repeats go by time: a hang of `read` seconds must leave some
+GETS_OVER = replace(HASTY, patience=60.0)  # a hang of `read` seconds must leave some, on a machine under load too
 SOON = 12.0  # seconds in which a fault is told with QUICK's limits, on a machine under load
 SMALL = random.Random(1).randbytes(200_000)
 LARGE = random.Random(2).randbytes(11 * MIB)  # three parts
@@ -413,22 +413,33 @@ def test_an_upload_that_somebody_else_ended(shaky: S3Store, proxy: Proxy) -> Non
 
 @pytest.mark.parametrize("kind", ["atomic", "unconditional", "heedless"])
 @pytest.mark.parametrize("held", [False, True], ids=["free", "held by a dead owner"])
-def test_one_of_two_wins_on_every_kind_of_store(
-    shaky: S3Store, proxy: Proxy, bucket: str, kind: str, held: bool
-) -> None:
+def test_one_of_two_wins_on_every_kind_of_store(shaky: S3Store, proxy: Proxy, kind: str, held: bool) -> None:
+    won: list[bool] = []
+    for slower in (1, 5, 25):  # on a busy machine both may be answered too late to be sure, and neither wins
+        won = two_at_once(shaky, proxy, kind, held, slower)
+        assert won.count(True) <= 1
+        if any(won):
+            break
+    assert any(won)
+    assert shaky.get("lock") == str(won.index(True)).encode()
 
-    stores = [s3.open_store(f"s3://{bucket}", "run", replace(QUICK, settle=1.0)) for _ in range(2)]
+
+def two_at_once(shaky: S3Store, proxy: Proxy, kind: str, held: bool, slower: int) -> list[bool]:
+    """Who of two won. Both look before either writes, and the first has long been answered when the second one's write
+    arrives.
+    """
+    proxy.rules = []
+    limits = replace(QUICK, settle=1.0 * slower)
+    stores = [s3.open_store(f"s3://{shaky.requests.place.bucket}", "run", limits) for _ in range(2)]
+    shaky.delete("lock")
     if held:
         shaky.put("lock", b"of a dead owner")
     _, version = shaky.get_versioned("lock") or (b"", None)
-    # Both look before either writes, and the first has long been answered when the second one's write arrives.
-    proxy.rules = [Rule(kind, times=1, delay=0.2), Rule(kind, delay=0.5)]
+    proxy.rules = [Rule(kind, times=1, delay=0.2 * slower), Rule(kind, delay=0.5 * slower)]
     if kind == "unconditional":  # each is refused once, then writes without its condition
         proxy.rules = [Rule(kind, times=2), *proxy.rules]
     with ThreadPoolExecutor(2) as pool:
-        won = list(pool.map(lambda me: stores[me].put_if("lock", str(me).encode(), version), range(2)))
-    assert won.count(True) == 1
-    assert shaky.get("lock") == str(won.index(True)).encode()
+        return list(pool.map(lambda me: stores[me].put_if("lock", str(me).encode(), version), range(2)))
 
 
 def test_put_if_whose_answer_was_lost(shaky: S3Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
