@@ -25,6 +25,7 @@ from job.report.tables import as_json
 from job.results import Choice, Epoch, Searched, Trial, hopeless, winner
 from job.runs import lock, manifest, publish, taking
 from job.runs.budget import OutOfTime
+from job.runs.place import place_of
 from job.runs.standing import FINAL
 from job.runs.status import Status
 from job.search import runners
@@ -43,13 +44,13 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     Raises Fault, TemporaryFault or Interrupted; returns only when the run is finished and published.
     """
     progress.check = stop.check
-    place = storage.open_store(settings.output, settings.run_name)
-    looked_at = storage.Heard(place, stop)
+    here = place_of(settings)
+    looked_at = storage.Heard(here, stop)
     done = not settings.fresh and is_finished(settings, looked_at, progress)
     if done and ending.is_settled(looked_at):
         return ending.tell_finished(looked_at)
     try:
-        with lock.held(place, stop) as held:
+        with lock.held(here, stop) as held:
             held.store.tidy()
             if settings.fresh:
                 publish.remove(held.store)

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from job import models
-
-
-def variable(
-    group: str, default: Any, meaning: str, *, shapes: bool = False, later: bool = False, **limits: Any
-) -> Any:
-    """One setting. `shapes` marks what changes the result: such settings make up the run's name; one that came `later`
-    than version 0.1.0 only where it is not its default, so that runs of before keep their names.
-    """
-    about: dict[str, Any] = {"group": group, "shapes": shapes, "later": later}
-    return Field(default=default, description=meaning, json_schema_extra=about, **limits)
+from job.settings.variable import variable
 
 
 class Variables(BaseSettings):
@@ -217,6 +207,17 @@ class Variables(BaseSettings):
         "./outputs",
         "directory (`/outputs` in the image) or `s3://bucket/prefix`; "
         "endpoint and credentials through the standard AWS variables and files only",
+    )
+    s3_sse: Literal["AES256", "aws:kms"] | None = variable(
+        "Output",
+        None,
+        "server-side encryption asked of the bucket in `OUTPUT` for what is written: `AES256` or `aws:kms`",
+    )
+    s3_sse_kms_key_id: str | None = variable(
+        "Output",
+        None,
+        "with `S3_SSE=aws:kms` the key: its id, alias or ARN; without it the account's own for S3",
+        pattern=r"^[A-Za-z0-9:/_-]{1,2048}$",
     )
     run_id: str | None = variable(
         "Output",
