@@ -34,24 +34,37 @@ ENV UV_LINK_MODE=copy PYC_INVALIDATION_MODE=unchecked-hash
 #   nvperf, pcsampling, checkpoint  counters for profilers
 #   nvshmem's transports          GPUs of several machines
 #   headers, static libraries, device bitcode, protoc, tests   for building and testing other programs
+#   grpc, tensorboard_data_server, webfiles.zip   TensorBoard's own server: here it only writes what one elsewhere shows
+#   libonnxruntime, its transformers and tools    for C++ programs, and for turning language models into ONNX
 # Bytecode: a few files are written for a newer Python and do not compile, hence the `|| true`.
-# The packages lie in three layers, so that a pull fetches them side by side and a new torch does not fetch CUDA again.
+# The packages lie in four layers, so that a pull fetches them side by side and a new torch does not fetch CUDA again.
+# Of what follows and exports a run (TAKEN, the fourth) only the bytecode of what is imported is stored: a third of it.
 RUN --mount=type=cache,target=/root/.cache/uv,sharing=locked \
-    /opt/uv/bin/uv venv -q --python /usr/bin/python3 /opt/venv \
+    TAKEN="alembic cryptography databricks google mlflow onnx onnx_ir onnxruntime onnxscript opentelemetry sqlalchemy tensorboard" \
+ && /opt/uv/bin/uv venv -q --python /usr/bin/python3 /opt/venv \
  && if [ -z "$TORCH" ]; then set -- --require-hashes -r requirements.lock; \
     else set -- --no-verify-hashes --torch-backend="$TORCH" -c requirements.lock -r requirements.in; fi \
  && /opt/uv/bin/uv pip install --python /opt/venv/bin/python "$@" \
  && site=$(echo /opt/venv/lib/python3*/site-packages) \
  && rm -rf "$site"/triton "$site"/triton-* "$site"/torch/include "$site"/torch/share "$site"/torch/bin/protoc* \
+      "$site"/grpc "$site"/grpcio-* "$site"/tensorboard_data_server* "$site"/tensorboard/webfiles.zip \
+      "$site"/onnxruntime/capi/libonnxruntime.so.* "$site"/onnxruntime/transformers "$site"/onnxruntime/tools \
  && if [ -d "$site/nvidia" ]; then find "$site/nvidia" \( \
       -name 'libcusolverMg*' -o -name 'libnvblas*' -o -name 'libcufftw*' -o -name '*.alt.so*' -o -name 'libnvperf_*' \
       -o -name 'libpcsampling*' -o -name 'libcheckpoint*' -o -name 'nvshmem_transport_*' -o -name '*.a' -o -name '*.bc' \
       -o -type d -name include \) -prune -exec rm -rf {} +; fi \
  && find "$site" -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
- && { /opt/venv/bin/python -m compileall -qq -j 0 "$site" || true; } \
+ && { /opt/venv/bin/python -m compileall -qq -j 0 -x "site-packages/($(echo "$TAKEN" | tr ' ' '|'))/" "$site" || true; } \
  && /opt/venv/bin/python -c 'import boto3, hyperopt, jinja2, matplotlib.figure, pydantic_settings, torch, torchvision' \
- && for layer in nvidia torch; do \
-      mkdir -p "/layers/$layer$site" && if [ -d "$site/$layer" ]; then mv "$site/$layer" "/layers/$layer$site/"; fi; \
+ && /opt/venv/bin/python -B -c 'import sys, alembic.command, mlflow.tracking, mlflow.store.tracking.file_store; \
+import mlflow.store.tracking.sqlalchemy_store, onnx.checker, onnxruntime, onnxscript; \
+import torch.onnx, torch.utils.tensorboard; \
+print(*{m.__file__ for m in [*sys.modules.values()] if (getattr(m, "__file__", 0) or "").endswith(".py")}, sep="\n")' \
+    >/build/imported \
+ && { /opt/venv/bin/python -m compileall -qq -i /build/imported || true; } \
+ && for layer in nvidia torch $TAKEN; do \
+      case " $TAKEN " in *" $layer "*) place=/layers/taken ;; *) place=/layers/$layer ;; esac; \
+      mkdir -p "$place$site" && if [ -d "$site/$layer" ]; then mv "$site/$layer" "$place$site/"; fi; \
     done \
  && mkdir -p /layers/others/opt && mv /opt/venv /layers/others/opt/
 
@@ -71,6 +84,7 @@ FROM base
 COPY --from=packages /layers/nvidia/ /
 COPY --from=packages /layers/torch/ /
 COPY --from=packages /layers/others/ /
+COPY --from=packages /layers/taken/ /
 # Open to every user, so that --user works with any number. A mounted folder has its own permissions.
 RUN install -d -m 1777 /outputs /data
 COPY --from=code /app /app
@@ -79,7 +93,7 @@ COPY --from=code /app /app
 ENV PATH=/opt/venv/bin:$PATH \
     OUTPUT=/outputs DATA_DIR=/data \
     HOME=/tmp USER=job XDG_CACHE_HOME=/tmp/.cache MPLCONFIGDIR=/tmp/matplotlib TORCH_HOME=/data/torch \
-    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 LANG=C.UTF-8 \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 LANG=C.UTF-8 MLFLOW_DISABLE_TELEMETRY=true \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /tmp
 USER 10001:10001

@@ -35,7 +35,7 @@ LINT := .venv-ci/bin
 
 .DEFAULT_GOAL := list
 .PHONY: list install demo run run-all preflight summary build docker-run k8s kaggle help-variables test test-slow check format
-.PHONY: lint-deploy build-ray test-container install-ray test-ray install-extras test-extras install-onnx test-onnx
+.PHONY: lint-deploy build-ray test-container install-ray test-ray test-taken
 .PHONY: screenshot test-cpus bench bench-scale test-gpu chaos lock clean
 
 list: ## list the targets
@@ -114,17 +114,8 @@ install-ray: $(READY) ## add Ray to .venv, which RAY_ADDRESS needs
 test-ray: .venv-ray/.ready ## search on a real Ray cluster of two nodes and kill one; in a venv of its own
 	OMP_NUM_THREADS=1 .venv-ray/bin/python -m tests.helpers.loopback .venv-ray/bin/python -m pytest -q tests/search/test_ray.py
 
-install-extras: $(READY) ## add TensorBoard and MLflow to .venv, for TENSORBOARD_DIR and MLFLOW_TRACKING_URI
-	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-extras.lock
-
-test-extras: .venv-extras/.ready ## runs recorded by TensorBoard and MLflow and read back; in a venv of its own
-	OMP_NUM_THREADS=1 .venv-extras/bin/python -m pytest -q tests/tracking/test_tracking.py
-
-install-onnx: $(READY) ## add ONNX to .venv, which MODE=export needs
-	$(UV) pip install -q --python $(RUN) --require-hashes -r requirements-onnx.lock
-
-test-onnx: .venv-onnx/.ready ## export every model to ONNX and compare with torch; in a venv of its own
-	OMP_NUM_THREADS=1 .venv-onnx/bin/python -m pytest -q tests/modes/test_export.py
+test-taken: $(DEV) ## what takes too long for make test: every model in every exported format, runs as MLflow has them
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 -m slow tests/modes/test_export.py tests/tracking
 
 screenshot: $(DEV) ## docs/report.png from a run's page: REPORT=outputs/RUN/report.html; needs Chromium
 	$(RUN) -m tests.helpers.screenshot $(REPORT) docs/report.png
@@ -175,7 +166,7 @@ $(LINT)/.ready: requirements-ci.lock | $(UV)
 	$(UV) pip install -q --python $(LINT)/python --require-hashes -r requirements-ci.lock
 	@touch $@
 
-# The core, one extra (ray, extras, onnx, bench) and what the tests need, beside .venv and not in it.
+# The core, one extra (ray, bench) and what the tests need, beside .venv and not in it.
 .venv-%/.ready: requirements.lock requirements-%.lock requirements-dev.lock | $(UV)
 	$(UV) venv -q --clear --python $(PYTHON) .venv-$*
 	$(UV) pip install -q --python .venv-$*/bin/python $(INSTALL)

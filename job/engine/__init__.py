@@ -1,8 +1,8 @@
 """The mathematics: one step, one evaluation, and epochs as a stream of records. No input or output, no clock.
 
-In reading order: `schedule` (of the rate), `augmentation` with `trivial`, `learner` (a model with its optimizer),
-`step`, this file (epochs), `fit` (the final training), `build` (fresh models), `classifier` (a trained one as others
-use it), `replay` and `proof` (steps as CUDA graphs).
+In reading order: `schedule` (of the rate), `augmentation` with `trivial`, `criterion` (the loss), `learner` (a model
+with its optimizer), `step`, this file (epochs), `fit` (the final training), `build` (fresh models), `classifier` (a
+trained one as others use it), `replay` and `proof` (steps as CUDA graphs).
 """
 
 from __future__ import annotations

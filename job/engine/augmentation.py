@@ -29,9 +29,11 @@ SHIFT, FLIP, CUTOUT, SHARE, BOX, TRIVIAL, DRAWS = slice(0, 2), 2, slice(3, 5), 5
 class Augmentation:
     """The parts of a recipe and what they need on the device, which stays where it is in memory for CUDA graphs.
 
-    `key` int64 `[DRAWS]`: a word of the epoch's for each draw; `shares` float32 `[LEVELS]`: the quantiles of the share
-    that an image keeps in mixup (arcsine, which is Beta(1/2, 1/2), the larger part being its own), or for cutmix of the
-    part of a side that the box takes; `grey` uint8 `[1, 3]`; `trivial`: what TrivialAugment does, where asked for.
+    `key` int64 `[DRAWS]`: a word of the epoch's for each draw, or `[batches, DRAWS]` where what is augmented is
+    several batches of one size, one after the other, each in an epoch of its own; `shares` float32 `[LEVELS]`: the
+    quantiles of the share that an image keeps in mixup (arcsine, which is Beta(1/2, 1/2), the larger part being its
+    own), or for cutmix of the part of a side that the box takes; `grey` uint8 `[1, 3]`; `trivial`: what
+    TrivialAugment does, where asked for.
     """
 
     parts: tuple[str, ...]
@@ -40,17 +42,22 @@ class Augmentation:
     grey: Tensor
     trivial: trivial.Tables | None = None
 
-    def begin(self, seed: int) -> None:
-        """To an epoch with this seed (63 bits)."""
-        words = [mixed((number * 0x61C88647 + seed) & WORD) ^ seed >> 32 for number in range(DRAWS)]
-        self.key.copy_(torch.tensor([mixed(word) for word in words]))
+    def begin(self, *seeds: int) -> None:
+        """To an epoch with this seed (63 bits), or to one with its own for each batch."""
+        words = [[mixed((n * 0x61C88647 + seed) & WORD) ^ seed >> 32 for n in range(DRAWS)] for seed in seeds]
+        self.key.copy_(torch.tensor([[mixed(word) for word in each] for each in words]).view(self.key.shape))
+
+    @property
+    def batches(self) -> int:
+        return 1 if self.key.dim() == 1 else len(self.key)
 
 
 @dataclass(frozen=True)
 class Batch:
     """What a step trains on: images uint8 `[batch, side, side, 3]`, labels int64 `[batch]`. Where images were mixed,
     `partners` are the labels of the others, and `share` float32 `[batch]` is what counts of each image's own; `blend`
-    says that the images themselves are still to be mixed so, each with the one before it.
+    says that the images themselves are still to be mixed so, each with the one before it. It may be several `batches`
+    of one size, one after the other, which do not mix.
     """
 
     images: Tensor
@@ -58,6 +65,7 @@ class Batch:
     partners: Tensor | None = None
     share: Tensor | None = None
     blend: bool = False
+    batches: int = 1
 
     @property
     def judged(self) -> Tensor:
@@ -67,8 +75,8 @@ class Batch:
         return torch.where(self.share >= 0.5, self.labels, self.partners)
 
 
-def augmentation(recipe: Recipe, device: torch.device) -> Augmentation | None:
-    """What the recipe asks for, on the device; None where it leaves images as they are."""
+def augmentation(recipe: Recipe, device: torch.device, batches: int | None = None) -> Augmentation | None:
+    """What the recipe asks for, on the device; None where it leaves images as they are. `batches`: see the key."""
     if not recipe.augmentation:
         return None
     middles = [(number + 0.5) / LEVELS for number in range(LEVELS)]
@@ -78,7 +86,7 @@ def augmentation(recipe: Recipe, device: torch.device) -> Augmentation | None:
         shares = [max(math.sin(math.pi / 2 * middle) ** 2, math.cos(math.pi / 2 * middle) ** 2) for middle in middles]
     return Augmentation(
         recipe.augmentation,
-        torch.zeros(DRAWS, dtype=torch.int64, device=device),
+        torch.zeros(DRAWS if batches is None else (batches, DRAWS), dtype=torch.int64, device=device),
         torch.tensor(shares, dtype=torch.float32, device=device),
         torch.tensor([GREY], dtype=torch.uint8, device=device),
         trivial.tables(device) if "trivial" in recipe.augmentation else None,
@@ -87,8 +95,8 @@ def augmentation(recipe: Recipe, device: torch.device) -> Augmentation | None:
 
 def augmented(how: Augmentation, images: Tensor, labels: Tensor, rows: Tensor) -> Batch:
     """A batch, uint8 `[batch, side, side, 3]` and int64 `[batch]`, changed; `rows` int64 `[batch]` are its numbers."""
-    count, side = len(rows), images.shape[1]
-    drawn = draws(how.key, rows)
+    count, side, batches = len(rows), images.shape[1], how.batches
+    drawn = draws(how.key if batches == 1 else how.key.repeat_interleave(count // batches, 0), rows)
     index = places(how, drawn, side)
     if how.trivial is not None:
         images = trivial.coloured(how.trivial, looked_up(how, images, index), *trivial.chosen(drawn[:, TRIVIAL]))
@@ -96,14 +104,19 @@ def augmented(how: Augmentation, images: Tensor, labels: Tensor, rows: Tensor) -
     if "cutout" in how.parts:
         quarter = torch.full((), side // 4, dtype=index.dtype, device=drawn.device)
         index = index.masked_fill(crossed(boxes(drawn[:, CUTOUT], quarter, side)), count * side**2)
-    partners = labels.roll(1) if {"mixup", "cutmix"} & set(how.parts) else None
+    partners = before(labels, batches) if {"mixup", "cutmix"} & set(how.parts) else None
     share = how.shares.index_select(0, drawn[:, SHARE] * LEVELS >> 32) if partners is not None else None
     if "cutmix" in how.parts and share is not None:
         sides = (share * side + 0.5).to(index.dtype)[:, None, None]  # of the box; its area is uniform
         inside = boxes(drawn[:, BOX], sides, side)
-        index = torch.where(crossed(inside), index.roll(1, 0), index)
+        index = torch.where(crossed(inside), before(index, batches), index)
         share = 1 - inside.sum(2, dtype=torch.int32).prod(1).float() / side**2
-    return Batch(looked_up(how, images, index), labels, partners, share, "mixup" in how.parts)
+    return Batch(looked_up(how, images, index), labels, partners, share, "mixup" in how.parts, batches)
+
+
+def before(x: Tensor, batches: int) -> Tensor:
+    """In each one's place what is one before it in its batch; the last in that of the first."""
+    return x.view(batches, -1, *x.shape[1:]).roll(1, 1).view(x.shape)
 
 
 def looked_up(how: Augmentation, images: Tensor, index: Tensor) -> Tensor:
@@ -151,18 +164,18 @@ def crossed(inside: Tensor) -> Tensor:
     return inside[:, 0, :, None] & inside[:, 1, None, :]
 
 
-def blended(images: Tensor, share: Tensor) -> Tensor:
+def blended(images: Tensor, share: Tensor, batches: int = 1) -> Tensor:
     """Mixup (Zhang et al., 2017, https://arxiv.org/abs/1710.09412) of each image with the one before it.
 
     Normalised images `[batch, 3, rows, columns]`, channels-last in memory as they stay.
     """
     rows = images.permute(0, 2, 3, 1)
     own = share.to(images.dtype)[:, None, None, None]
-    return torch.lerp(rows.roll(1, 0), rows, own).permute(0, 3, 1, 2)
+    return torch.lerp(before(rows, batches), rows, own).permute(0, 3, 1, 2)
 
 
 def draws(key: Tensor, rows: Tensor) -> Tensor:
-    """`DRAWS` numbers of 32 bits for each image, int64 `[batch, DRAWS]`."""
+    """`DRAWS` numbers of 32 bits for each image, int64 `[batch, DRAWS]`; the key is one for all or one for each."""
     return mixed(rows[:, None] ^ key)
 
 

@@ -61,10 +61,10 @@ def describe(build: Builder, dataset: Dataset, resize: str, precision: str, test
     return (json.dumps(about, indent=2) + "\n").encode()
 
 
-def load(about: dict[str, Any], weights: bytes) -> Classifier:
-    """The classifier, in evaluation mode, on the CPU, from `model.json` and `weights.pt`.
+def fresh(about: dict[str, Any]) -> Classifier:
+    """The classifier that `model.json` describes, in evaluation mode, on the CPU, with weights that nobody trained.
 
-    Raises Fault where this job has no such model or the weights are not its weights.
+    Raises Fault where this job has no such model.
     """
     try:
         name, classes, size = str(about["model"]), int(about["num_classes"]), int(about["image_size"])
@@ -79,10 +79,17 @@ def load(about: dict[str, Any], weights: bytes) -> Classifier:
             f"Put {name}.py there; there are: {', '.join(models.names())}.",
         )
     recipe = recipe_named(name, str(about.get("recipe", PLAIN.name)))
+    return Classifier(Builder(name, classes, size, recipe=recipe)(), mean, std).eval()
+
+
+def load(about: dict[str, Any], weights: bytes) -> Classifier:
+    """The classifier, in evaluation mode, on the CPU, from `model.json` and `weights.pt`.
+
+    Raises Fault where this job has no such model or the weights are not its weights.
+    """
+    loaded = fresh(about)
     try:
-        state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
-        model = Builder(name, classes, size, recipe=recipe)()
-        model.load_state_dict(state)
+        loaded.model.load_state_dict(torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:  # whose text advises to load it all the same, which would run its code
         raise Fault(
             "weights.pt holds other things than weights, or is damaged: it was not loaded.",
@@ -90,10 +97,10 @@ def load(about: dict[str, Any], weights: bytes) -> Classifier:
         ) from error
     except Exception as error:  # torch.load raises whatever its unpickler meets
         raise Fault(
-            f"weights.pt does not fit job/models/{name}.py: {first_line(error)}",
+            f"weights.pt does not fit job/models/{about['model']}.py: {first_line(error)}",
             "Take weights.pt and model.json from the same run, and the model's file as it was then.",
         ) from error
-    return Classifier(model, mean, std).eval()
+    return loaded
 
 
 def recipe_named(model: str, recipe: str) -> Recipe:

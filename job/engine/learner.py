@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from job.device import Compute
 from job.device.graphs import Recorded
 from job.device.optimizers import follow
 from job.engine.augmentation import Augmentation, augmentation
-from job.engine.build import class_weights, recipe_of
+from job.engine.build import recipe_of
+from job.engine.criterion import Criterion, criterion_of
 from job.engine.schedule import Schedule
 from job.results import Epoch, Paused
 from job.seeds import seed_for
@@ -24,7 +25,7 @@ class Learner:
     """What learns: a model with its optimizer. `part` names its place in the run, e.g. `("trial", 3)`, and seeds it.
 
     `recorded` are its steps as CUDA graphs, once there are any; they hold for these very tensors. `note` says why they
-    are eager where the run's are not (see `fall_back`). `class_weights`: see `build.Builder`. Under a recipe with a
+    are eager where the run's are not (see `fall_back`). Under a recipe with a
     schedule `rate` is the tensor that the optimizer reads, `[]` in `param_dtype`, and `schedule` what sets it.
     """
 
@@ -34,8 +35,7 @@ class Learner:
     compute: Compute
     seed: int
     part: tuple[str | int, ...]
-    class_weights: Tensor | None = None
-    label_smoothing: float = 0.0
+    criterion: Criterion = field(default_factory=Criterion)
     augmentation: Augmentation | None = None
     schedule: Schedule | None = None
     rate: Tensor | None = None
@@ -62,7 +62,7 @@ def new_learner(
     model = compute.place(new_model(build, seed, part))
     like = torch.empty(0, dtype=compute.param_dtype, device=compute.device)
     learner = Learner(model, compute.optimizer(model, recipe, peak), compute.scaler(), compute, seed, part)
-    learner.class_weights, learner.label_smoothing = class_weights(build, like), recipe.label_smoothing
+    learner.criterion = criterion_of(build, like)
     learner.augmentation = augmentation(recipe, compute.device)
     if recipe.scheduled:
         learner.schedule = learning_rate if isinstance(learning_rate, Schedule) else None

@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from job.device import Compute
 from job.device.precision import full
@@ -41,27 +40,12 @@ def scale_and_shift(device: torch.device, pixels: int, dtype: torch.dtype) -> tu
     return scale, shift
 
 
-def mean_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None, smoothing: float = 0.0) -> Tensor:
-    """The mean cross-entropy of a batch, `[batch, classes]` and int64 `[batch]`. An image counts as its class does; the
-    mean is over the images, so that a batch of rare ones weighs more. `smoothing` is the share of a label that goes to
-    all classes alike (Szegedy et al., 2015, https://arxiv.org/abs/1512.00567, section 7).
-    """
-    if class_weights is None:
-        return cross_entropy(logits, labels, label_smoothing=smoothing)
-    each = cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
-    return (each * class_weights.index_select(0, labels)).mean()
-
-
-def batch_loss(logits: Tensor, batch: Batch, class_weights: Tensor | None, smoothing: float) -> Tensor:
-    """`mean_loss` of a batch whose images may be mixed: each label counts by its share."""
-    if batch.partners is None or batch.share is None:
-        return mean_loss(logits, batch.labels, class_weights, smoothing)
-    shares = batch.share.to(logits.dtype)
-    losses = []
-    for labels, share in ((batch.labels, shares), (batch.partners, 1 - shares)):
-        counted = share if class_weights is None else share * class_weights.index_select(0, labels)
-        losses.append(cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing) * counted)
-    return (losses[0] + losses[1]).mean()
+def inputs_of(batch: Batch, compute: Compute) -> Tensor:
+    """What the model takes of an augmented batch, `[batch, 3, side, side]`."""
+    inputs = normalise(batch.images, compute.param_dtype)
+    if batch.blend and batch.share is not None:
+        inputs = blended(inputs, batch.share, batch.batches)
+    return compute.lay_out(inputs)
 
 
 def train_step(learner: Learner, images: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,12 +56,10 @@ def train_step(learner: Learner, images: Tensor, labels: Tensor, rows: Tensor) -
     """
     how, compute = learner.augmentation, learner.compute
     batch = Batch(images, labels) if how is None else augmented(how, images, labels, rows)
-    inputs = normalise(batch.images, compute.param_dtype)
-    if batch.blend and batch.share is not None:
-        inputs = blended(inputs, batch.share)
+    inputs = inputs_of(batch, compute)
     with compute.autocast():
-        logits = learner.model(compute.lay_out(inputs))  # [batch, classes]
-    loss = batch_loss(full(logits), batch, learner.class_weights, learner.label_smoothing)
+        logits = learner.model(inputs)  # [batch, classes]
+    loss = learner.criterion.mean(full(logits), batch)
     learner.optimizer.zero_grad(set_to_none=True)
     learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     learner.scaler.step(learner.optimizer)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from job import report
+from job.modes import verify_exports
+from job.modes.export_formats import FORMATS
 from job.modes.verify_results import rebuilt
 from job.modes.verify_rows import EXACT, Facts, Row, judged
 from job.report import answers
@@ -45,9 +47,11 @@ def rows(facts: Facts) -> Iterator[Row]:
             yield picture(facts, name)
         else:
             yield text(facts, name, was.decode(), now.decode())
-    others = sorted(set(facts.manifest["files"]) - set(made) - {finished.MODEL, finished.WEIGHTS})
+    yield from verify_exports.rows(facts)
+    told = {name for each in FORMATS.values() for name in (each.file, each.sidecar)}
+    others = sorted(set(facts.manifest["files"]) - set(made) - told - {finished.MODEL, finished.WEIGHTS})
     if others:
-        yield Row(", ".join(others), "not compared", "compared with torch when it was exported")
+        yield Row(", ".join(others), "not compared", "no file of this version of the job")
 
 
 def table(name: str, was: bytes, now: bytes) -> Row:

@@ -151,8 +151,8 @@ def extras(settings: Settings) -> list[Finding]:
     """Whether the optional packages that the settings ask for are installed."""
     wanted = {
         "ray": ("RAY_ADDRESS", settings.ray_address, "make install-ray"),
-        "tensorboard": ("TENSORBOARD_DIR", settings.tensorboard_dir, "make install-extras"),
-        "mlflow": ("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri, "make install-extras"),
+        "tensorboard": ("TENSORBOARD_DIR", settings.tensorboard_dir, "make install"),
+        "mlflow": ("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri, "make install"),
     }
     findings = []
     for package, (variable, value, command) in wanted.items():

@@ -27,7 +27,7 @@ from job.console.logs import event
 from job.device import Compute
 from job.device.memory import OUT_OF_MEMORY, free_memory, is_out_of_memory, release_memory
 from job.engine import Course
-from job.engine.build import recipe_of
+from job.engine.schedule import planned
 from job.results import WAITS, Epoch, Trial
 from job.search.grouped import Begun, Member, members, part, unfinished
 from job.search.held import Held
@@ -46,9 +46,9 @@ def pays(build: Callable[[], nn.Module], compute: Compute) -> bool:
     On a GPU, where the layers have been compared with their twins and are matrix products alone: small ones leave a GPU
     idle and batched ones fill it. Grouped convolutions may be slower than one after the other, attention writes out
     scores and 1.8 GB of random bits a step (20 learners of vit), and on a CPU the cores are busy with one trial (see
-    docs/scale-out.md for what was measured). Nor under a recipe with a schedule: a stack takes plain Adam's steps.
+    docs/scale-out.md for what was measured).
     """
-    if not compute.on_gpu or recipe_of(build).scheduled:
+    if not compute.on_gpu:
         return False
     model = build()
     slow = any(isinstance(module, (nn.Conv2d, nn.MultiheadAttention)) for module in model.modules())
@@ -165,7 +165,7 @@ class Batched:
     def _left(self, member: Member, stack: Stack, row: int) -> Trial:
         """The record of a member that leaves; the row of one that waits at its rung is held."""
         order = member.order
-        trial = ended(order, member.history, member.note)
+        trial = replace(ended(order, member.history, member.note), complete=self._setup.recipe.scheduled)
         why = ending(self._setup.settings, order, member.history)
         if order.rung is None or why != WAITS:
             return replace(trial, ending=why)
@@ -185,7 +185,8 @@ class Batched:
         for member in group[len(rows) :]:
             new = member.start or fresh(setup.build, kind, setup.compute, seed, part(member))
             states.append(new.map(lambda tensor: tensor.to(setup.compute.device)))
-        learners = [(part(member), member.order.learning_rate) for member in group]
+        length = setup.settings.tune_max_epochs
+        learners = [(part(m), planned(setup.recipe, m.order.learning_rate, length)) for m in group]
         stack = Stack(kind, setup.compute, seed, learners, joined(states))
         if any(member.note for member in group):
             stack.full_step = None
@@ -206,4 +207,4 @@ class Batched:
     def _leaves(self, member: Member) -> bool:
         settings = self._setup.settings
         most = settings.tune_max_epochs if member.order.rung is None else member.order.rung.epochs
-        return len(member.history) >= most or is_over(member.history, settings.patience)
+        return len(member.history) >= most or is_over(member.history, settings.trial_patience)

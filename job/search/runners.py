@@ -17,7 +17,6 @@ from torch import nn
 from job import device
 from job.console.logs import event
 from job.device import Compute
-from job.engine.build import recipe_of
 from job.results import Trial
 from job.runs.standing import START, Standing
 from job.search import batched, cluster
@@ -105,8 +104,6 @@ def with_batches(
             return plan
         together = min(trials, batched.fitting(build, compute, settings.batch_size))
     else:
-        if compute.on_gpu and recipe_of(build).scheduled:
-            event("tune", "trials run one after the other: RECIPE=strong does not train them as one batched model")
         return plan
     return replace(plan, kind="batched", together=together) if together > 1 else plan
 

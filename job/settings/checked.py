@@ -27,6 +27,7 @@ from job.settings.table import extra, variables
 from job.settings.values import read, whole
 from job.settings.variables import Variables
 
+EXPORT_FORMATS = ("onnx", "pt2", "safetensors")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -93,6 +94,15 @@ class Settings(Variables):
     def _input_for_predict(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None and info.data.get("mode") == "predict":
             raise ValueError("MODE=predict needs it: an image, a folder or an address")
+        return value
+
+    @field_validator("export_format")
+    @classmethod
+    def _formats_exist(cls, value: str) -> str:
+        for name in value.split(","):
+            if name.strip() not in EXPORT_FORMATS:
+                hint = did_you_mean(name.strip(), EXPORT_FORMATS)
+                raise ValueError(f"choose from: {', '.join(EXPORT_FORMATS)}, several with commas between them{hint}")
         return value
 
     @field_validator("tune_percent", mode="wrap")
@@ -186,6 +196,11 @@ class Settings(Variables):
             if not extra(name)["later"] or value != variables()[name.lower()].default
         }
         return shaping | ({"WORKERS": values["WORKERS"]} if self.adapts and self.workers not in ("auto", "1") else {})
+
+    @property
+    def export_formats(self) -> tuple[str, ...]:
+        """The names in `EXPORT_FORMAT`, each once."""
+        return tuple(dict.fromkeys(name.strip() for name in self.export_format.split(",")))
 
     @property
     def way(self) -> models.Recipe:

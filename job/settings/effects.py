@@ -53,6 +53,8 @@ def without_effect(settings: Variables) -> dict[str, str]:
         idle["data_dir"] = "DATASET=synthetic is drawn by the job"
     if settings.mode != "predict":
         idle["input"] = "it is for MODE=predict"
+    if settings.mode != "export":
+        idle["export_format"] = "it is for MODE=export"
     if settings.mlflow_tracking_uri is None:
         idle["mlflow_experiment_name"] = "MLFLOW_TRACKING_URI is not set"
     return {name.upper(): why for name, why in idle.items() if getattr(settings, name) != variables()[name].default}

@@ -33,7 +33,7 @@ class Variables(BaseSettings):
         "`run`: tune, train, report, publish; `check`: whether a run would work here, how long it would take and what "
         "it would cost, in seconds; `summary`: all finished runs below `OUTPUT` side by side; "
         "`verify`: compute a finished run's figures again; `predict`: its answers for the images in `INPUT`; "
-        "`export`: its model as ONNX",
+        "`export`: its model for other programs, as `EXPORT_FORMAT` says",
     )
     model: str = variable(
         "What to do", "cnn", "a file name in `job/models/`: " + ", ".join(models.names()), shapes=True
@@ -43,6 +43,11 @@ class Variables(BaseSettings):
         None,
         "with `MODE=predict`: an image, a folder with all below it, or an address (http(s), file, s3)",
         validate_default=True,
+    )
+    export_format: str = variable(
+        "What to do",
+        "onnx",
+        "with `MODE=export`: `onnx`, `pt2` (of `torch.export`), `safetensors`, or several with commas between them",
     )
 
     dataset: Literal["cifar10", "folder", "synthetic"] = variable(
@@ -230,14 +235,11 @@ class Variables(BaseSettings):
     progress: Literal["auto", "bar", "line", "off"] = variable(
         "Output", "auto", "`bar` on a terminal, `line` elsewhere, `off`"
     )
-    tensorboard_dir: Path | None = variable(
-        "Output", None, "where TensorBoard's event files go, live; needs `make install-extras`"
-    )
+    tensorboard_dir: Path | None = variable("Output", None, "where TensorBoard's event files go, live")
     mlflow_tracking_uri: str | None = variable(
         "Output",
         None,
-        "an MLflow server or store that records the run, live; needs `make install-extras`; user, password or token go "
-        "into MLflow's own variables",
+        "an MLflow server or store that records the run, live; user, password or token go into MLflow's own variables",
     )
     mlflow_experiment_name: str = variable("Output", "image-classification", "the MLflow experiment that gets the run")
     github_step_summary: Path | None = variable(

@@ -17,7 +17,7 @@ from job.console.logs import event
 from job.errors import not_installed
 from job.results import Epoch, Trial
 
-INSTALL = "make install-extras"
+INSTALL = "make install"
 
 
 class Tracker(Protocol):

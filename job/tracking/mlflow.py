@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlflow import environment_variables
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -28,6 +29,8 @@ class Mlflow:
         self, uri: str, experiment: str, run: str, parameters: Mapping[str, Any], tags: Mapping[str, str]
     ) -> None:
         """Raises Fault for a place that cannot be used, TemporaryFault for a server that does not answer."""
+        if "://" not in uri or uri.startswith("file:"):  # who names a folder wants it, though MLflow asks a second time
+            environment_variables.MLFLOW_ALLOW_FILE_STORE.set(True)
         try:
             self._client = MlflowClient(tracking_uri=uri)
             found = self._client.get_experiment_by_name(experiment)

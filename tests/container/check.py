@@ -44,6 +44,8 @@ def main() -> int:
             check("--help", lambda: image.in_image("/app/entrypoint.sh --help >/dev/null"))
             check("a run: any user, read-only, no network, no capabilities", lambda: runs.whole_run(whole))
             check("the same again finds it finished", lambda: runs.finished_already(whole))
+            check("MODE=export", lambda: runs.exported(whole))
+            check("TensorBoard and MLflow, in folders", lambda: runs.followed(Place(work, "followed")))
             check("podman stop in the search", lambda: runs.stop_when(stopped, r"tune trial=1/4 .*best_epoch"))
             check("podman stop in the training", lambda: runs.stop_when(stopped, r"train epoch=1 "))
             check("the stopped run ends like the uninterrupted one", lambda: runs.stopped_run_goes_on(stopped, whole))

@@ -7,7 +7,7 @@ import os
 import re
 import time
 
-from tests.container.place import SMALL, STRICT, Place, comparable, comparable_rows, outputs_are_whole
+from tests.container.place import SMALL, STRICT, TINY, Place, comparable, comparable_rows, outputs_are_whole
 from tests.container.shell import IMAGE, sh
 
 STOP_SECONDS = 10.0
@@ -28,6 +28,25 @@ def finished_already(place: Place) -> None:
     assert "finished already" in log, log
     after = {file.name: file.stat().st_mtime_ns for file in place.finished_run().iterdir()}
     assert before == after, "files were written again"
+
+
+def exported(place: Place) -> str:
+    """The run's model for other programs, made and verified in the image."""
+    place.run({**SMALL, "MODE": "export"})
+    place.run({**SMALL, "MODE": "verify"})
+    return outputs_are_whole(place.finished_run(), {"model.onnx", "model.onnx.json"})
+
+
+def followed(place: Place) -> str:
+    """A run that TensorBoard and MLflow follow, both into mounted folders."""
+    log = place.run({**TINY, "TENSORBOARD_DIR": "/outputs/tb", "MLFLOW_TRACKING_URI": "file:///outputs/mlflow"})
+    assert "gets nothing more of this run" not in log, log
+    events = list(place.outputs.glob("tb/*/train/events.out.tfevents.*"))
+    assert events, "TensorBoard got nothing"
+    measured = list(place.outputs.glob("mlflow/*/*/metrics/test_accuracy"))
+    kept = list(place.outputs.glob("mlflow/*/*/artifacts/report.html"))
+    assert len(measured) == len(kept) == 1, [measured, kept]
+    return f"{len(events)} event file, {measured[0].read_text().split()[1]} % in MLflow"
 
 
 def stop_when(place: Place, line: str) -> str:

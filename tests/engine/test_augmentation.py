@@ -18,9 +18,10 @@ from job import device, engine
 from job.device import Compute, graphs
 from job.engine import proof
 from job.engine.augmentation import Augmentation, Batch, augmentation, augmented, blended, draws, mixed, shown
+from job.engine.criterion import Criterion
 from job.engine.learner import new_learner, restore, snapshot
 from job.engine.schedule import Schedule
-from job.engine.step import batch_loss, normalise
+from job.engine.step import normalise
 from job.models import Recipe
 from tests.engine.test_engine import ignore, images
 from tests.engine.test_graphs import itself, state_bytes
@@ -185,7 +186,7 @@ def test_mixed_labels_count_by_their_share(weights: tuple[float, ...] | None) ->
         for k in range(5)
         for own, part in ((labels, share[k]), (partners, 1 - share[k]))
     ]
-    assert float(batch_loss(logits, batch, counting, 0.1)) == pytest.approx(float(sum(each)) / 5, rel=1e-12)
+    assert float(Criterion(counting, 0.1).mean(logits, batch)) == pytest.approx(float(sum(each)) / 5, rel=1e-12)
     assert batch.judged.tolist() == [0, 0, 2, 2, 2]
 
 

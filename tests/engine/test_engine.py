@@ -17,9 +17,11 @@ from torchvision.transforms.functional import normalize
 from job import device, engine, models
 from job.data import Split
 from job.device import Compute
+from job.engine.augmentation import Batch
 from job.engine.build import balanced
+from job.engine.criterion import Criterion
 from job.engine.learner import new_learner
-from job.engine.step import MEAN, STD, mean_loss, normalise
+from job.engine.step import MEAN, STD, normalise
 from job.results import Score
 from tests.helpers import small_models
 from tests.helpers.rounding import CLOSE, DISTURBANCE, FP64, disturbed, draw
@@ -154,8 +156,7 @@ def test_evaluation_leaves_the_model_alone(cpu: Compute) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_seed_gives_the_same_bytes(name: str, precision: str) -> None:
     """Any CPU computes bf16, if only by emulation."""
-    kernels = "quick" if precision == "bf16" else "plain"
-    compute = replace(device.choose("cpu", "fp32"), precision=precision, kernels=kernels)
+    compute = replace(device.choose("cpu", "fp32"), precision=precision)
 
     def weights(seed: int) -> bytes:
         learner = new_learner(small_models.MODELS[name], 1e-3, compute, seed, ("trial", 2))
@@ -210,7 +211,7 @@ def test_a_class_counts_as_its_weight_says() -> None:
     logits = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     labels, weights = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     again = torch.tensor([0, 1, 2, 3, 3, 4, 4, 5, 5, 5])
-    weighed = mean_loss(logits, labels, weights)
+    weighed = Criterion(weights).mean(logits, Batch(torch.empty(0), labels))
     repeated = cross_entropy(logits[again], labels[again], reduction="sum") / len(labels)
     torch.testing.assert_close(weighed, repeated, rtol=1e-12, atol=0)
     ours, theirs = (torch.autograd.grad(loss, logits)[0] for loss in (weighed, repeated))

@@ -18,9 +18,10 @@ from job import device, engine, models
 from job.device import Compute, graphs
 from job.device.optimizers import by_decay
 from job.engine import proof
+from job.engine.augmentation import Batch
+from job.engine.criterion import Criterion
 from job.engine.learner import Learner, new_learner, restore, snapshot
 from job.engine.schedule import Schedule, paced, share
-from job.engine.step import mean_loss
 from tests.engine.test_engine import by_torchvision, ignore, images
 from tests.engine.test_graphs import itself, state_bytes
 from tests.helpers import small_models
@@ -128,11 +129,12 @@ def test_smoothing_and_class_weights_together() -> None:
     labels, weights = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     wanted = 0.7 * nn.functional.one_hot(labels, 3).double() + 0.1
     each = -(wanted * logits.log_softmax(1)).sum(1)
-    assert float(mean_loss(logits, labels, None, 0.3)) == pytest.approx(float(each.mean()), rel=1e-12)
-    assert float(mean_loss(logits, labels, weights, 0.3)) == pytest.approx(
+    batch = Batch(torch.empty(0), labels)
+    assert float(Criterion(None, 0.3).mean(logits, batch)) == pytest.approx(float(each.mean()), rel=1e-12)
+    assert float(Criterion(weights, 0.3).mean(logits, batch)) == pytest.approx(
         float((each * weights[labels]).mean()), rel=1e-12
     )
-    assert float(mean_loss(logits, labels, None)) == float(cross_entropy(logits, labels))
+    assert float(Criterion().mean(logits, batch)) == float(cross_entropy(logits, labels))
 
 
 # --- resumed, and recorded ---

@@ -1,17 +1,19 @@
-"""`MODE=export`. What needs the ONNX packages runs in `make test-onnx` and is skipped, loudly, without them."""
+"""`MODE=export`. Every model and a whole job: `make test-taken`."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
-import warnings
-from importlib.util import find_spec
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,21 +25,15 @@ from job import models
 from job.data import Split
 from job.engine import build, classifier
 from job.errors import Fault, Interrupted
-from job.modes import export
+from job.modes import export, export_formats, verify_exports
+from job.modes.export_compared import compare, compared, torchs
+from job.modes.export_formats import FORMATS
 from job.runs import manifest, publish
 from job.runs.finished import Finished
 from job.storage import open_store
 from tests.conftest import ROOT, Job
 
-MISSING = [name for name in export.PACKAGES if find_spec(name) is None]
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]
-
-
-@pytest.fixture
-def onnx_is_here() -> None:
-    if MISSING:
-        warnings.warn("NO ONNX: no model was exported; run `make test-onnx`", stacklevel=1)
-        pytest.skip(f"{', '.join(MISSING)} not installed: export was NOT tested (make test-onnx)")
 
 
 def trained(name: str) -> classifier.Classifier:
@@ -49,9 +45,12 @@ def trained(name: str) -> classifier.Classifier:
             parameter += 0.02 * torch.randn_like(parameter)
         model.train()
         model(torch.randn(64, 3, 32, 32))
+    return classifier.load(about_of(name), build.weights_file(model))
+
+
+def about_of(name: str) -> dict[str, Any]:
     classes = list("abcdefghij")
-    about = {"model": name, "num_classes": 10, "classes": classes, "image_size": 32, "mean": MEAN, "std": STD}
-    return classifier.load(about, build.weights_file(model))
+    return {"model": name, "num_classes": 10, "classes": classes, "image_size": 32, "mean": MEAN, "std": STD}
 
 
 def images(count: int) -> Split:
@@ -60,28 +59,50 @@ def images(count: int) -> Split:
     return Split(pixels, torch.arange(count) % 10)
 
 
-@pytest.mark.usefixtures("onnx_is_here")
-@pytest.mark.parametrize("name", models.names())
-def test_every_model_computes_the_same(name: str) -> None:
-    """For one image, for batches of any size; the file names its classes and no place of this machine."""
-    import onnx
-
-    model = trained(name)
-    content, opset = export.to_onnx(model, 32, {"classes": json.dumps(["cat", "dog"])})
-    found = export.compare(model, content, images(301), lambda: None)
+@pytest.mark.parametrize(
+    "name", [name if name == "mlp" else pytest.param(name, marks=pytest.mark.slow) for name in models.names()]
+)
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_model_computes_the_same(form: str, name: str) -> None:
+    """For one image, for batches of any size; no place of this machine is in the file."""
+    model, made, test = trained(name), FORMATS[form], images(301)
+    written = made.write(model, 32, {"classes": json.dumps(["cat", "dog"])})
+    answer = made.load(written.content, lambda: classifier.fresh(about_of(name)))
+    found = compare(torchs(model, test, lambda: None), answer, test, lambda: None)
     assert found.largest_logit > 0.1
     assert found.greatest_difference < 1e-5 * max(1, found.largest_logit)
-    assert (found.images, found.correct_onnx) == (301, found.correct_torch)
-    proto = onnx.load_from_string(content)
-    assert {prop.key: json.loads(prop.value) for prop in proto.metadata_props} == {"classes": ["cat", "dog"]}
+    assert (found.images, found.correct_exported) == (301, found.correct_torch)
+    assert unpacked(written.content).count(str(ROOT).encode()) == 0
+
+
+def unpacked(content: bytes) -> bytes:
+    """With the members of an archive, if it is one."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return b"".join(archive.read(name) for name in archive.namelist())
+
+
+def test_onnx_and_safetensors_tell_their_classes_and_come_out_equal() -> None:
+    import onnx
+    import safetensors
+
+    model, said = trained("mlp"), {"classes": json.dumps(["cat", "dog"])}
+    written = FORMATS["onnx"].write(model, 32, said)
+    proto = onnx.load_from_string(written.content)
+    assert {prop.key: prop.value for prop in proto.metadata_props} == said
     assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
-    assert opset >= 18
-    assert str(Path(export.__file__).parent.parent).encode() not in content
-    if name == "mlp":
-        assert export.to_onnx(model, 32, {"classes": json.dumps(["cat", "dog"])})[0] == content
+    assert written.facts["opset"] >= 18
+    assert FORMATS["onnx"].write(model, 32, said) == written
+    weights = FORMATS["safetensors"].write(model, 32, said)
+    assert FORMATS["safetensors"].write(model, 32, said) == weights
+    header = json.loads(weights.content[8 : 8 + int.from_bytes(weights.content[:8], "little")])
+    assert header["__metadata__"] == said
+    assert safetensors.deserialize(weights.content)
+    assert {"scale", "shift"} <= set(header)
 
 
-@pytest.mark.usefixtures("onnx_is_here")
+@pytest.mark.slow
 def test_a_run_as_a_person_exports_it(one_run: Path, main: Job, tmp_path: Path) -> None:
     """Then used as its sidecar says, without torch or this job: the answers are those of MODE=predict."""
     import onnxruntime
@@ -90,14 +111,18 @@ def test_a_run_as_a_person_exports_it(one_run: Path, main: Job, tmp_path: Path) 
     shutil.copytree(one_run, run)
     before = json.loads((run / "manifest.json").read_text())["files"]
     variables = {"RUN_ID": "mine", "DEVICE": "cpu", "PRECISION": "fp32"}
-    for _ in range(2):  # a second time replaces the first
-        done = main(MODE="export", **variables)
+    for formats in ("onnx,pt2,safetensors", "onnx"):  # a second time replaces the first
+        done = main(MODE="export", EXPORT_FORMAT=formats, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
     after = json.loads((run / "manifest.json").read_text())["files"]
-    assert set(after) == {*before, "model.onnx", "model.onnx.json"}
+    assert set(after) == {*before, *(name for form in FORMATS.values() for name in (form.file, form.sidecar))}
     assert {name: after[name] for name in before} == before
     assert not (run / "lock.json").exists()
-    assert main(MODE="verify", **variables).returncode == 0
+    verified = main(MODE="verify", **variables)
+    assert verified.returncode == 0, verified.stdout
+    for form in FORMATS.values():
+        assert re.search(rf"^{form.file} +(near|equal) +logits differ from torch's by", verified.stdout, re.M)
+        assert re.search(rf"^{form.sidecar} +equal", verified.stdout, re.M)
 
     sidecar = json.loads((run / "model.onnx.json").read_text())
     compared = sidecar["compared_with_torch"]
@@ -111,21 +136,28 @@ def test_a_run_as_a_person_exports_it(one_run: Path, main: Job, tmp_path: Path) 
     line = (tmp_path / "outputs" / "predictions" / "mine" / "predictions.csv").read_text().splitlines()[1]
     assert [float(value) for value in next(csv.reader([line]))[4:]] == pytest.approx(shares[0], abs=2e-6)
 
-    page = (ROOT / "docs" / "outputs.md").read_text()
-    (snippet,) = (code for code in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "onnxruntime" in code)
     exif = Image.Exif()
     exif[0x0112] = 3  # orientation: the camera was upside down
     Image.fromarray(pixels[::-1, ::-1]).save(run / "cat.jpg", format="png", exif=exif)
-    done = subprocess.run([sys.executable, "-c", snippet], cwd=run, capture_output=True, text=True)
-    assert done.stdout.strip() == sidecar["classes"][shares[0].argmax()], done.stderr
+    page = (ROOT / "docs" / "outputs.md").read_text().split("## For other programs")[1]
+    snippets = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    code = ["onnxruntime" in snippets[0], "torch.export.load" in snippets[1], "safetensors" in snippets[2]]
+    assert code == [True] * 3
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(snippets)],
+        cwd=run,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split("\n") == [*[sidecar["classes"][shares[0].argmax()]] * 3, ""], done.stderr
 
 
-@pytest.mark.skipif(not MISSING, reason="the ONNX packages are installed here: nothing is missing")
-def test_missing_packages_are_told(main: Job) -> None:
-    done = main(MODE="export")
-    assert done.returncode == 78
-    assert "not installed: onnx" in done.stdout
-    assert "make install-onnx" in done.stdout
+def test_missing_packages_are_told() -> None:
+    form = dataclasses.replace(FORMATS["onnx"], packages=("onnx", "no_such_package"))
+    with pytest.raises(Fault, match=r"not installed: no_such_package\.") as told:
+        export_formats.check_packages([form, FORMATS["pt2"]])
+    assert "make install" in told.value.remedy
 
 
 @pytest.fixture
@@ -137,18 +169,39 @@ def test_a_model_that_computes_something_else_is_refused(store: Any) -> None:
     ours = np.array([[3.0, 0.0], [0.0, 2.0], [0.5, 0.5 + 1e-6]], np.float32)
     labels = np.array([0, 1, 0])
     run = Finished("run", store, {})
-    export.check(run, export.compared(ours, ours, labels))
+    export.check(run, FORMATS["onnx"], compared(ours, ours, labels))
     close = ours.copy()
     close[2] = [0.5 + 1e-6, 0.5]  # both classes were equally likely: another answer is no fault
-    found = export.compared(ours, close, labels)
-    assert (found.other_answers, found.close_calls, found.correct_torch, found.correct_onnx) == (1, 1, 2, 3)
-    export.check(run, found)
+    found = compared(ours, close, labels)
+    assert (found.other_answers, found.close_calls, found.correct_torch, found.correct_exported) == (1, 1, 2, 3)
+    export.check(run, FORMATS["onnx"], found)
     with pytest.raises(Fault, match="Nothing was stored"):
-        export.check(run, export.compared(ours, ours + 0.01, labels))
+        export.check(run, FORMATS["onnx"], compared(ours, ours + 0.01, labels))
     with pytest.raises(Fault, match="1 of 3 answers"):
-        export.check(run, export.compared(ours, ours[::-1][[2, 1, 0]] * np.float32([[1, 1], [-1, -1], [1, 1]]), labels))
+        export.check(
+            run, FORMATS["onnx"], compared(ours, ours[::-1][[2, 1, 0]] * np.float32([[1, 1], [-1, -1], [1, 1]]), labels)
+        )
     with pytest.raises(Fault):
-        export.check(run, export.compared(ours, ours * np.nan, labels))
+        export.check(run, FORMATS["onnx"], compared(ours, ours * np.nan, labels))
+
+
+def test_verify_finds_a_model_that_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it would be after somebody put other weights there, and wrote the manifest anew."""
+    about = about_of("mlp") | {"test": {}, "dataset": "synthetic", "data_sha256": "0"}
+    model, form = trained("mlp"), FORMATS["safetensors"]
+    other = classifier.fresh(about)
+    said = about | {"resize": "squash", "input": {"shape": ["batch", 32, 32, 3]}, "classes": list("abcdefghix")}
+    files = {form.file: form.write(other, 32, {}).content, form.sidecar: json.dumps(said).encode()}
+    files["weights.pt"] = build.weights_file(model.model)
+    monkeypatch.setattr(verify_exports.finished, "read", lambda _, name: files[name])
+    facts: Any = SimpleNamespace(
+        about=about, manifest={"files": files}, data=SimpleNamespace(test=images(20)), found=None
+    )
+    (row, sidecar) = verify_exports.rows(facts)
+    assert (row.verdict, sidecar.verdict) == ("differs", "differs")
+    assert "classes is" in sidecar.told
+    files[form.file], files[form.sidecar] = form.write(model, 32, {}).content, json.dumps(said | about).encode()
+    assert [row.verdict for row in verify_exports.rows(facts)] == ["equal", "equal"]
 
 
 def test_files_that_are_added_are_vouched_for_at_every_moment(store: Any) -> None:

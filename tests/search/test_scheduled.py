@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from job import device, models
-from job.console import logs
 from job.device import Compute
 from job.engine.build import Builder
 from job.engine.learner import Learner, snapshot
 from job.modes.run import choice_of
 from job.results import Epoch, Paused, Score, Trial, winner
 from job.runs.checkpoint import as_trial
-from job.search import batched, runners
-from job.search.runners import Plan
+from job.search import batched
+from job.search.batched import Batched, Begun
 from job.search.trial import Callbacks, Order, Setup, run_trial
 from job.settings import Settings
 from tests.helpers import small_models
 from tests.helpers.recipes import SGD, under
+from tests.helpers.rounding import CLOSE, FP64
 from tests.search.test_runners import quiet, search, without_clock
 from tests.search.test_tune import some_images
 
@@ -77,16 +77,36 @@ def test_workers_give_the_records_of_one_process() -> None:
     assert len({trial.epochs[-1].heldout.loss for trial in inline}) == 3, "each at its own peak rate"
 
 
-def test_they_are_not_trained_as_one_model(caplog: pytest.LogCaptureFixture) -> None:
+def test_as_one_batched_model_they_are_the_same_trials() -> None:
+    """Complete schedules at their own peak rates, in float64; gone on with from any state, to the same bytes."""
+    common = replace(setup(tune_max_epochs=3), compute=FP64)
+    orders = [Order(number, rate) for number, rate in enumerate((0.05, 0.01, 0.02))]
+    states: list[Begun] = []
+
+    def keep(begun: Sequence[Trial], copied: Callable[[], dict[str, object]]) -> None:
+        if begun:
+            states.append(Begun(tuple(begun), copied()))
+
+    callbacks = Callbacks(lambda images: None, lambda *epoch: None, keep)
+    together = list(Batched(common, callbacks, 2).run(orders))
+    alone = [run_trial(common, order, quiet()) for order in orders]
+    for ours, theirs in zip(sorted(together, key=lambda trial: trial.number), alone, strict=True):
+        assert ours.complete
+        assert [e.heldout.loss for e in ours.epochs] == pytest.approx(
+            [e.heldout.loss for e in theirs.epochs], rel=CLOSE
+        )
+    assert len(states) > 3
+    for begun in states:
+        left = [order for order in orders if order.number >= begun.trials[0].number]
+        again = list(Batched(common, quiet(), 2, begun).run(left))
+        assert without_clock(again) == without_clock(together)[-len(again) :]
+
+
+def test_on_a_gpu_they_are_trained_so_where_plain_ones_are() -> None:
     gpu = Compute(torch.device("cuda"), "bf16", "", "")
-    build = Builder("mlp", 10)
-    strong = replace(build, recipe=models.recipe("mlp", "strong"))
-    assert batched.pays(build, gpu)
-    assert not batched.pays(strong, gpu)
-    with caplog.at_level(logging.INFO, logger=logs.LOGGER.name):
-        plan = runners.with_batches(Plan("inline", 1, ("cuda:0",)), setup().settings, strong, gpu, None)
-    assert plan.kind == "inline"
-    assert "RECIPE=strong does not train them as one batched model" in caplog.text
+    for recipe in models.RECIPES:
+        assert batched.pays(Builder("mlp", 10, recipe=models.recipe("mlp", recipe)), gpu)
+        assert not batched.pays(Builder("cnn", 10, recipe=models.recipe("cnn", recipe)), gpu)
 
 
 def test_a_strong_model_is_loaded_as_it_was_built() -> None:

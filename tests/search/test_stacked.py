@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -20,16 +21,19 @@ from job.device.precision import native_precisions
 from job.engine import Course
 from job.engine.build import Builder
 from job.engine.learner import new_learner, new_model
+from job.engine.schedule import Schedule
 from job.engine.step import normalise
 from job.results import Score
 from job.search.stacked import epochs, proof, step
 from job.search.stacked.architecture import architecture, runs_stacked
 from job.search.stacked.draws import Draws, drawn
+from job.search.stacked.optimizers import adam_step
 from job.search.stacked.state import Part, State, fresh, joined, restored, snapshot
 from job.search.stacked.step import Stack, forward
 from job.seeds import seed_for
 from tests.engine.test_engine import ignore, images
 from tests.helpers import small_models
+from tests.helpers.recipes import SGD, under
 from tests.helpers.rounding import CLOSE, FP64
 from tests.helpers.small_models import without_dropout
 
@@ -47,6 +51,11 @@ SMALL = {name: partial(without_dropout, build) for name, build in small_models.M
 MODELS: dict[str, Callable[[], nn.Module]] = {
     name: partial(without_dropout, partial(models.find(name).build, 10)) for name in ("mlp", "cnn", "vit")
 }
+RECIPES = (
+    {"optimizer": "sgd-nesterov", "rates": (0.01, 0.05), "augmentation": ("crop", "flip", "cutout")},
+    {"optimizer": "adamw", "rates": (1e-4, 5e-4), "augmentation": ("shift", "flip", "mixup")},
+    {"optimizer": "adam", "rates": (1e-4, 5e-4), "augmentation": ("trivial", "cutmix")},
+)
 WITH_DROPOUT = {name: small_models.MODELS[name] for name in ("convolutional", "transformer")}
 
 
@@ -122,6 +131,37 @@ def test_losses_follow_those_of_each_learner_alone(name: str) -> None:
         assert losses([epoch[row] for epoch in together]) == pytest.approx(losses(expected), rel=CLOSE)
 
 
+@pytest.mark.parametrize(
+    "fields", RECIPES, ids=lambda fields: f"{fields['optimizer']}-{'+'.join(fields['augmentation'])}"
+)
+def test_under_a_recipe_too(fields: dict[str, Any]) -> None:
+    """Warm-up and cosine, weight decay, smoothing, class weights, augmented and mixed images; learner k is in its k-th
+    epoch, and the last batch is short.
+    """
+    train, heldout = images(70), images(40, seed=1)
+    build: Any = under(SMALL["convolutional"], SGD | fields)
+    build.class_weights = tuple(1 + k / 10 for k in range(10))
+    least, most = build.recipe.rates
+    plans = [Schedule(peak, 3) for peak in (most, least, (least + most) / 2)]
+    kind = architecture(build, FP64)
+    alone = [new_learner(build, plan, FP64, SEED, part) for plan, part in zip(plans, PARTS, strict=True)]
+    states = []
+    for row, learner in enumerate(alone):
+        one = Stack(kind, FP64, SEED, [(PARTS[row], plans[row])], fresh(build, kind, FP64, SEED, PARTS[row]))
+        for number in range(1, row + 1):
+            run(one, train, heldout, [number], 32)
+            engine.train_epoch(learner, train, number, 32, ignore)
+        states.append(one.state)
+    stack = Stack(kind, FP64, SEED, list(zip(PARTS, plans, strict=True)), joined(states))
+    together = run(stack, train, heldout, [1, 2, 3], 32)
+    for row, learner in enumerate(alone):
+        (_, *expected), *_ = engine.epochs(learner, Course(train, heldout, 32), range(row + 1, row + 2))
+        assert losses([together[row]]) == pytest.approx([score.loss for score in expected], rel=CLOSE)
+        assert [score.accuracy for score in together[row]] == [score.accuracy for score in expected]
+        weights = torch.cat([dict(learner.model.named_parameters())[name].detach().flatten() for name in kind.shapes])
+        torch.testing.assert_close(stack.state.weights[row], weights, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("name", [*SMALL, *MODELS])
 def test_fp32_is_fp64_but_for_rounding(cpu: Compute, name: str) -> None:
     """One forward pass, which amplifies nothing: 24 bits are 1e-7, and what is asked for is a thousand times that."""
@@ -171,10 +211,10 @@ def test_adam_is_torchs_over_twenty_steps() -> None:
         rows[1].grad = gradient[1]
         optimizers[1].step()
         one = state.rows([1])
-        step.adam_step(one, update[1:2], gradient[1:2], rates[1:2])
+        adam_step(one, update[1:2], gradient[1:2], rates[1:2])
         state = joined([state.rows([0]), one, state.rows([2])])
     for gradient in gradients:
-        step.adam_step(state, update, gradient, rates)
+        adam_step(state, update, gradient, rates)
         for row, optimizer, mine in zip(rows, optimizers, gradient, strict=True):
             row.grad = mine.clone()
             optimizer.step()
@@ -386,12 +426,12 @@ def test_the_proof_finds_what_is_wrong(cpu: Compute, monkeypatch: pytest.MonkeyP
     for build in (partial(small_models.perceptron, 3), small_models.convolutional):
         assert proof.fault_of(build, cpu) == ""
     assert "andom" in proof.fault_of(Noisy, cpu)
-    real = step.adam_step
+    real = step.optimizer_step
     for wrong in (
-        lambda state, update, gradients, rates: real(state, update, -gradients, 100 * rates),
-        lambda state, update, gradients, rates: state.weights.fill_(float("nan")),
+        lambda kind, state, update, gradients, rates: real(kind, state, update, -gradients, 100 * rates),
+        lambda kind, state, update, gradients, rates: state.weights.fill_(float("nan")),
     ):
-        monkeypatch.setattr(step, "adam_step", wrong)
+        monkeypatch.setattr(step, "optimizer_step", wrong)
         assert "alone" in proof.fault_of(small_models.perceptron, cpu)
 
 

@@ -1,8 +1,7 @@
-"""What others see of a run: Katib's regular expression, CI, TensorBoard, MLflow. `make test-extras` has them all."""
+"""What others see of a run: Katib's regular expression, CI, TensorBoard, MLflow."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -11,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from job import tracking
+from job.errors import Fault, TemporaryFault
+from job.results import Epoch, Score
 from tests.conftest import ROOT, TINY, Job, bare_environment, run_here, start_job
 
-INSTALLED = all(importlib.util.find_spec(name) for name in ("tensorboard", "mlflow"))
-here = pytest.mark.skipif(
-    not INSTALLED, reason="SKIPPED: NEITHER TENSORBOARD NOR MLFLOW IS TESTED HERE; make test-extras installs both"
-)
 # The default filter of Katib's collector: kubeflow/katib, pkg/metricscollector/v1beta1/common/const.go
 KATIB = r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)"
 
@@ -114,16 +112,14 @@ def test_off_nothing_is_imported() -> None:
     subprocess.run([sys.executable, "-c", probe], check=True, cwd=ROOT, env=bare_environment())
 
 
-@pytest.mark.skipif(INSTALLED, reason="the extras are installed here")
-def test_what_is_not_installed_is_told_before_the_work(main: Job) -> None:
-    run = main(**TINY, TENSORBOARD_DIR="place")
-    assert run.returncode == 78
-    assert "TENSORBOARD_DIR is set, but tensorboard is not installed." in run.stdout
-    assert "make install-extras" in run.stdout
-    assert "epoch=" not in run.stdout
+def test_what_is_not_installed_is_told() -> None:
+    with pytest.raises(Fault) as told:
+        tracking.need("no_such_package", "TENSORBOARD_DIR")
+    assert str(told.value).startswith("TENSORBOARD_DIR is set, but no_such_package is not installed.")
+    assert "make install;" in str(told.value)
 
 
-@here
+@pytest.mark.slow
 def test_tensorboard_reads_what_was_written(tiny: Job, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -144,7 +140,7 @@ def test_tensorboard_reads_what_was_written(tiny: Job, tmp_path: Path) -> None:
         assert curve(f"trial-{trial['trial']}", "learning_rate") == [(0, pytest.approx(trial["learning_rate"]))]
 
 
-@here
+@pytest.mark.slow  # MLflow makes the tables of its data base: seconds
 def test_mlflow_has_the_run_and_a_resumed_one_goes_on_in_it(tiny: Job, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
@@ -181,12 +177,21 @@ def test_mlflow_has_the_run_and_a_resumed_one_goes_on_in_it(tiny: Job, tmp_path:
     assert "weights.pt" not in names
 
 
-@here
+def test_mlflow_in_a_folder(tmp_path: Path) -> None:
+    """Which MLflow itself takes only from who asks twice."""
+    from mlflow.tracking import MlflowClient
+
+    wanted = tracking.Wanted(mlflow=f"file://{tmp_path}/mlflow", experiment="tests")
+    with tracking.opened("run", wanted, {"MODEL": "mlp"}, {"output": "here"}) as trackers:
+        trackers[0].final_epoch(Epoch(1, Score(1.0, 10.0), Score(2.0, 20.0), 0.1))
+    client = MlflowClient(tracking_uri=wanted.mlflow)
+    (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    assert run.data.params == {"MODEL": "mlp"}
+    assert (run.info.status, run.data.metrics["test_loss"]) == ("FINISHED", 2.0)
+
+
 def test_a_tracker_that_fails_on_the_way_does_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trial's folder cannot be made, because a file is in its place: told once, then nothing more is tried."""
-    from job import tracking
-    from job.results import Epoch, Score
-
     told: list[str] = []
     monkeypatch.setattr(tracking, "event", lambda _name, message, **_: told.append(message))
 
@@ -202,24 +207,21 @@ def test_a_tracker_that_fails_on_the_way_does_not_stop_the_run(tmp_path: Path, m
     assert message.startswith("TensorBoard failed (")
 
 
-@here
 @pytest.mark.parametrize(
-    ("variables", "code", "told"),
+    ("wanted", "told"),
     [
-        ({"TENSORBOARD_DIR": "/proc/nowhere"}, 78, "TENSORBOARD_DIR: /proc/nowhere"),
-        ({"MLFLOW_TRACKING_URI": "nonsense://x"}, 78, "MLFLOW_TRACKING_URI: this MLflow cannot use it"),
+        (tracking.Wanted(Path("/proc/nowhere")), "TENSORBOARD_DIR: /proc/nowhere"),
+        (tracking.Wanted(mlflow="nonsense://x"), "MLFLOW_TRACKING_URI: this MLflow cannot use it"),
     ],
 )
-def test_a_place_that_cannot_be_used(tiny: Job, variables: dict[str, str], code: int, told: str) -> None:
-    done = tiny(**variables)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert told in done.stdout
-    assert "epoch=" not in done.stdout
-    assert "Traceback" not in done.stdout
+def test_a_place_that_cannot_be_used(wanted: tracking.Wanted, told: str) -> None:
+    with pytest.raises(Fault, match=told) as fault, tracking.opened("run", wanted, {}, {}):
+        pass
+    assert fault.value.exit_code == 78
 
 
-@here
-def test_a_server_that_does_not_answer(tiny: Job) -> None:
-    done = tiny(MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
-    assert done.returncode == 75, done.stdout + done.stderr
-    assert "the server does not answer" in done.stdout
+def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    wanted = tracking.Wanted(mlflow="http://127.0.0.1:9", experiment="tests")
+    with pytest.raises(TemporaryFault, match="the server does not answer"), tracking.opened("run", wanted, {}, {}):
+        pass

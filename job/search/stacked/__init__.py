@@ -8,6 +8,6 @@ The model's own forward runs under `torch.func.vmap` (https://docs.pytorch.org/d
 become batched matrix products, convolutions grouped ones, and batch norm's statistics are kept a learner.
 
 In reading order: `architecture` (what the learners have in common), `state` (what each is), `draws` (the mode under
-which the model's forward draws dropout), `step` (the stack and one step of it), `repeated` (steps as CUDA graphs),
-`epochs`, `proof` (does it do here what learners alone do).
+which the model's forward draws dropout), `optimizers`, `step` (the stack and one step of it), `repeated` (steps as CUDA
+graphs), `epochs`, `proof` (does it do here what learners alone do).
 """

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from job.device import Compute
-from job.engine.build import class_weights, side
+from job.device.optimizers import decays
+from job.engine.build import recipe_of, side
+from job.engine.criterion import Criterion, criterion_of
+from job.models import Recipe
 from job.search.stacked.draws import Draws
 
 # What runs stacked with the same numbers as alone. Others may, but nothing has compared them.
@@ -39,7 +42,8 @@ class Architecture:
     """What learners of one stack have in common. `model` lends its forward; its own weights are never used.
 
     `draws` is how many dropout decisions one image takes, `activations` the bytes that one image's forward pass
-    leaves in memory for the backward pass, in fp32.
+    leaves in memory for the backward pass, in fp32. `decay` is the weight decay of each parameter, `[parameters]`; None
+    where there is none.
     """
 
     model: nn.Module
@@ -47,7 +51,14 @@ class Architecture:
     shapes: dict[str, torch.Size]
     draws: int
     activations: int
-    class_weights: Tensor | None = None
+    recipe: Recipe
+    criterion: Criterion
+    decay: Tensor | None
+
+    @property
+    def squares(self) -> bool:
+        """Whether the optimizer keeps a running mean of the gradients' squares."""
+        return self.recipe.optimizer != "sgd-nesterov"
 
     @property
     def parameters(self) -> int:
@@ -77,10 +88,18 @@ def architecture(build: Callable[[], nn.Module], compute: Compute) -> Architectu
         model.train()
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             logits = model(images)  # [2, classes]
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
-    each = draws.taken // len(images), kept // len(images)
-    counting = class_weights(build, torch.empty(0, dtype=compute.param_dtype, device=compute.device))
-    return Architecture(model.to(compute.device), logits.shape[1], shapes, *each, counting)
+    learnt = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    recipe, like = recipe_of(build), torch.empty(0, dtype=compute.param_dtype, device=compute.device)
+    decay = torch.cat([like.new_full((one.numel(),), recipe.weight_decay * decays(name, one)) for name, one in learnt])
+    return Architecture(
+        model.to(compute.device),
+        logits.shape[1],
+        {name: parameter.shape for name, parameter in learnt},
+        *(draws.taken // len(images), kept // len(images)),
+        recipe,
+        criterion_of(build, like),
+        decay if recipe.weight_decay else None,
+    )
 
 
 def bytes_each(kind: Architecture, batch_size: int) -> int:

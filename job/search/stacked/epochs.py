@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from job.data import Split
 from job.engine import EVALUATION_BATCH, Course, OnBatch
+from job.engine.schedule import Schedule
 from job.engine.step import prepare
 from job.results import Score
 from job.search.stacked.draws import drawn
@@ -29,14 +31,18 @@ def train_epoch(
     seeds = [partial(seed_for, stack.seed, *part, "epoch", n) for part, n in zip(stack.parts, numbers, strict=True)]
     orders = [torch.randperm(count, generator=torch.Generator().manual_seed(seed("order"))) for seed in seeds]
     order = torch.stack(orders).to(device)
+    if stack.augmentation is not None:
+        stack.augmentation.begin(*(seed("augmentation") for seed in seeds))
+    rates = rates_of(stack, numbers, math.ceil(count / batch_size))
     generators = [torch.Generator(device).manual_seed(seed("dropout")) for seed in seeds]
     stack.kind.model.train()
     loss_sums = torch.zeros(len(stack.parts), dtype=torch.float64, device=device)
     correct = torch.zeros(len(stack.parts), dtype=torch.int64, device=device)
-    for start in range(0, count, batch_size):
-        rows = order[:, start : start + batch_size]
+    for step, rows in enumerate(torch.split(order, batch_size, dim=1)):
+        if rates is not None:
+            stack.rates.copy_(rates[step])
         bits = drawn(generators, stack.kind.draws * rows.shape[1], device)
-        batch = split.images[rows], split.labels[rows], bits
+        batch = split.images[rows], split.labels[rows], rows, bits
         if stack.full_step is not None and rows.shape[1] == batch_size:
             losses, right = stack.full_step(partial(train_step, stack), *batch)
         else:
@@ -45,6 +51,15 @@ def train_epoch(
         correct += right
         on_batch(0)
     return loss_sums, correct
+
+
+def rates_of(stack: Stack, numbers: Sequence[int], steps: int) -> Tensor | None:
+    """The rates of each of an epoch's steps, `[steps, learners, 1]`; None where they are constant."""
+    plans = [plan for plan in stack.plans if isinstance(plan, Schedule)]
+    if not plans:
+        return None
+    rates = [plan.rates(number, steps) for plan, number in zip(plans, numbers, strict=True)]
+    return torch.tensor(rates, dtype=stack.rates.dtype, device=stack.rates.device).T[:, :, None]
 
 
 @torch.no_grad()

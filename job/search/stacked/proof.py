@@ -10,8 +10,9 @@ from torch import nn
 from job.data import Split
 from job.device import Compute
 from job.engine import Course, epochs
-from job.engine.build import side
+from job.engine.build import recipe_of, side
 from job.engine.learner import new_learner
+from job.engine.schedule import planned
 from job.search.stacked.architecture import architecture
 from job.search.stacked.epochs import epoch
 from job.search.stacked.state import fresh, joined
@@ -24,7 +25,8 @@ def fault_of(build: Callable[[], nn.Module], compute: Compute) -> str:
     Two learners go through seven steps on drawn images: as a step is written, as it is captured and replayed, and each
     alone. The first two must agree closely, the last roughly, since dropout draws otherwise; a bug is far off.
     """
-    parts, rate = (("proof", 0), ("proof", 1)), 1e-4
+    parts, recipe = (("proof", 0), ("proof", 1)), recipe_of(build)
+    rate = planned(recipe, recipe.rates[0] if recipe.scheduled else 1e-4, epochs=1)
 
     def ignore(count: int) -> None:
         """Nobody waits for this."""

@@ -21,7 +21,8 @@ class State:
     """Everything that the next epoch of some learners depends on; the first dimension of each tensor is the learner.
 
     `weights`, and Adam's running `mean` and `square` of the gradients: `param_dtype` `[learners, parameters]`, a
-    learner's parameters one after the other; `steps`: float32 `[learners]`; `buffers`: e.g. batch norm's, by name.
+    learner's parameters one after the other; under SGD `mean` is the momentum, and `square` `[learners, 0]`. `steps`:
+    float32 `[learners]`; `buffers`: e.g. batch norm's, by name.
     """
 
     weights: Tensor
@@ -70,5 +71,6 @@ def fresh(build: Callable[[], nn.Module], kind: Architecture, compute: Compute, 
     named = dict(model.named_parameters()) | dict(model.named_buffers())
     weights = torch.cat([named[name].detach().flatten() for name in kind.shapes])[None]
     buffers = {name: tensor.detach()[None].clone() for name, tensor in named.items() if name not in kind.shapes}
-    state = State(weights, torch.zeros_like(weights), torch.zeros_like(weights), torch.zeros(1), buffers)
+    square = torch.zeros_like(weights) if kind.squares else weights.new_zeros(1, 0)
+    state = State(weights, torch.zeros_like(weights), square, torch.zeros(1), buffers)
     return state.map(lambda tensor: tensor.to(compute.device))

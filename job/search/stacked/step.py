@@ -1,4 +1,4 @@
-"""A stack of learners and one Adam step of all of them."""
+"""A stack of learners and one step of all of them."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
-from torch.nn import functional
-from torch.optim.adam import adam
 
 from job.device import Compute
 from job.device.precision import DTYPES, HALVES, full
-from job.engine.step import prepare
+from job.engine.augmentation import Batch, augmentation, augmented
+from job.engine.schedule import Schedule
+from job.engine.step import inputs_of
 from job.search.stacked.architecture import Architecture
 from job.search.stacked.draws import Draws
+from job.search.stacked.optimizers import optimizer_step
 from job.search.stacked.repeated import Repeated
 from job.search.stacked.state import Part, State
 
 
 class Stack:
-    """Learners that train together: row k of `state` is learner k, a part of the run at a rate of its own."""
+    """Learners that train together: row k of `state` is learner k, a part of the run at a rate of its own, constant or
+    a schedule's (see `engine.schedule.planned`).
+    """
 
     def __init__(
         self,
         kind: Architecture,
         compute: Compute,
         seed: int,
-        learners: Sequence[tuple[Part, float]],
+        learners: Sequence[tuple[Part, float | Schedule]],
         state: State,
     ) -> None:
         self.kind = kind
@@ -35,9 +38,11 @@ class Stack:
         self.seed = seed
         self.parts = tuple(part for part, _ in learners)
         self.state = state
-        rates = [rate for _, rate in learners]
+        self.plans = tuple(plan for _, plan in learners)
+        rates = [plan.peak if isinstance(plan, Schedule) else plan for plan in self.plans]
         self.rates = torch.tensor(rates, dtype=compute.param_dtype)[:, None].to(compute.device)  # [learners, 1]
         self.update = torch.zeros_like(state.weights)  # Adam's step at the rate 1; zeros between two steps
+        self.augmentation = augmentation(kind.recipe, compute.device, len(learners))
         self.full_step: Repeated | None = Repeated() if compute.on_gpu else None
 
     @property
@@ -69,50 +74,24 @@ def forward(stack: Stack, weights: dict[str, Tensor], bits: Tensor | None, image
     return full(logits)
 
 
-def train_step(stack: Stack, images: Tensor, labels: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
-    """One Adam step of every learner on its own batch.
+def train_step(stack: Stack, images: Tensor, labels: Tensor, rows: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
+    """One step of every learner's optimizer on its own batch.
 
-    `images`: uint8 `[learners, batch, 32, 32, 3]`; `labels`: int64 `[learners, batch]`; `bits`: int16 `[learners,
-    draws]`. Returns mean losses and counts of right answers before the step, `[learners]`, on the device.
+    `images`: uint8 `[learners, batch, 32, 32, 3]`; `labels`, and `rows`, the images' numbers in their split: int64
+    `[learners, batch]`; `bits`: int16 `[learners, draws]`. Returns mean losses and counts of right answers before the
+    step, `[learners]`, on the device.
     """
-    inputs = prepare(images.flatten(0, 1), stack.compute)
+    how, flat = stack.augmentation, (images.flatten(0, 1), labels.flatten())
+    batch = Batch(*flat) if how is None else augmented(how, *flat, rows.flatten())
+    inputs = inputs_of(batch, stack.compute)
     inputs = inputs.view(*labels.shape, *inputs.shape[1:])  # [learners, batch, 3, 32, 32]
     state = stack.state
     weights = {name: view.detach().requires_grad_() for name, view in stack.kind.views(state.weights).items()}
     logits = forward(stack, weights, bits, inputs, shared=False)
-    losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-    if stack.kind.class_weights is not None:
-        losses = losses * stack.kind.class_weights.index_select(0, labels.flatten())
-    losses = losses.view_as(labels).mean(1)
+    losses = stack.kind.criterion.of_each(logits.flatten(0, 1), batch).view_as(labels).mean(1)
     # The gradient of the sum: a learner's loss depends on its own weights alone.
     parts = torch.autograd.grad(losses.sum(), tuple(weights.values()), allow_unused=True, materialize_grads=True)
     gradients = torch.cat([part.flatten(1) if part.dim() > 1 else part[:, None] for part in parts], dim=1)
     with torch.no_grad():
-        adam_step(state, stack.update, gradients, stack.rates)
-    return losses.detach(), (logits.detach().argmax(dim=2) == labels).sum(dim=1)
-
-
-def adam_step(state: State, update: Tensor, gradients: Tensor, rates: Tensor) -> None:
-    """Adam for every learner at its own rate (`rates`: `[learners, 1]`), in one call of torch's fused kernel.
-
-    The kernel takes one rate for all, and Adam's step is proportional to it: so it moves zeros at the rate 1, a row a
-    learner with its own count of steps, and the weights move by that times their rate. `update` holds these zeros.
-    """
-    adam(
-        list(update),
-        list(gradients),
-        list(state.mean),
-        list(state.square),
-        [],
-        list(state.steps),
-        fused=True,
-        amsgrad=False,
-        beta1=0.9,
-        beta2=0.999,
-        lr=1.0,
-        weight_decay=0.0,
-        eps=1e-8,
-        maximize=False,
-    )
-    state.weights.addcmul_(update, rates)
-    update.zero_()
+        optimizer_step(stack.kind, state, stack.update, gradients, stack.rates)
+    return losses.detach(), (logits.detach().argmax(dim=2) == batch.judged.view_as(labels)).sum(dim=1)

@@ -278,7 +278,8 @@ def stack(name: str, precision: str, kind: Architecture, learners: int = 3) -> R
     def step(size: int) -> Watch:
         split = images(learners * size)
         bits = torch.empty(learners, kind.draws * size, dtype=torch.int16, device=CUDA)
-        batch = split.images.view(learners, size, 32, 32, 3), split.labels.view(learners, size), bits
+        rows = torch.arange(learners * size, device=CUDA).view(learners, size)
+        batch = split.images.view(learners, size, 32, 32, 3), split.labels.view(learners, size), rows, bits
         with Watch() as watch:
             losses, right = train_step(together, *batch)
         assert losses.device == right.device == CUDA
