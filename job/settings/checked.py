@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
 from typing import Any, cast
 
 from pydantic import (
@@ -21,6 +20,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from job import models
 from job.settings.effects import without_effect
 from job.settings.places import PLACES
+from job.settings.recipe import recipe_defaults
 from job.settings.redaction import without_secrets
 from job.settings.slips import did_you_mean
 from job.settings.table import extra, variables
@@ -239,16 +239,3 @@ class Settings(Variables):
     def sources(self) -> dict[str, str]:
         """Variable → `environment` or `default`."""
         return {name.upper(): "environment" if name in self.model_fields_set else "default" for name in variables()}
-
-
-def recipe_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Field → the recipe's own default, of what is not given, where there is a search."""
-    model = given.get("model", variables()["model"].default)
-    if given.get("recipe") != "strong" or given.get("learning_rate") is not None or model not in models.names():
-        return {}
-    try:
-        recipe = models.recipe(model, "strong")
-    except (ValueError, TypeError):  # which the field's own rule tells
-        return {}
-    own = {"tune_max_epochs": recipe.trial_epochs, "lr_min": recipe.rates[0], "lr_max": recipe.rates[1]}
-    return {name: value for name, value in own.items() if name not in given}
