@@ -150,10 +150,10 @@ def train(run: Run, final: Final) -> Fitted:
     learner = new_learner(run.build, rate, run.compute, run.settings.seed, ("final",))
     course = Course(run.data.train, run.data.test, run.settings.batch_size, final.batch)
 
-    def on_epoch(history: Sequence[Epoch]) -> bool:
+    def on_epoch(history: Sequence[Epoch]) -> None:
         run.progress.final_epoch(history[-1])
         run.keeper.offer(lambda: final.state(history, learner))
-        return final.epoch(history, learner)
+        final.epoch(history, learner)
 
     try:
         return fit(learner, course, replace(choice, epochs=final.epochs), paused, on_epoch)

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from job import models
 from job.settings.effects import without_effect
 from job.settings.places import PLACES
+from job.settings.recipe import recipe_defaults
 from job.settings.redaction import without_secrets
 from job.settings.slips import did_you_mean
 from job.settings.table import extra, recipe_defaults, variables
