@@ -23,7 +23,7 @@ from job.settings.places import PLACES
 from job.settings.recipe import recipe_defaults
 from job.settings.redaction import without_secrets
 from job.settings.slips import did_you_mean
-from job.settings.table import extra, recipe_defaults, variables
+from job.settings.table import extra, variables
 from job.settings.values import read, whole
 from job.settings.variables import Variables
 
