@@ -10,7 +10,7 @@ from typing import Any
 from job.console.logs import event
 from job.engine import build
 from job.engine.fit import Fitted
-from job.errors import Interrupted, as_fault
+from job.errors import Interrupted, NotGoodEnough, as_fault
 from job.interrupt import Stop
 from job.modes import banner, recipes
 from job.modes.beginning import Run
@@ -125,6 +125,24 @@ def published(settings: Settings, store: ArtifactStore) -> tuple[dict[str, Any],
     assert said is not None
     run = Finished(settings.run_name, store, said)
     return finished.results(run), {name: finished.read(run, name) for name in said["files"]}
+
+
+def judge(settings: Settings, store: ArtifactStore) -> None:
+    """Raises NotGoodEnough where the finished run's accuracy is not surely MIN_ACCURACY: the lower end of its interval
+    counts, so that a lucky draw of few test images passes no model.
+    """
+    wanted = settings.min_accuracy
+    if wanted is None:
+        return
+    results = finished.results(Finished(settings.run_name, store, manifest.read(store)))
+    low, high = results["evaluation"]["accuracy_interval_percent"]
+    told = f"test accuracy {results['test']['accuracy_percent']:.2f} % (95 % interval {low:.2f} to {high:.2f} %)"
+    if low < wanted:
+        raise NotGoodEnough(
+            f"{store.uri} is finished and published, but its {told} is not surely MIN_ACCURACY={wanted:g}.",
+            "Look into report.html; train longer or on more images, test on more images, or lower MIN_ACCURACY.",
+        )
+    event("judged", f"{told} is above MIN_ACCURACY={wanted:g}", min_accuracy=wanted, low=low)
 
 
 def tell_finished(store: ArtifactStore) -> None:
