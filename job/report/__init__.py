@@ -2,7 +2,7 @@
 
 In reading order: `records` (what a report is made of), `answers` (the test set's), `metrics` and `significance` (what
 they say), `words` (numbers as people read them), `text`, `tables`, `markdown`, `contents` (the other files), `plots`,
-`sheet` (augmented images), `templating` with `templates/`, `page` with `page_search` and `page_provenance`
+`sheet` (augmented images), `seen` (what the network looked at), `templating` with `templates/`, `page` with those named after it
 (report.html), `rendering` (all of a run), `comparison`, `differences`, `page_summary` and `summary` (several runs).
 """
 
