@@ -56,6 +56,7 @@ RUN --mount=type=cache,target=/root/.cache/uv,sharing=locked \
       -name 'libcusolverMg*' -o -name 'libnvblas*' -o -name 'libcufftw*' -o -name '*.alt.so*' -o -name 'libnvperf_*' \
       -o -name 'libpcsampling*' -o -name 'libcheckpoint*' -o -name 'nvshmem_transport_*' -o -name '*.a' -o -name '*.bc' \
       -o -type d -name include \) -prune -exec rm -rf {} +; fi \
+ && find "$site/onnx" \( -name '*.cc' -o -name '*.h' \) -delete \
  && find "$site" -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
  && { /opt/venv/bin/python -m compileall -qq -j 0 -x "site-packages/($(echo "$TAKEN" | tr ' ' '|'))/" "$site" || true; } \
  && /opt/venv/bin/python -c 'import boto3, hyperopt, jinja2, matplotlib.figure, pydantic_settings, torch, torchvision' \

@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -130,7 +131,7 @@ def step_flops(name: str, compute: Compute) -> float:
     """Floating-point operations of a forward and backward pass over one batch, as torch counts them (in fp32: it does
     not look into kernels of the job's own).
     """
-    plain = device.choose(str(compute.device), "fp32", None)
+    plain = replace(device.choose(str(compute.device), "fp32", None), kernels="plain")
     learner = contenders.learner_of(name, plain)
     split = Split(torch.zeros(contenders.BATCH, 32, 32, 3, dtype=torch.uint8), torch.arange(contenders.BATCH) % 10).to(
         plain.device

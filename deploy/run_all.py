@@ -20,6 +20,10 @@ from dataclasses import dataclass
 from types import FrameType
 
 from deploy import container, run_ray, variables
+from deploy.shares import Shares, limit, place, predicted
+
+NOTHING: Mapping[str, str] = {}
+LOOK = {"MODE": "check", "LOG_FORMAT": "json", "MAX_HOURS": ""}
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,11 @@ class Runner:
         self.running: list[subprocess.Popen[str]] = []
         self.stopped_by = 0
 
-    def command(self, model: str, gpu: str | None, quiet: bool) -> tuple[list[str], dict[str, str]]:
+    def command(
+        self, model: str, gpu: str | None, quiet: bool, others: Mapping[str, str] = NOTHING
+    ) -> tuple[list[str], dict[str, str]]:
         """What to start, and with which environment; `quiet` keeps bars out of a log that several runs share."""
-        environment = {**os.environ, "MODEL": model, **({"PROGRESS": "line"} if quiet else {})}
+        environment = {**os.environ, "MODEL": model, **({"PROGRESS": "line"} if quiet else {}), **others}
         if self.kind == "native":
             if gpu is not None:
                 environment["CUDA_VISIBLE_DEVICES"] = gpu
@@ -54,8 +60,14 @@ class Runner:
         line, inside = container.command(self.engine, self.image, gpu or "auto", settings, (), terminal)
         return line, environment | {name: inside[name] for name in inside if inside[name] != os.environ.get(name)}
 
-    def run(self, model: str, gpu: str | None, beside_others: bool) -> Outcome:
-        line, environment = self.command(model, gpu, beside_others)
+    def predict(self, models: Sequence[str], shares: Shares) -> None:
+        """Asks MODE=check what each model would take."""
+        for model in models:
+            if not shares.known(model) and not self.stopped_by:
+                shares.cost(model, predicted(*self.command(model, None, True, LOOK)))
+
+    def run(self, model: str, gpu: str | None, beside_others: bool, hours: str = "") -> Outcome:
+        line, environment = self.command(model, gpu, beside_others, {"MAX_HOURS": hours} if hours else NOTHING)
         started = time.monotonic()
         pipe, with_it = (subprocess.PIPE, subprocess.STDOUT) if beside_others else (None, None)
         try:
@@ -90,12 +102,13 @@ class Runner:
                 process.terminate()
 
 
-def run_all(runner: Runner, models: Sequence[str], gpus: Sequence[str]) -> list[Outcome]:
-    """The outcomes in the order in which the runs ended."""
+def run_all(runner: Runner, models: Sequence[str], gpus: Sequence[str], shares: Shares | None = None) -> list[Outcome]:
+    """The outcomes in the order in which the runs ended. `shares` is the time that they have together, if it ends."""
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     for model in models:
         waiting.put(model)
     outcomes: list[Outcome] = []
+    begun: list[str] = []
     side_by_side = len(gpus) > 1
 
     def work(gpu: str | None) -> None:
@@ -104,8 +117,11 @@ def run_all(runner: Runner, models: Sequence[str], gpus: Sequence[str]) -> list[
                 model = waiting.get_nowait()
             except queue.Empty:
                 return
-            print(f"== {model}" + (f" on GPU {gpu}" if gpu else ""), flush=True)
-            outcomes.append(runner.run(model, gpu, side_by_side))
+            begun.append(model)
+            hours = shares.of(model, [name for name in models if name not in begun]) if shares else ""
+            within = f" within {hours} hours" if hours else ""
+            print(f"== {model}" + (f" on GPU {gpu}" if gpu else "") + within, flush=True)
+            outcomes.append(runner.run(model, gpu, side_by_side, hours))
 
     workers = [threading.Thread(target=work, args=(gpu,)) for gpu in (gpus if side_by_side else [None])]
     for worker in workers:
@@ -113,7 +129,21 @@ def run_all(runner: Runner, models: Sequence[str], gpus: Sequence[str]) -> list[
     for worker in workers:
         while worker.is_alive():
             worker.join(timeout=0.2)  # a signal's handler runs only between two waits
+            if shares:
+                shares.tick()
     return outcomes
+
+
+def shared(runner: Runner, models: Sequence[str], gpus: int) -> Shares | None:
+    """The time that all models have together; None without MAX_HOURS. (On Ray all run at once, each for all of it.)"""
+    hours = limit()
+    if hours is None:
+        return None
+    fresh = os.environ.get("FRESH", "") not in ("", "0")
+    shares = Shares(place(os.environ.get("OUTPUT", "")), hours, max(1, gpus), fresh=fresh)
+    print(f"== {hours:g} hours for {len(models)} models, shared by what each is predicted to take", flush=True)
+    runner.predict(models, shares)
+    return shares
 
 
 def may_use_gpus(environment: Mapping[str, str]) -> bool:
@@ -137,14 +167,15 @@ def main() -> None:
         found = run_ray.run_all(models, given, lambda: bool(runner.stopped_by))
         outcomes = [Outcome(*outcome) for outcome in found]
     else:
-        outcomes = run_all(runner, models, container.gpus_here() if may_use_gpus(os.environ) else [])
+        gpus = container.gpus_here() if may_use_gpus(os.environ) else []
+        outcomes = run_all(runner, models, gpus, shared(runner, models, len(gpus)))
     print("== all models")
     for outcome in outcomes:
         print(f"  {outcome}")
     missing = [model for model in models if model not in {outcome.model for outcome in outcomes}]
     for model in missing:
         print(f"  {model:20} not started")
-    if not runner.stopped_by and any(outcome.code == 0 for outcome in outcomes):
+    if not runner.stopped_by and (limit() or any(outcome.code == 0 for outcome in outcomes)):
         runner.summarize()
     if runner.stopped_by:
         sys.exit(128 + runner.stopped_by)

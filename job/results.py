@@ -9,6 +9,7 @@ from typing import Any
 
 FAR_ABOVE = 1.5  # times the loss of guessing
 WAITS, STOPPED = "waits", "stopped"  # at a rung of successive halving: until it is known who goes on, and for good
+CUT = "cut"  # by MAX_HOURS
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Epoch:
 class Trial:
     """One learning rate tried. `number` counts from 0; `failure` is empty for a trial that went well, and `note` where
     it was computed as the others were. `complete` marks a schedule to its end: of such a trial the last epoch counts.
-    `ending` is empty for a trial that ended by itself, else WAITS or STOPPED.
+    `ending` is empty for a trial that ended by itself, else WAITS, STOPPED or CUT.
     """
 
     number: int

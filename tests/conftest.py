@@ -22,6 +22,8 @@ from unittest import mock
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: threads beside other tests wait for each other
+
 pytest_plugins = ["tests.helpers.folders", "tests.helpers.s3_fixtures", "tests.helpers.nobody"]
 
 ROOT = Path(__file__).parent.parent

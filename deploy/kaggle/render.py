@@ -31,6 +31,7 @@ NEEDED = {
     "safetensors": "safetensors",
     "tqdm": "tqdm",
 }
+HOURS = "11.5"  # a session ends after 12 hours, and what was not written by then is lost
 PACKED = (".py", ".html", ".md", ".css")  # what the package is made of
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same code makes the same script
 
@@ -44,6 +45,7 @@ def write(folder: Path, given: Mapping[str, str], environment: Mapping[str, str]
         there="/kaggle/",
     )
     model = variables.check_model(settings.setdefault("MODEL", "cnn"))
+    settings.setdefault("MAX_HOURS", HOURS)
     if not settings.get("OUTPUT", "s3://").startswith("s3://"):
         del settings["OUTPUT"]  # a directory of this machine; on Kaggle it is /kaggle/working
     folder.mkdir(parents=True, exist_ok=True)

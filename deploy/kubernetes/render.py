@@ -64,7 +64,7 @@ def job(name: str) -> str:
 def edited(found: re.Match[str], image: str, settings: Mapping[str, str]) -> str:
     """The block with `image` and `env`; what the template sets and `settings` do not is kept."""
     indent, template = found.groups()
-    defaults = re.findall(r'- name: (\w+)\n\s*value: "(.*)"\n', template)
+    defaults = re.findall(r'- name: (\w+)(?: #.*)?\n\s*value: "(.*)"\n', template)
     environment = {**{name: value for name, value in defaults if name not in ("MODEL", "MODELS")}, **settings}
     lines = [f"image: {image}", "env:"]
     for name, value in environment.items():

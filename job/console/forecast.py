@@ -61,19 +61,21 @@ def remaining(work: Work, done: Done, workers: int = 1) -> tuple[float, float]:
     """The cost (see `Images`) of what is left of the search and of the final training; with `workers`, of what one of
     them does in the time that they take.
 
-    What is not known yet is assumed: a trial takes as long as the finished ones did on average (see `expected_epochs`
-    before there are any), and the final training as many epochs as a trial's best, which its patience follows.
+    What is not known yet is assumed: a trial takes as long as the finished ones did on average, among which one of
+    `expected_epochs` is counted, and the final training as many epochs as the longest trial had up to its best one: a
+    winner rarely ends early.
     """
     known = len(done.finished)
     if work.search_epochs is not None:
         return remaining_of_halving(work, done, work.search_epochs, workers)
-    usual = sum(done.finished) / known if known else expected_epochs(work.trial_epochs, work.patience)
+    usual = (sum(done.finished) + expected_epochs(work.trial_epochs, work.patience)) / (known + 1)
     tuning = 0.0
     if work.trials > known:
         others = max(0, sum(done.under_way.values()) - done.running)
         mine = max(usual, done.running + 1) - done.running
         tuning = max(0.0, mine) + max(0.0, (work.trials - known - 1) * usual - others)
-    final = done.final_epochs or work.final_epochs or max(1.0, usual - work.patience)
+    longest = max(done.finished, default=0) or usual
+    final = done.final_epochs or work.final_epochs or max(1.0, longest - work.patience)
     return tuning * work.trial.cost / workers, max(0.0, final - done.final) * work.final.cost
 
 

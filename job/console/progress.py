@@ -15,6 +15,7 @@ from job.console.forecast import Done, Images, Work, clock, expected_epochs, rem
 from job.console.logs import event
 from job.results import WAITS, Epoch, Trial, rate
 
+KEPT = 0.9  # of what was measured before, at each epoch: a neighbour that has left the machine is soon forgotten
 LINE_EVERY_SECONDS = 10.0  # for downloads and decoding, where there is no terminal
 
 
@@ -162,8 +163,8 @@ class Progress:
 
     def _measure(self, epoch: Epoch, images: Images) -> None:
         first = self._measured == 0
-        self._measured += images.cost
-        self._seconds += epoch.seconds
+        self._measured = KEPT * self._measured + images.cost
+        self._seconds = KEPT * self._seconds + epoch.seconds
         if first:
             self._say_expected()
 

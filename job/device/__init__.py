@@ -2,7 +2,7 @@
 
 In reading order: this file (`Compute`, and how it is chosen), `hardware`, `precision`, `memory`, `cgroup` (what a
 container may use), `adam`, `sgd` and `optimizers` (a recipe's own), `graphs` (steps recorded once on a GPU), `kernels`
-with `attention`, `convolution` and `dropout` (quick on a CPU).
+with `attention`, `convolution`, `dropout` and `products` (quick on a CPU).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from job.device.kernels import quicken
 from job.device.memory import keep_freed_memory
 from job.device.optimizers import optimizer_of
 from job.device.precision import DTYPES, HALVES, choose_precision, native_precisions
+from job.device.products import TORCHS, choose_products
 from job.errors import Fault, TemporaryFault
 from job.models import Recipe
 
@@ -37,6 +38,7 @@ class Compute:
     """Where and how the arithmetic is done; `reason` says why this precision, one of `DTYPES`.
 
     `kernels` is `quick` where `place` gives modules faster forwards (see `kernels.quicken`), else `plain`: torch's own.
+    `products` says whose matrix products linear layers of quick kernels take in fp32, `torch` or `onednn`.
     `step` is `graph` where training steps are recorded once and replayed (see `graphs`), else `eager`. `layout` is how
     images and convolution weights lie in memory, `channels-last` or `contiguous`.
     """
@@ -48,6 +50,7 @@ class Compute:
     kernels: str = "plain"
     step: str = "eager"
     layout: str = CHANNELS_LAST
+    products: str = TORCHS
 
     @property
     def param_dtype(self) -> torch.dtype:
@@ -70,7 +73,7 @@ class Compute:
         """The model on the device, its convolution weights in the layout of the images."""
         memory_format = torch.channels_last if self.layout == CHANNELS_LAST else torch.preserve_format
         placed: nn.Module = self.cast(model).to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
-        return quicken(placed) if self.kernels == "quick" else placed
+        return quicken(placed, self.products) if self.kernels == "quick" else placed
 
     def lay_out(self, images: Tensor) -> Tensor:
         """Images `[batch, 3, rows, columns]`, channels-last in memory as `normalise` makes them, in the layout."""
@@ -101,6 +104,7 @@ class Compute:
             "threads": self.threads,
             "layout": self.layout,
             "kernels": self.kernels,
+            "products": self.products,
             "step": self.step,
         }
 
@@ -144,12 +148,12 @@ def choose(device: str, precision: str, kept: Mapping[str, Any] | None = None) -
         if quota is not None:
             torch.set_num_threads(min(torch.get_num_threads(), max(1, math.ceil(quota))))
     what, reason = choose_precision(where, precision, kept["precision"] if kept is not None else None)
-    # fp32 stays torch's own, bit by bit.
-    kernels = "quick" if where.type == "cpu" and what != "fp32" else "plain"
+    kernels = "quick" if where.type == "cpu" else "plain"
+    products = choose_products(what, (kept or {}).get("products")) if kernels == "quick" else TORCHS
     step, layout = ("graph" if where.type == "cuda" else "eager"), choose_layout(where, what)
     if kept is not None and kept["device"] == where.type:
         step, layout = kept.get("step", step), kept.get("layout", layout)
-    return Compute(where, what, reason, hardware(where), kernels, step, layout)
+    return Compute(where, what, reason, hardware(where), kernels, step, layout, products)
 
 
 def choose_as(run: Compute, device: str, arithmetic: Mapping[str, Any]) -> Compute:

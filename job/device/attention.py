@@ -4,20 +4,21 @@ of its input. torch's own falls to its slow path as soon as the attention weight
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
-from job.device.dropout import draw_mask, masked, scale_of
+from job.device.dropout import draw, masked
+
+Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class SelfAttention(torch.autograd.Function):
     """Query, key and value side by side `[batch, tokens, 3 * width]` to `[batch, tokens, width]`.
 
-    `mask` is None or int16 `[batch * heads * tokens * tokens]` (see `dropout.draw_mask`), `kept` the scale that goes
-    with it.
+    `mask` is None or `[batch * heads * tokens * tokens]`, and `kept` what goes with it (see `dropout.draw`).
     """
 
     @staticmethod
@@ -32,7 +33,7 @@ class SelfAttention(torch.autograd.Function):
         ctx.heads, ctx.kept = heads, kept
         if mask is not None:
             weights = masked(weights, mask)
-            value = value * kept  # far smaller than the weights
+            value = value if kept == 1 else value * kept  # far smaller than the weights
         return merged(torch.bmm(weights, value), batch)
 
     @staticmethod
@@ -45,7 +46,7 @@ class SelfAttention(torch.autograd.Function):
             torch.bmm(weights.transpose(1, 2), grad, out=parts[2])
             of_weights = torch.bmm(grad, value.transpose(1, 2))
         else:
-            grad = grad * ctx.kept
+            grad = grad if ctx.kept == 1 else grad * ctx.kept
             torch.bmm(masked(weights, mask).transpose(1, 2), grad, out=parts[2])
             of_weights = masked(torch.bmm(grad, value.transpose(1, 2)), mask)
         of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
@@ -69,18 +70,18 @@ def can_attend(module: nn.MultiheadAttention) -> bool:
 
 
 def attend(
-    module: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, **options: Any
+    module: nn.MultiheadAttention, linear: Linear, query: Tensor, key: Tensor, value: Tensor, **options: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """`module`'s forward. Without autocast, or for anything else than plain self-attention, it is torch's own."""
+    """`module`'s forward, its projections by `linear`; for anything else than plain self-attention torch's own."""
     masks = options.get("attn_mask") is not None or options.get("key_padding_mask") is not None
     asked = masks or options.get("is_causal", False) or options.get("need_weights", True)
     same = query is key and key is value and query.dim() == 3
-    if asked or not same or not torch.is_autocast_enabled("cpu"):
+    if asked or not same:
         return nn.MultiheadAttention.forward(module, query, key, value, **options)
     projected = linear(query, module.in_proj_weight, module.in_proj_bias)  # in autocast's dtype
-    mask = None
+    mask, kept = None, 1.0
     if module.training and module.dropout > 0:
         count = query.shape[0] * module.num_heads * query.shape[1] ** 2
-        mask = draw_mask(count, module.dropout)
-    attended = SelfAttention.apply(projected, module.num_heads, mask, scale_of(module.dropout))
+        mask, kept = draw(count, module.dropout, projected.dtype)
+    attended = SelfAttention.apply(projected, module.num_heads, mask, kept)
     return linear(attended, module.out_proj.weight, module.out_proj.bias), None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 # Each element is decided by 16 random bits, so that the share that is dropped is p rounded to a multiple of 1/65,536.
 # The scale is made from that rounded share: what is kept has the mean of the input exactly.
 LEVELS = 1 << 16
+HALF = (torch.bfloat16, torch.float16)
 
 
 def levels_dropped(p: float) -> int:
@@ -37,10 +38,23 @@ def draw_mask(count: int, p: float) -> Tensor:
     return draws.ge_(levels_dropped(p) - LEVELS // 2).neg_() if levels_dropped(p) < LEVELS else draws.zero_()
 
 
+def draw(count: int, p: float, dtype: torch.dtype) -> tuple[Tensor, float]:
+    """A mask for `masked` and what is left to multiply by: in half precision the bits and their scale, in others one
+    factor an element, 0 or the scale, in `dtype`, and 1. A product is what they do fastest; half precision has no
+    vector instructions for it.
+    """
+    mask, scale = draw_mask(count, p), scale_of(p)
+    return (mask, scale) if dtype in HALF else (mask.to(dtype).mul_(-scale), 1.0)
+
+
 def masked(x: Tensor, mask: Tensor) -> Tensor:
-    """`x`, with zeros where `mask` (int16, as `draw_mask` makes it, of the same count) has no bits."""
+    """`x` under a mask of the same count: zeros where one of bits (int16, as `draw_mask` makes it) has none, or times
+    the factors.
+    """
     mask = mask.view(x.shape)
-    if x.dtype in (torch.bfloat16, torch.float16):
+    if mask.is_floating_point():
+        return x * mask
+    if x.dtype in HALF:
         return (x.contiguous().view(torch.int16) & mask).view(x.dtype)
     return torch.where(mask != 0, x, 0)
 
@@ -60,14 +74,16 @@ class Dropout(torch.autograd.Function):
         return masked(grads[0], mask).mul_(ctx.scale), None, None
 
 
+def working_dtype(x: Tensor) -> torch.dtype:
+    """What a product of `x` is computed in: autocast's dtype within it, else its own."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
 def dropout(module: nn.Dropout, x: Tensor) -> Tensor:
-    """`module`'s forward under autocast, its result in autocast's dtype (so that what follows need not cast);
-    without autocast torch's own.
-    """
-    if not torch.is_autocast_enabled("cpu"):
-        return nn.Dropout.forward(module, x)
-    x = x.to(torch.get_autocast_dtype("cpu"))
+    """`module`'s forward, its result in `working_dtype` (so that what follows need not cast)."""
+    x = x.to(working_dtype(x))
     if not module.training or module.p == 0:
         return x
-    result: Tensor = Dropout.apply(x, draw_mask(x.numel(), module.p), scale_of(module.p))
+    mask, scale = draw(x.numel(), module.p, x.dtype)
+    result: Tensor = Dropout.apply(x, mask, scale) if x.dtype in HALF else masked(x, mask)
     return result

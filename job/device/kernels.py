@@ -1,4 +1,4 @@
-"""Faster forwards for modules of a model, on a CPU in half precision. Names, weights and mathematics stay."""
+"""Faster forwards for modules of a model, on a CPU. Names, weights and mathematics stay."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from torch import Tensor, nn
 from job.device.attention import attend, can_attend
 from job.device.convolution import can_unfold, convolve
 from job.device.dropout import dropout
+from job.device.encoder import encode
+from job.device.products import ONEDNNS, TORCHS, linear_of, run_linear
 
 
-def quicken(model: nn.Module) -> nn.Module:
-    """Gives modules of exactly these types another forward; everything else, and any subclass, keeps its own."""
+def quicken(model: nn.Module, products: str = TORCHS) -> nn.Module:
+    """Gives modules of exactly these types another forward; everything else, and any subclass, keeps its own.
+
+    `products`: see `Compute`.
+    """
     for module in model.modules():
         if type(module) is nn.Dropout:
             module.forward = partial(dropout, module)  # type: ignore[method-assign]
         elif type(module) is nn.MultiheadAttention and can_attend(module):
-            module.forward = partial(attend, module)  # type: ignore[method-assign]
+            module.forward = partial(attend, module, linear_of(products))  # type: ignore[method-assign]
+        elif type(module) is nn.TransformerEncoderLayer:
+            module.forward = partial(encode, module)  # type: ignore[method-assign]
+        elif type(module) is nn.Linear and products == ONEDNNS:
+            module.forward = partial(run_linear, module)  # type: ignore[method-assign]
         elif type(module) is nn.Conv2d and can_unfold(module):
             module.forward = partial(convolve, module)  # type: ignore[method-assign]
         elif type(module) is nn.Sequential and any(can_exchange(*pair) for pair in pairwise(module)):

@@ -38,7 +38,7 @@ def heats(model: Classifier, images: Tensor, targets: Tensor) -> tuple[str, NDAr
     try:
         parts = [
             method(model, pixels.float(), classes)
-            for pixels, classes in zip(images.split(BATCH), targets.split(BATCH), strict=True)
+            for pixels, classes in zip(torch.split(images, BATCH), torch.split(targets, BATCH), strict=True)
         ]
     except (RuntimeError, TypeError, ValueError, IndexError):  # a user's own network may be anything
         return "", nothing

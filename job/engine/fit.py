@@ -31,11 +31,12 @@ def fit(
     course: Course,
     choice: Choice,
     paused: Paused | None,
-    on_epoch: Callable[[Sequence[Epoch]], object],
+    on_epoch: Callable[[Sequence[Epoch]], bool],
 ) -> Fitted:
-    """Trains a fresh learner for exactly `choice.epochs` epochs, those in `paused` counted in.
+    """Trains a fresh learner for `choice.epochs` epochs, those in `paused` counted in.
 
-    `on_epoch` gets all epochs so far after each. Raises Fault where the loss diverges.
+    `on_epoch` gets all epochs so far after each, and says whether the next one follows. Raises Fault where the loss
+    diverges.
     """
     history = resume(learner, paused)
     started = time.monotonic()
@@ -46,6 +47,7 @@ def fit(
                 f"the final training diverged in epoch {number} (learning rate {rate(choice.learning_rate)}).",
                 "Lower LEARNING_RATE, or LR_MAX where the search chose it.",
             )
-        on_epoch(history)
+        if not on_epoch(history):
+            break
         started = time.monotonic()
     return Fitted(learner.model, tuple(history), learner.note)

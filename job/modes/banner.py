@@ -74,6 +74,11 @@ def tell_machine(compute: Compute, output: str) -> None:
             [
                 line("device", f"{compute.device}: {compute.hardware}"),
                 line("precision", f"{compute.precision}: {compute.reason}"),
+                *(
+                    [line("products", "oneDNN's: a probe found them faster than torch's own")]
+                    if compute.products == "onednn"
+                    else []
+                ),
                 line("output", output),
             ]
         ),
@@ -81,6 +86,7 @@ def tell_machine(compute: Compute, output: str) -> None:
         hardware=compute.hardware,
         precision=compute.precision,
         reason=compute.reason,
+        products=compute.products,
         output=output,
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from job import device, preflight, tracking
-from job.console.forecast import Images, Work, expected_epochs
+from job.console.forecast import Images, Work
 from job.console.progress import Progress
 from job.data import Dataset
 from job.data.dataset import load_data, load_weights
@@ -19,6 +20,7 @@ from job.engine import build
 from job.engine.proof import settle
 from job.interrupt import Stop
 from job.runs import checkpoint, code
+from job.runs.budget import HOUR, Budget
 from job.runs.checkpoint import Identity, Saved
 from job.runs.keeper import Keeper
 from job.runs.lock import Lock
@@ -57,8 +59,8 @@ class Run:
     """What the stages of a run share.
 
     `data` lies on the device of `compute`, `weights` are what a model starts from that does not start from random ones,
-    `build` makes a fresh model, `plan` says who runs the trials. `standing` is
-    where an earlier attempt left the run; `keeper` stores how far this one comes, under `identity`.
+    `build` makes a fresh model, `plan` says who runs the trials. `standing` is where an earlier attempt left the run;
+    `keeper` stores how far this one comes, under `identity`; `budget` is the time that it has.
     """
 
     settings: Settings
@@ -72,6 +74,11 @@ class Run:
     identity: Identity
     standing: Standing
     keeper: Keeper
+    budget: Budget
+
+    @property
+    def work(self) -> Work:
+        return work_of(self.settings, self.data, self.plan.workers)
 
 
 @contextmanager
@@ -82,6 +89,8 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
     """
     saved = checkpoint.load(owned.store)
     kept = saved.identity.arithmetic if saved else None
+    budget = budget_of(settings, owned.status, saved.standing if saved else START)
+    progress.check = both(owned.check, budget.check)
     compute = device.choose(settings.device, settings.precision, kept)
     preflight.before_run(settings, compute)
     owned.status.tell("data")
@@ -101,10 +110,19 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
         standing = last.standing
         data = data.to(compute.device)
         with Keeper(owned.brief, last, owned.status.stands, owned.stop) as keeper:
-            progress.check = both(owned.check, keeper.check)
+            progress.check = both(both(owned.check, keeper.check), budget.check)
             running = len(standing.history) if standing.part != FINAL else 0
             progress.begin(work_of(settings, data, plan.workers), standing.trials, running)
-            yield Run(settings, owned, progress, data, weights, compute, builder, plan, identity, standing, keeper)
+            yield Run(
+                settings, owned, progress, data, weights, compute, builder, plan, identity, standing, keeper, budget
+            )
+
+
+def budget_of(settings: Settings, status: Status, standing: Standing) -> Budget:
+    """The run's time, from what earlier attempts told of theirs. One that has only to be published is not stopped."""
+    limit = math.inf if settings.max_hours is None else settings.max_hours * HOUR
+    trained = standing.part == FINAL and standing.final_epochs == len(standing.history)
+    return Budget(limit, max(standing.worked, status.worked), tell=status.works, over=trained)
 
 
 def builder_of(settings: Settings, data: Dataset, weights: Pretrained | None) -> build.Builder:
@@ -152,16 +170,8 @@ def work_of(settings: Settings, data: Dataset, workers: int) -> Work:
         final=Images(len(data.train), len(data.test)),
         final_epochs=settings.final_epochs,
         workers=workers,
-        search_epochs=search_epochs(settings) if searched and settings.search == "halving" else None,
+        search_epochs=halving.search_epochs(settings) if searched and settings.search == "halving" else None,
     )
-
-
-def search_epochs(settings: Settings) -> float:
-    """What all trials take together with successive halving; those after the start-up run whole."""
-    whole = expected_epochs(settings.tune_max_epochs, settings.trial_patience)
-    start = min(settings.tune_startup_trials, settings.max_evals)
-    halved = halving.expected_epochs(start, settings.tune_max_epochs, whole)
-    return halved + (settings.max_evals - start) * whole
 
 
 def trackers(settings: Settings, store: ArtifactStore) -> AbstractContextManager[Sequence[Tracker]]:

@@ -18,7 +18,7 @@ from job.device.memory import is_out_of_memory, memory_faults
 from job.engine import build
 from job.errors import Fault, TemporaryFault, first_line
 from job.interrupt import Stop
-from job.preflight import data, disk, machine, store, timing, weights
+from job.preflight import data, disk, limit, machine, store, timing, weights
 from job.preflight.data import Counts
 from job.preflight.findings import Finding, failed, ok, warn
 from job.settings import OF_S3, Settings, faults, no_color, notes
@@ -27,7 +27,7 @@ T = TypeVar("T")
 COLOURS = {"ok": "32", "warn": "33", "fail": "31", "skip": "2"}  # green, yellow, red, dim (ECMA-48)
 LEVELS = {"warn": "WARNING", "fail": "ERROR"}
 INDENT = 21  # of what was found, after its mark and name
-OF_SEARCH = "TUNE_PERCENT MAX_EVALS TUNE_MAX_EPOCHS PATIENCE"
+OF_SEARCH = "SEARCH TUNE_PERCENT MAX_EVALS TUNE_MAX_EPOCHS PATIENCE"
 EVERYTHING_SAID = "Each line above says what to do."
 
 
@@ -77,7 +77,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     Raises Fault where something has to be mended first, else TemporaryFault where something may mend by itself.
     """
     wrong = faults()
-    shaping = f"MODEL RECIPE DATASET DATA_LIMIT {OF_SEARCH} LEARNING_RATE EPOCHS BATCH_SIZE"
+    shaping = f"MODEL RECIPE DATASET DATA_LIMIT {OF_SEARCH} LEARNING_RATE EPOCHS BATCH_SIZE MAX_HOURS"
     terminal = sys.stdout.isatty()
     show = for_machines if settings.log_format == "json" else for_people(terminal, terminal and not no_color())
     look = Preflight(wrong, show, stop)
@@ -143,7 +143,8 @@ def predict(settings: Settings, compute: Compute, counts: Counts, workers: int, 
             f"{settings.model} does not train on {compute.device}: {first_line(error)}.",
             "Choose another DEVICE or PRECISION, or lower BATCH_SIZE.",
         ) from error
-    return timing.findings(settings, timing.predict(settings, counts, speed, workers), speed)
+    predicted = timing.findings(settings, timing.predict(settings, counts, speed, workers), speed)
+    return predicted + limit.findings(settings, counts, speed, workers)
 
 
 def for_people(terminal: bool, colours: bool) -> Callable[[Finding], None]:
@@ -164,7 +165,7 @@ def for_people(terminal: bool, colours: bool) -> Callable[[Finding], None]:
 
 def for_machines(finding: Finding) -> None:
     """A finding as an event with fields of its own, at the level that its result deserves."""
-    fields = asdict(finding)
+    fields = {name: value for name, value in asdict(finding).items() if value is not None}
     level = LEVELS.get(finding.result, "INFO")
     event("check", f"{finding.name}: {finding.detail}", level=level, check=fields.pop("name"), **fields)
 

@@ -12,22 +12,25 @@ from job.data.draws import tuning_rows
 from job.device.memory import memory_faults
 from job.engine import Course, build, classifier
 from job.engine.fit import Fitted, fit
-from job.engine.learner import new_learner, snapshot
+from job.engine.learner import new_learner
 from job.engine.schedule import planned
 from job.interrupt import Stop
-from job.modes import banner, beginning, ending
+from job.modes import banner, beginning, ending, limit
 from job.modes.beginning import Owned, Run
 from job.modes.ending import Tested
+from job.modes.limit import Final
 from job.report import metrics
 from job.report.answers import answers_of
 from job.report.tables import as_json
 from job.results import Choice, Epoch, Searched, Trial, hopeless, winner
 from job.runs import lock, manifest, publish, taking
-from job.runs.standing import FINAL, Standing
+from job.runs.budget import OutOfTime
+from job.runs.standing import FINAL
 from job.runs.status import Status
 from job.search import runners
 from job.search import tune as tuning
 from job.search.book import Book
+from job.search.time_left import TimeLeft
 from job.search.trial import Setup
 from job.settings import Settings
 from job.storage import ArtifactStore
@@ -86,14 +89,18 @@ def work(settings: Settings, owned: Owned, progress: Progress, followers: Sequen
     """The run itself."""
     with beginning.begun(settings, owned, progress) as run:
         banner.begins(run)
+        limit.begins(run)
         searched = tune(run)
-        choice = choice_of(settings, searched.trials)
-        fitted = train(run, choice, searched)
+        final = Final(run, choice_of(settings, searched.trials), searched)
+        fitted = train(run, final)
+        fitted_into = final.told(fitted.history)
         run.keeper.flush()
         tested = evaluate(run, fitted)
+        fitted_into = final.answered(fitted_into)
     progress.close()
     owned.status.tell("report")
-    record = ending.recorded(run, choice, searched, fitted, tested)
+    choice = final.choice if settings.way.scheduled else replace(final.choice, epochs=len(fitted.history))
+    record = replace(ending.recorded(run, choice, searched, fitted, tested), limit=fitted_into)
     results = as_json(record)
     about = classifier.describe(run.build, run.data, settings.resize, run.compute.precision, results["test"])
     files = report.files(record) | {"weights.pt": build.weights_file(fitted.model), "model.json": about}
@@ -115,7 +122,8 @@ def tune(run: Run) -> Searched:
     validation = own or images.take(drawn.validation_rows)
     banner.search_begins(run, drawn, len(validation))
     setup = Setup(settings, run.build, images.take(drawn.rows), validation, run.compute)
-    book = Book(run.standing, run.keeper, run.progress, grouped=run.plan.kind == "batched")
+    time_left = TimeLeft(run.budget, run.work)
+    book = Book(run.standing, run.keeper, run.progress, time_left, grouped=run.plan.kind == "batched")
 
     def on_trial(trial: Trial) -> None:
         book.trial(trial)
@@ -137,22 +145,26 @@ def choice_of(settings: Settings, trials: Sequence[Trial]) -> Choice:
     return Choice(settings.learning_rate, settings.epochs, None)
 
 
-def train(run: Run, choice: Choice, searched: Searched) -> Fitted:
+def train(run: Run, final: Final) -> Fitted:
     """The final training: a fresh model on the whole training set."""
+    choice = final.choice
     run.owned.status.tell("train")
     paused = run.standing.paused(FINAL)
     run.progress.training_begins(choice.epochs, len(paused.history) if paused else 0)
     banner.training_begins(run, choice)
     rate = planned(run.settings.way, choice.learning_rate, choice.epochs)
     learner = new_learner(run.build, rate, run.compute, run.settings.seed, ("final",))
-    course = Course(run.data.train, run.data.test, run.settings.batch_size, run.progress.batch)
+    course = Course(run.data.train, run.data.test, run.settings.batch_size, final.batch)
 
-    def on_epoch(history: Sequence[Epoch]) -> None:
+    def on_epoch(history: Sequence[Epoch]) -> bool:
         run.progress.final_epoch(history[-1])
-        now = Standing(searched.trials, FINAL, tuple(history), search_seconds=searched.seconds)
-        run.keeper.offer(lambda: replace(now, learner=snapshot(learner)))
+        run.keeper.offer(lambda: final.state(history, learner))
+        return final.epoch(history, learner)
 
-    return fit(learner, course, choice, paused, on_epoch)
+    try:
+        return fit(learner, course, replace(choice, epochs=final.epochs), paused, on_epoch)
+    except OutOfTime:
+        return final.ended(learner)
 
 
 def evaluate(run: Run, fitted: Fitted) -> Tested:

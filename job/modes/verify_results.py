@@ -134,8 +134,8 @@ def suggested(facts: Facts) -> Row:
     was = facts.results["provenance"]["versions"].get("hyperopt")
     if was != version("hyperopt"):
         return Row(RATES, "not compared", f"they were drawn by hyperopt {was}")
-    named = ("seed", "max_evals", "tune_startup_trials", "lr_min", "lr_max")
-    values = {name: facts.results["settings"][name.upper()]["value"] for name in named}
+    named = ("seed", "max_evals", "max_hours", "tune_startup_trials", "lr_min", "lr_max")
+    values = {name: facts.results["settings"].get(name.upper(), {}).get("value") for name in named}
     workers = facts.results["provenance"].get("workers", {}).get("round", 1)
     return rates(trials, facts.settings.model_copy(update=values), workers, facts.wanted == EXACT)
 
@@ -158,19 +158,19 @@ def stopped(facts: Facts) -> Row:
 
 
 def rates(trials: Sequence[Trial], settings: Settings, workers: int, exact: bool) -> Row:
-    if len(trials) != settings.max_evals:
+    if len(trials) > settings.max_evals or (len(trials) < settings.max_evals and settings.max_hours is None):
         return Row(RATES, "differs", f"{len(trials)} trials where MAX_EVALS is {settings.max_evals}")
-    wrong, adaptive = [], 0
+    wrong, adaptive, tried = [], 0, {trial.number: trial for trial in trials}
     for round_ in tune.rounds(settings, workers):
-        for number in round_:
+        for number in [number for number in round_ if number in tried]:
             random = number < settings.tune_startup_trials
             if not random and not exact:  # TPE chooses among candidates: a last bit may choose another
                 continue
             adaptive += not random
             rate = tune.suggest(settings, number, trials[: round_.start])
-            if not math.isclose(rate, trials[number].learning_rate, rel_tol=NEAR):
-                wrong.append(f"trial {number + 1} is {trials[number].learning_rate:.6g} and must be {rate:.6g}")
-    random_ones = min(settings.tune_startup_trials, settings.max_evals)
+            if not math.isclose(rate, tried[number].learning_rate, rel_tol=NEAR):
+                wrong.append(f"trial {number + 1} is {tried[number].learning_rate:.6g} and must be {rate:.6g}")
+    random_ones = sum(number < settings.tune_startup_trials for number in tried)
     told = f"{random_ones} from the seed" + (f", {adaptive} from the trials before" if adaptive else "")
-    left = settings.max_evals - random_ones - adaptive
+    left = len(trials) - random_ones - adaptive
     return judged(RATES, wrong, told + (f"; {left} more were suggested on another machine" if left else ""))

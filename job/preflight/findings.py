@@ -9,13 +9,16 @@ from job.errors import Fault
 
 @dataclass(frozen=True)
 class Finding:
-    """`result` is `ok`, `warn`, `fail` or `skip` (not checked); `exit_code` is what a run would end with."""
+    """`result` is `ok`, `warn`, `fail` or `skip` (not checked); `exit_code` is what a run would end with. `seconds` is
+    what a prediction says, for programs.
+    """
 
     name: str
     result: str
     detail: str
     remedy: str = ""
     exit_code: int = 0
+    seconds: float | None = None
 
 
 def ok(name: str, detail: str) -> Finding:

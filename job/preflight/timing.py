@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from job import engine
-from job.console.forecast import EXPECTED_BEST_EPOCH, clock, expected_epochs
+from job.console.forecast import EXPECTED_BEST_EPOCH, Images, Work, clock, expected_epochs
 from job.data import Split
 from job.data.draws import tuning_counts
 from job.device import Compute
@@ -20,6 +20,8 @@ from job.engine.learner import new_learner
 from job.engine.proof import settle
 from job.preflight.data import Counts
 from job.preflight.findings import Finding, ok
+from job.runs.budget import ENDING, Speeds
+from job.search import halving
 from job.settings import Settings
 
 ENOUGH_SECONDS = 0.4  # a measurement that takes so long says something; the median of three is taken
@@ -125,23 +127,36 @@ def predict(settings: Settings, counts: Counts, speed: Speed, workers: int) -> P
     rows, validation_rows = tuning_counts(counts.train, settings.tune_percent, counts.validation)
     usual = expected_epochs(settings.tune_max_epochs, settings.trial_patience)
     final = settings.final_epochs or min(EXPECTED_BEST_EPOCH, settings.tune_max_epochs)
+    halved = halving.search_epochs(settings) if settings.search == "halving" else None
+    most = settings.tune_max_epochs
     known = f"RECIPE=strong: {usual} epochs a trial, {final} in the training"
-    guess = f"if epoch {final} is the best, which is usual: {usual} epochs a trial, {final} in the training"
+    each = f"{usual} epochs a trial" if halved is None else f"{halved} epochs in all trials"
+    guess = f"if epoch {final} is the best, which is usual: {each}, {final} in the training"
 
-    def tuning(each: float) -> float:
-        trials = settings.max_evals * (epochs(each, rows, validation_rows) + speed.build)
+    def tuning(in_all: float) -> float:
+        trials = epochs(in_all, rows, validation_rows) + settings.max_evals * speed.build
         return trials / min(workers, settings.max_evals)
 
     def training(each: float) -> float:
         return epochs(each, counts.train, counts.test) + speed.build
 
     return Prediction(
-        tuning(usual),
+        tuning(settings.max_evals * usual if halved is None else halved),
         training(final),
-        tuning(settings.tune_max_epochs),
+        tuning(settings.max_evals * most if halved is None else halving.search_epochs(settings, most)),
         training(settings.final_epochs or settings.tune_max_epochs),
         known if settings.way.scheduled else guess,
     )
+
+
+def speeds(work: Work, speed: Speed) -> Speeds:
+    """What an epoch of each part takes, and what follows the training: the test set is answered twice at most."""
+
+    def epoch(images: Images) -> float:
+        return images.train * speed.train + images.heldout * speed.evaluate
+
+    trial = epoch(work.trial) + speed.build if work.trials else 0.0
+    return Speeds(trial, epoch(work.final), ENDING + 2 * work.final.heldout * speed.evaluate)
 
 
 def findings(settings: Settings, prediction: Prediction, speed: Speed) -> list[Finding]:
@@ -149,10 +164,12 @@ def findings(settings: Settings, prediction: Prediction, speed: Speed) -> list[F
     whole, most = prediction.tuning + prediction.training, prediction.most_tuning + prediction.most_training
     found = [
         ok("speed", f"{1 / speed.train:,.0f} images a second in training, {1 / speed.evaluate:,.0f} in evaluation"),
-        ok(
+        Finding(
             "time",
+            "ok",
             f"about {clock(whole)}: search {clock(prediction.tuning)}, training {clock(prediction.training)} "
             f"({prediction.assumption}); at most {clock(most)}; loading and reporting come on top",
+            seconds=whole,
         ),
     ]
     if settings.price_per_hour is not None:

@@ -40,11 +40,19 @@ class Run:
     origin: str = ""
     answers: Answers | None = field(default=None, compare=False)
     recipe: str = PLAIN.name
+    max_hours: float | None = None
 
     @property
     def kind(self) -> str:
-        """The model, and the recipe where it is not the plain one: what tells runs apart at first."""
-        return self.model if self.recipe == PLAIN.name else f"{self.model} {self.recipe}"
+        """The model, the recipe where it is not the plain one, and the time where it was limited: what tells runs apart
+        at first.
+        """
+        name = self.model if self.recipe == PLAIN.name else f"{self.model} {self.recipe}"
+        return name + self.within
+
+    @property
+    def within(self) -> str:
+        return "" if self.max_hours is None else f" in {self.max_hours:g} h"
 
     @property
     def accuracy(self) -> float:
@@ -88,6 +96,7 @@ def run_from(name: str, manifest: dict[str, Any], results: dict[str, Any], answe
         hardware=str(results["provenance"]["hardware"]),
         precision=str(results["provenance"]["precision"]),
         recipe=str(results["recipe"].get("name", PLAIN.name)),
+        max_hours=results["time_limit"]["hours"] if "time_limit" in results else None,
         recalls={
             str(score["name"]): (int(row[index]), int(score["support"]))
             for index, (score, row) in enumerate(
@@ -124,9 +133,11 @@ def title(group: Sequence[Run]) -> str:
 
 
 def labels(group: Sequence[Run]) -> list[str]:
-    """The models' names, with the recipe where it is not plain; a run's own name where several are of one kind."""
+    """The models' names, with the recipe where it is not plain and the time where it was limited; a run's own name
+    where several are of one kind.
+    """
     often = Counter(run.kind for run in group)
-    own = [run.name if run.recipe == PLAIN.name else f"{run.name} ({run.recipe})" for run in group]
+    own = [(run.name if run.recipe == PLAIN.name else f"{run.name} ({run.recipe})") + run.within for run in group]
     return [run.kind if often[run.kind] == 1 else name for run, name in zip(group, own, strict=True)]
 
 

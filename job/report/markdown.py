@@ -14,6 +14,7 @@ def markdown(results: Mapping[str, Any], uri: str) -> str:
     return render(
         "report.md",
         evaluation=results.get("evaluation"),  # older runs have none
+        time_limit=results.get("time_limit"),
         **{name: results[name] for name in ("run", "test", "recipe", "model", "data", "tuning", "training")},
         device=ran_on(results["provenance"]),
         uri=uri,

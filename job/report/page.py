@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from job.models import Recipe
 from job.report import page_data, page_images, page_provenance, page_search
 from job.report.metrics import Bin, ClassScore, mean_score
+from job.report.page_time import TimeUse, use
 from job.report.plots import answers, training
 from job.report.records import RunReport, data_name
 from job.report.sheet import mosaic
@@ -65,6 +66,7 @@ class Result:
     tuning_seconds: float
     training_seconds: float
     cost: float | None
+    limit: TimeUse | None
 
 
 def result(report: RunReport) -> Result:
@@ -89,6 +91,7 @@ def result(report: RunReport) -> Result:
         tuning_seconds=report.tuning_seconds,
         training_seconds=report.training_seconds,
         cost=report.cost(seconds),
+        limit=use(report),
     )
 
 

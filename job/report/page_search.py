@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
+from statistics import mean, median
 
 from job.report.plots import search as plots
 from job.report.records import RunReport
@@ -37,6 +37,14 @@ class Search:
     default: float
     scheduled: bool
     drawings: tuple[Drawing, ...]
+    rungs: tuple[tuple[int, int, int], ...]
+    unstopped: float
+
+    @property
+    def saved(self) -> float:
+        """The share of epochs that were not needed, had all trials taken as many as those that nothing stopped."""
+        whole = self.unstopped * len(self.rows)
+        return max(0.0, 1 - self.epochs / whole) if whole else 0.0
 
 
 def search(report: RunReport) -> Search:
@@ -62,6 +70,10 @@ def search(report: RunReport) -> Search:
         default=plots.ADAM_DEFAULT,
         scheduled=report.recipe.scheduled,
         drawings=drawings(report, early),
+        rungs=tuple(plots.went_on(trials)),
+        unstopped=mean(len(trial.epochs) for trial in trials if not trial.ending and not trial.failure)
+        if any(not trial.ending and not trial.failure for trial in trials)
+        else 0.0,
     )
 
 
@@ -83,6 +95,8 @@ def drawings(report: RunReport, early: tuple[int, ...]) -> tuple[Drawing, Drawin
     count = plural(len(report.trials), "trial")
     numbers = f"trial{'s' * (len(early) > 1)} {', '.join(map(str, early))}"
     rates = f"Hollow: stopped early ({numbers})." if early else ""
+    if any(trial.ending == STOPPED for trial in report.trials):
+        rates += " Triangles: stopped at a rung, after one epoch or the number beside them."
     which = "last" if report.recipe.scheduled else "best"
     dots = f"Dots mark each trial’s {which} epoch; the winner is green."
     if any(trial.failure for trial in report.trials):

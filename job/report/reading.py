@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from job.models import PLAIN, Recipe
 from job.report.answers import Answers
 from job.report.metrics import evaluate
-from job.report.records import OfRecipe, RunReport
+from job.report.records import OfRecipe, RunReport, TimeLimit
+from job.report.tables import ENDINGS
 from job.report.words import ran_on
-from job.results import STOPPED, Choice, Epoch, Score, Trial, winner
+from job.results import CUT, Choice, Epoch, Score, Trial, winner
 
 NEAR = 1e-9  # sums of the same numbers in another order
 
@@ -30,6 +32,11 @@ def report_from(
     settings = results["settings"]
     recipe = recipe_from(results)
     trials = tuple(trial_from(each, recipe.scheduled) for each in results["tuning"]["trials"])
+    history = tuple(epoch_from(each, "test") for each in results["training"]["epochs"])
+    choice = choice_from(trials, settings, recipe)
+    limit = limit_from(results, trials, choice, len(history))
+    if limit is not None:
+        choice = replace(choice, epochs=limit.epochs_planned if recipe.scheduled else limit.epochs)
     was, evaluation = results["provenance"], evaluate(answers, results["data"]["classes"])
     return RunReport(
         run_name=results["run"],
@@ -37,11 +44,12 @@ def report_from(
         structure=structure,
         parameters=parameters,
         batch_size=settings["BATCH_SIZE"]["value"],
-        choice=choice_from(trials, settings, recipe),
+        choice=choice,
         way=OfRecipe(recipe),
         trials=trials,
         tuning_seconds=results["tuning"]["seconds"],
-        history=tuple(epoch_from(each, "test") for each in results["training"]["epochs"]),
+        history=history,
+        limit=limit,
         device=ran_on(was),
         settings={name: entry["value"] for name, entry in settings.items()},
         sources={name: entry["source"] for name, entry in settings.items()},
@@ -73,9 +81,25 @@ def choice_from(trials: tuple[Trial, ...], settings: dict[str, Any], recipe: Rec
     return Choice(best.learning_rate, epochs, best.number)
 
 
+def limit_from(results: dict[str, Any], trials: Sequence[Trial], wanted: Choice, epochs: int) -> TimeLimit | None:
+    """What fitted into MAX_HOURS, counted again; what was planned is not to be seen from what came of it."""
+    hours = results["settings"].get("MAX_HOURS", {}).get("value")
+    if hours is None:
+        return None
+    planned = results["time_limit"]["epochs_planned"]
+    wanted_trials = results["settings"]["MAX_EVALS"]["value"] if trials else 0
+    took = {name: results["time_limit"][name] for name in ("loading_seconds", "answers_seconds")}
+    return replace(time_limit(hours, trials, wanted_trials, (epochs, planned, wanted.epochs)), **took)
+
+
+def time_limit(hours: float, trials: Sequence[Trial], wanted: int, epochs: tuple[int, int, int]) -> TimeLimit:
+    """`epochs` are those of the final training that were done, planned, and wanted."""
+    return TimeLimit(hours, len(trials), wanted, sum(trial.ending == CUT for trial in trials), *epochs)
+
+
 def trial_from(entry: dict[str, Any], complete: bool) -> Trial:
     epochs = tuple(epoch_from(each, "validation") for each in entry["epochs"])
-    ending = STOPPED if entry.get("stopped_at_rung") else ""
+    ending = next((ending for ending, name in ENDINGS.items() if entry.get(name)), "")
     number, rate = entry["trial"] - 1, entry["learning_rate"]
     return Trial(number, rate, epochs, entry["failure"] or "", complete=complete, ending=ending)
 

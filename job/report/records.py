@@ -30,6 +30,31 @@ class OfRecipe:
 
 
 @dataclass(frozen=True)
+class TimeLimit:
+    """What of a run fitted into MAX_HOURS: trials begun of those wanted, `cut` of them cut short; epochs of the final
+    training done, `planned` at its beginning, and wanted. Seconds that are booked nowhere else: before and between
+    search and training, kills among them, and for the answers to the test set.
+    """
+
+    hours: float
+    trials: int
+    trials_wanted: int
+    trials_cut: int
+    epochs: int
+    epochs_planned: int
+    epochs_wanted: int
+    loading_seconds: float = 0.0
+    answers_seconds: float = 0.0
+
+    @property
+    def in_words(self) -> str:
+        """`7 of 20 trials, 9 of 11 epochs fitted into 0.5 hours`."""
+        cut = f" ({self.trials_cut} of them cut short)" if self.trials_cut else ""
+        trials = f"{self.trials} of {self.trials_wanted} trials{cut}, " if self.trials_wanted else ""
+        return f"{trials}{self.epochs} of {self.epochs_wanted} epochs fitted into {self.hours:g} hours"
+
+
+@dataclass(frozen=True)
 class RunReport:
     """Everything that a report tells. `settings`, `sources` and `provenance` are JSON as they stand.
 
@@ -58,6 +83,7 @@ class RunReport:
     examples: tuple[NDArray[np.uint8], ...] = ()
     way: OfRecipe = OfRecipe()
     seen: Seen | None = None
+    limit: TimeLimit | None = None
 
     @property
     def recipe(self) -> Recipe:

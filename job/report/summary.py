@@ -23,7 +23,8 @@ def files(runs: Sequence[Run], left_out: Sequence[str], price_per_hour: float | 
 
 
 def csv(groups: Sequence[Sequence[Run]], price_per_hour: float | None) -> str:
-    """`summary.csv`: one line a run, the runs of one data set together."""
+    """`summary.csv`: one line a run, the runs of one data set together; a column more where MAX_HOURS limited one."""
+    limited = any(run.max_hours is not None for group in groups for run in group)
     return as_csv(
         [
             {
@@ -45,6 +46,7 @@ def csv(groups: Sequence[Sequence[Run]], price_per_hour: float | None) -> str:
                 "cost_usd": run.cost(price_per_hour),
                 "hardware": run.hardware,
                 "precision": run.precision,
+                **({"max_hours": run.max_hours} if limited else {}),
             }
             for group in groups
             for run in group

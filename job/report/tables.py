@@ -12,7 +12,9 @@ from job.console.logs import printable
 from job.models import PLAIN, Recipe
 from job.report.metrics import Evaluation
 from job.report.records import RunReport
-from job.results import STOPPED, Epoch, Score, Trial, winner
+from job.results import CUT, STOPPED, Epoch, Score, Trial, winner
+
+ENDINGS = {STOPPED: "stopped_at_rung", CUT: "cut_by_max_hours"}  # how others than a trial itself ended it
 
 
 def as_json(report: RunReport) -> dict[str, Any]:
@@ -31,6 +33,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
         },
         "test": {"loss": last.loss, "accuracy_percent": last.accuracy},
         **test_time_flip(report.way.flipped),
+        **({} if report.limit is None else {"time_limit": asdict(report.limit) | {"in_words": report.limit.in_words}}),
         "evaluation": evaluation_json(report.evaluation),
         "tuning": {
             "trials": [trial_json(trial) for trial in report.trials],
@@ -96,7 +99,7 @@ def trial_json(trial: Trial) -> dict[str, Any]:
         "validation_loss": None if trial.failure else trial.validation_loss,
         "best_epoch": trial.best_epoch or None,
         "failure": trial.failure or None,
-        **({"stopped_at_rung": len(trial.epochs)} if trial.ending == STOPPED else {}),
+        **({ENDINGS[trial.ending]: len(trial.epochs)} if trial.ending in ENDINGS else {}),
         "seconds": trial.seconds,
         "epochs": [epoch_json(epoch, "validation") for epoch in trial.epochs],
     }
@@ -121,7 +124,7 @@ def history_csv(history: Sequence[Epoch]) -> str:
 
 def trials_csv(trials: Sequence[Trial]) -> str:
     """`trials.csv`: one line a trial; only the heading where there was no tuning. Where successive halving
-    stopped some, a column more says after how many epochs.
+    or MAX_HOURS stopped some, a column more says after how many epochs.
     """
     columns: tuple[str, ...] = (
         "trial",
@@ -132,8 +135,7 @@ def trials_csv(trials: Sequence[Trial]) -> str:
         "failure",
         "seconds",
     )
-    if any(trial.ending == STOPPED for trial in trials):
-        columns += ("stopped_at_rung",)
+    columns += tuple(name for ending, name in ENDINGS.items() if any(trial.ending == ending for trial in trials))
     return as_csv([{**trial_json(trial), "epochs": len(trial.epochs)} for trial in trials], columns)
 
 

@@ -29,6 +29,7 @@ def text(report: RunReport) -> str:
         "Training information": [
             f"- Training duration on full training set: {duration(report.training_seconds)}",
             f"- Training device: {report.device}",
+            *([f"- Time limit: {report.limit.in_words}"] if report.limit else []),
         ],
         "Benchmarks on test set": [
             f"- Test loss: {last.loss:.4f}",

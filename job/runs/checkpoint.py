@@ -29,6 +29,8 @@ MAGIC = b"job checkpoint\n"
 BODY = len(MAGIC) + hashlib.sha256().digest_size  # where the body begins
 SLOTS = ("checkpoint/0", "checkpoint/1")
 
+OF_BUDGET = ("worked", "closed", "final_epochs")
+
 START_OVER = "Set FRESH=1 to start over, or another RUN_ID to keep both."
 
 
@@ -69,6 +71,7 @@ def encode(saved: Saved) -> bytes:
         "history": [asdict(epoch) for epoch in standing.history],
         "begun": [asdict(trial) for trial in standing.begun],
         "search_seconds": standing.search_seconds,
+        "budget": {name: getattr(standing, name) for name in OF_BUDGET},
     }
     header_bytes = json.dumps(header).encode()
     out = io.BytesIO()
@@ -103,6 +106,7 @@ def decode(content: bytes) -> Saved:
         learner=learner,
         begun=tuple(as_trial(trial) for trial in header["begun"]),
         search_seconds=header.get("search_seconds", sum(trial.seconds for trial in trials)),
+        **{name: value for name, value in header.get("budget", {}).items() if name in OF_BUDGET},
     )
     return Saved(Identity(**header["identity"]), header["sequence"], standing)
 

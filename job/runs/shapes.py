@@ -41,6 +41,7 @@ RESULTS = {
     "recipe": {"learning_rate": NUMBER, "epochs": int},
     "test": TEST,
     "test_time_flip": Optional(TEST),
+    "time_limit": Optional({"hours": NUMBER, "in_words": str}),
     "evaluation": Optional({"classes": [{"name": str, "support": int}], "confusion_matrix": [[int]]}),
     "tuning": {"seconds": NUMBER},
     "training": {"seconds": NUMBER},

@@ -20,6 +20,8 @@ class Standing:
     state of model and optimizer after the last epoch in `history` (see `engine.snapshot`), None where there is none.
     `begun` holds the trials that train together as one model, as far as they have come; `learner` is then their state,
     a row each (see `stacked.state.snapshot`). `search_seconds` is the search's time on the clock so far, all attempts.
+    With MAX_HOURS `worked` is the working time so far, `closed` says that no trial is started any more, and
+    `final_epochs` how many epochs the final training has.
     """
 
     trials: tuple[Trial, ...] = ()
@@ -28,6 +30,9 @@ class Standing:
     learner: dict[str, Any] | None = None
     begun: tuple[Trial, ...] = ()
     search_seconds: float = 0.0
+    worked: float = 0.0
+    closed: bool = False
+    final_epochs: int | None = None
 
     @property
     def epochs_of_part(self) -> int:

@@ -17,6 +17,7 @@ from job.storage import ArtifactStore
 
 NAME = "status.json"
 FINISHED = "finished"
+WORKED = "worked_seconds"
 TERMINATION_LOG = Path("/dev/termination-log")  # Kubernetes shows it as the container's termination message
 LAST_SECONDS = 8.0  # for the last word of an attempt
 
@@ -86,6 +87,22 @@ class Status:
         """Tells phase (`data`, `tune`, `train`, `report`, `finished`, `stopped`, `failed`) and numbers of progress."""
         with self._changed:
             self._update({"phase": phase, "progress": self._content["progress"] | progress})
+
+    @property
+    def worked(self) -> float:
+        """Seconds of work that earlier attempts told of; only a run with MAX_HOURS does."""
+        told = self._content["progress"].get(WORKED, 0.0)
+        return float(told) if isinstance(told, int | float) else 0.0
+
+    def works(self, seconds: float) -> None:
+        """Tells how long the run has worked, over all attempts."""
+        with self._changed:
+            self._update({"progress": self._content["progress"] | {WORKED: round(seconds, 1)}})
+
+    def limited(self, words: str) -> None:
+        """Tells what MAX_HOURS has cut."""
+        with self._changed:
+            self._update({"time_limit": words})
 
     def computes_on(self, hardware: str, changes: Sequence[str]) -> None:
         """Tells what the run computes on, and when that was something else (see `Identity.changes`)."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -29,35 +29,15 @@ from job.device.memory import OUT_OF_MEMORY, free_memory, is_out_of_memory, rele
 from job.engine import Course
 from job.engine.schedule import planned
 from job.results import WAITS, Epoch, Trial
+from job.search.grouped import Begun, Member, members, part, unfinished
 from job.search.held import Held
 from job.search.stacked import epochs
 from job.search.stacked.architecture import architecture, bytes_each, runs_stacked
 from job.search.stacked.state import State, fresh, joined, snapshot
 from job.search.stacked.step import Stack
-from job.search.trial import Callbacks, Order, Setup, ended, is_over, run_trial, waits
+from job.search.trial import Callbacks, Order, Setup, ended, ending, is_over, run_trial
 
 MEMORY_SHARE = 0.6  # of the device's free memory that a group may plan with: the rest is for what no formula foresees
-
-
-@dataclass(frozen=True)
-class Begun:
-    """A group as an earlier attempt left it: its trials by number, with their epochs so far, and their state."""
-
-    trials: tuple[Trial, ...]
-    state: dict[str, Any]
-
-
-@dataclass
-class Member:
-    """A trial of a group. `start` is the row that it enters with, None for new weights; `before` its epochs by then;
-    `note` says why its steps are as they are written where others' are replayed.
-    """
-
-    order: Order
-    start: State | None = None
-    before: tuple[Epoch, ...] = ()
-    history: list[Epoch] = field(default_factory=list)
-    note: str = ""
 
 
 def pays(build: Callable[[], nn.Module], compute: Compute) -> bool:
@@ -105,6 +85,8 @@ class Batched:
             together = sum(trial.ending != WAITS for trial in begun.trials) or self._together
         entering = members([self._held.resumed(order) for order in orders], begun, self._held)
         if len(entering) == 1 and entering[0].start is None:
+            if not self._callbacks.starts(orders[0]):
+                return
             yield run_trial(self._setup, orders[0], self._callbacks)
         else:
             yield from self._groups(entering, together)
@@ -119,7 +101,7 @@ class Batched:
         rows: list[int] = []  # of `stack`: those of the group's first members, who were there already
         epochs = 0
         while group or waiting:
-            group += [waiting.popleft() for _ in range(min(together - len(group), len(waiting)))]
+            self._enter(group, waiting, together)
             try:
                 if stack is None or len(group) > len(rows) or len(rows) < len(stack.parts):
                     stack = self._assembled(group, stack, rows)
@@ -142,9 +124,18 @@ class Batched:
                     waiting.extendleft([replace(m, history=list(m.before)) for m in reversed(group)])
                 group, rows = [], []
                 continue
-            rows = [row for row, member in enumerate(group) if not self._leaves(member)]
+            in_time = self._callbacks.in_time()
+            rows = [row for row, member in enumerate(group) if in_time and not self._leaves(member)]
             yield from [self._left(m, stack, row) for row, m in enumerate(group) if row not in rows]
             group = [group[row] for row in rows]
+
+    def _enter(self, group: list[Member], waiting: deque[Member], together: int) -> None:
+        """Fills the group; where no trial is begun any more, nobody waits either."""
+        while waiting and len(group) < together:
+            if not self._callbacks.starts(waiting[0].order):
+                waiting.clear()
+                return
+            group.append(waiting.popleft())
 
     def _tell(self, group: Sequence[Member], stack: Stack | None, waiting: Iterable[Member]) -> None:
         """Tells how far the group and those that wait with a state have come."""
@@ -173,8 +164,9 @@ class Batched:
         """The record of a member that leaves; the row of one that waits at its rung is held."""
         order = member.order
         trial = replace(ended(order, member.history, member.note), complete=self._setup.recipe.scheduled)
-        if order.rung is None or not waits(self._setup.settings, order, member.history):
-            return trial
+        why = ending(self._setup.settings, order, member.history)
+        if order.rung is None or why != WAITS:
+            return replace(trial, ending=why)
 
         def copied() -> dict[str, Any]:
             return {"row": snapshot(stack.state.rows([row])), "rate": order.learning_rate, "note": member.note}
@@ -214,32 +206,3 @@ class Batched:
         settings = self._setup.settings
         most = settings.tune_max_epochs if member.order.rung is None else member.order.rung.epochs
         return len(member.history) >= most or is_over(member.history, settings.trial_patience)
-
-
-def part(member: Member) -> tuple[str | int, ...]:
-    return ("trial", member.order.number)
-
-
-def unfinished(group: Sequence[Member]) -> tuple[Trial, ...]:
-    return tuple(Trial(m.order.number, m.order.learning_rate, tuple(m.history), note=m.note) for m in group)
-
-
-def members(orders: Sequence[Order], begun: Begun, held: Held) -> deque[Member]:
-    """The orders with what was begun of them; what waits at a rung and is not ordered goes to `held`."""
-    rows = {trial.number: (row, trial) for row, trial in enumerate(begun.trials)}
-    state = State(**begun.state) if rows else None
-    found: deque[Member] = deque()
-    for order in orders:
-        row, trial = rows.pop(order.number, (0, None))
-        if trial is not None and state is not None:
-            found.append(Member(order, state.rows([row]), trial.epochs, list(trial.epochs), trial.note))
-        elif order.paused is not None and "row" in order.paused.learner:
-            kept, epochs = order.paused.learner, order.paused.history
-            found.append(Member(replace(order, paused=None), State(**kept["row"]), epochs, list(epochs), kept["note"]))
-        else:
-            found.append(Member(order))
-    for row, trial in rows.values():
-        assert state is not None
-        kept = {"row": snapshot(state.rows([row])), "rate": trial.learning_rate, "note": trial.note}
-        held.put(trial, kept)
-    return found

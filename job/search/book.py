@@ -9,10 +9,12 @@ from typing import Any
 
 from job.console.progress import Progress
 from job.engine.learner import Learner, snapshot
-from job.results import WAITS, Epoch, Searched, Trial
+from job.results import WAITS, Epoch, Searched, Trial, winner
+from job.runs.budget import Budget
 from job.runs.keeper import Keeper
 from job.runs.standing import Standing
-from job.search.trial import Callbacks
+from job.search.time_left import TimeLeft
+from job.search.trial import Callbacks, Order
 
 
 class Book:
@@ -22,7 +24,15 @@ class Book:
     as one model are stored as a group, with those that had ended by then: together they are where the run stood.
     """
 
-    def __init__(self, standing: Standing, keeper: Keeper, progress: Progress, *, grouped: bool) -> None:
+    def __init__(
+        self,
+        standing: Standing,
+        keeper: Keeper,
+        progress: Progress,
+        time_left: TimeLeft | None = None,
+        *,
+        grouped: bool,
+    ) -> None:
         """`standing` is where an earlier attempt left the search; `grouped` says that trials train as one model."""
         self._earlier = standing
         self._keeper = keeper
@@ -31,13 +41,43 @@ class Book:
         self._began = time.monotonic()
         self.seconds = standing.search_seconds  # on the clock, over all attempts, up to the last news
         self._ended = {trial.number: trial for trial in standing.trials}
+        self._time_left = time_left or TimeLeft(Budget())
+        self._running: dict[int, Trial] = {}
+        self.closed = standing.closed and winner(standing.trials) is not None  # one trial ends in any case
 
     def callbacks(self) -> Callbacks:
-        return Callbacks(on_batch=self._progress.batch, on_epoch=self.epoch, on_group=self.group)
+        return Callbacks(
+            on_batch=self._progress.batch,
+            on_epoch=self.epoch,
+            on_group=self.group,
+            starts=self.starts,
+            in_time=self.in_time,
+        )
+
+    def starts(self, order: Order) -> bool:
+        """Whether a trial is begun; where there is no time for it, the search is closed for good, which is kept."""
+        known = len(self._ended[order.number].epochs) if order.number in self._ended else 0
+        if not self.closed and not self._time_left.starts(order, known, self._all()):
+            self.closed = True
+            if not self._grouped:
+                self._keeper.hand_over(self._standing())
+        return not self.closed
+
+    def in_time(self) -> bool:
+        """Whether a trial under way takes another epoch."""
+        if not self.closed and not self._time_left.goes_on(self._all()):
+            self.closed = True  # which is kept with the records of the trials that end now
+        return not self.closed
+
+    def _all(self) -> list[Trial]:
+        """All trials as far as they are known, those under way among them."""
+        return list((self._ended | self._running).values())
 
     def epoch(self, number: int, rate: float, history: Sequence[Epoch], learner: Learner | None) -> None:
         """An epoch of one trial is done. Where its learner is out of reach, its images are counted here at once."""
         self._heard()
+        self._running[number] = Trial(number, rate, tuple(history), ending=WAITS)
+        self._time_left.measured(history[-1].seconds * (len(self._running) if self._grouped else 1))
         self._progress.trial_epoch(number, rate, history[-1])
         if learner is not None:
             self._keeper.offer(lambda: self._standing(number, tuple(history), snapshot(learner)))
@@ -58,10 +98,15 @@ class Book:
         """A trial has ended, or waits at a rung. What an earlier attempt began of another one stays part of it."""
         self._heard()
         self._ended[trial.number] = trial
+        self._running.pop(trial.number, None)
+        self._time_left.measured_trial(trial)
         if not self._grouped:
             now = self._standing()
             if self._is_begun_of():
-                now = replace(self._earlier, trials=self.ended(), search_seconds=self.seconds)
+                kept = self._standing()
+                now = replace(
+                    kept, part=self._earlier.part, history=self._earlier.history, learner=self._earlier.learner
+                )
             self._keeper.hand_over(now)
         if trial.ending == WAITS:
             self._progress.trial_waits()
@@ -85,7 +130,10 @@ class Book:
     def _standing(
         self, part: int | None = None, history: tuple[Epoch, ...] = (), learner: dict[str, Any] | None = None
     ) -> Standing:
-        return Standing(self.ended(), part, history, learner, search_seconds=self.seconds)
+        worked = self._time_left.worked
+        return Standing(
+            self.ended(), part, history, learner, search_seconds=self.seconds, worked=worked, closed=self.closed
+        )
 
     def ended(self) -> tuple[Trial, ...]:
         """By number, whatever the order in which they ended."""

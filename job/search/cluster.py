@@ -163,9 +163,14 @@ class Tasks:
         self._held.begin(orders)
         while waiting or self._open:
             while waiting and len(self._open) < self._at_once:
+                if not self._callbacks.starts(waiting[-1]):
+                    waiting.clear()
+                    break
                 order = self._held.resumed(waiting.pop())
                 self._open[self._task.remote(self._images, self._common, pickle.dumps(order))] = order
             self._callbacks.on_batch(0)
+            if not self._callbacks.in_time():
+                return self.end()  # nobody hears of their epochs: what is under way is not among the trials
             done, _ = ray.wait(list(self._open), num_returns=1, timeout=LOOK_SECONDS)
             for reference in done:
                 yield self._record(reference)

@@ -11,9 +11,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from job.results import STOPPED, WAITS, Trial
+from job.console.forecast import expected_epochs as expected
+from job.results import CUT, STOPPED, WAITS, Trial
 from job.search.runners import Runner
 from job.search.trial import Order, Rung
+from job.settings import Settings
 
 FACTOR = 3  # one of so many goes on, and a rung has so many times the epochs of the one before
 
@@ -66,6 +68,10 @@ def halved(runner: Runner, orders: Sequence[Order], most: int, done: Mapping[int
         for trial in runner.run([replace(order, rung=until) for order in missing]) if missing else ():
             records[trial.number] = trial = with_earlier(trial, records.get(trial.number))
             yield trial
+        if not all(reached(records.get(order.number), rung) for order in left):  # no time: nobody goes on
+            waiting = [trial for trial in records.values() if trial.ending == WAITS]
+            yield from [replace(trial, ending=CUT) for trial in waiting]
+            return
         best = going_on([records[order.number] for order in left], rung)
         for order in left:
             trial = records[order.number]
@@ -75,7 +81,9 @@ def halved(runner: Runner, orders: Sequence[Order], most: int, done: Mapping[int
         left = [order for order in left if order.number in best]
     last = [order for order in left if order.number not in records or records[order.number].ending == WAITS]
     for trial in runner.run(last) if last else ():
-        yield with_earlier(trial, records.get(trial.number))
+        records[trial.number] = with_earlier(trial, records.get(trial.number))
+        yield records[trial.number]
+    yield from [replace(trial, ending=CUT) for trial in records.values() if trial.ending == WAITS]  # no time for it
 
 
 def stops(trials: Sequence[Trial], most: int) -> dict[int, int]:
@@ -99,6 +107,15 @@ def expected_epochs(trials: int, most: int, whole: int) -> int:
             break
         total, before, left = total + left * (rung - before), rung, places(left)
     return total + left * (max(whole, before) - before)
+
+
+def search_epochs(settings: Settings, whole: int | None = None) -> int:
+    """What all trials of a search take together; those after the start-up run whole, which is `whole` epochs, or as
+    many as are expected.
+    """
+    whole = whole or expected(settings.tune_max_epochs, settings.trial_patience)
+    start = min(settings.tune_startup_trials, settings.max_evals)
+    return expected_epochs(start, settings.tune_max_epochs, whole) + (settings.max_evals - start) * whole
 
 
 def reached(trial: Trial | None, rung: int) -> bool:

@@ -22,4 +22,6 @@ class Inline:
         callbacks = replace(self.callbacks, on_rung=self.held.offer)
         self.held.begin(orders)
         for order in orders:
+            if not callbacks.starts(order):
+                return
             yield run_trial(self.setup, self.held.resumed(order), callbacks)

@@ -23,10 +23,10 @@ from typing import IO
 from job import device
 from job.console.logs import event
 from job.errors import Fault
-from job.results import Epoch, Paused, Trial
+from job.results import CUT, Epoch, Paused, Trial
 from job.search.held import Held
 from job.search.shared import SharedImages, lay_out, shared_file
-from job.search.trial import Callbacks, Order, Setup, run_trial
+from job.search.trial import Callbacks, Order, Setup, ending, run_trial
 
 DEATHS = 3  # of workers at one trial, after which that trial counts as failed
 LOOK_SECONDS = 0.1  # between two looks at signals while waiting for workers
@@ -58,6 +58,7 @@ class Processes:
         self, setup: Setup, callbacks: Callbacks, workers: int, devices: Sequence[str], file: IO[bytes]
     ) -> None:
         self._callbacks = callbacks
+        self._settings = setup.settings
         self._devices = devices
         self._file = file
         images, self._places = lay_out(setup.train, setup.validation, file)
@@ -73,15 +74,17 @@ class Processes:
     def run(self, orders: Sequence[Order]) -> Iterator[Trial]:
         waiting = deque(orders)
         self._held.begin(orders)
-        left = len(waiting)
-        while left:
+        while waiting or self._is_busy():
             self._give_out(waiting)
             self._callbacks.on_batch(0)
             for place, worker in self._that_have_news():
-                trial = self._hear(place, worker, waiting)
-                if trial is not None:
-                    left -= 1
-                    yield trial
+                if worker.order is not None:
+                    trial = self._hear(place, worker, waiting)
+                    if trial is not None:
+                        yield trial
+
+    def _is_busy(self) -> bool:
+        return any(worker is not None and worker.order is not None for worker in self._workers)
 
     def end(self) -> None:
         """Ends all workers at once: what they were at is run again by whoever goes on."""
@@ -97,13 +100,17 @@ class Processes:
         for place, worker in enumerate(self._workers):
             if not waiting:
                 return
+            if worker is not None and worker.order is not None:
+                continue
+            if not self._callbacks.starts(waiting[0]):
+                waiting.clear()
+                return
             worker = worker or self._start(place)
-            if worker.order is None:
-                worker.order = self._held.resumed(waiting.popleft())
-                before = worker.order.paused.history if worker.order.paused else ()
-                self._histories[worker.order.number] = list(before)
-                with suppress(OSError):  # it is dead: this is noticed at the next look
-                    worker.pipe.send(worker.order)
+            worker.order = self._held.resumed(waiting.popleft())
+            before = worker.order.paused.history if worker.order.paused else ()
+            self._histories[worker.order.number] = list(before)
+            with suppress(OSError):  # it is dead: this is noticed at the next look
+                worker.pipe.send(worker.order)
 
     def _start(self, place: int) -> Worker:
         mine, its = SPAWN.Pipe()
@@ -134,7 +141,7 @@ class Processes:
             history = self._histories[order.number]
             history.append(message)
             self._callbacks.on_epoch(order.number, order.learning_rate, history, None)
-            return None
+            return None if self._callbacks.in_time() else self._cut(place, worker, order)
         if isinstance(message, Paused):
             self._states[order.number] = message
             return None
@@ -147,6 +154,17 @@ class Processes:
         if isinstance(message, Fault):
             raise message
         raise RuntimeError(f"a worker met a bug at trial {order.number + 1}:\n{message}")
+
+    def _cut(self, place: int, worker: Worker, order: Order) -> Trial | None:
+        """Ends a trial that would take too long, with its worker; None where the trial has come to its own end."""
+        history = self._histories[order.number]
+        if ending(self._settings, order, history) != CUT:
+            return None
+        worker.process.kill()
+        worker.process.join()
+        worker.pipe.close()
+        self._workers[place] = None
+        return Trial(order.number, order.learning_rate, tuple(history), ending=CUT)
 
     def _bury(self, place: int, worker: Worker, order: Order, waiting: deque[Order]) -> Trial | None:
         """Puts a dead worker's trial first in the queue; after too many deaths it is hopeless and has failed."""

@@ -20,7 +20,8 @@ from job.device import Compute
 from job.results import Trial
 from job.runs.standing import START, Standing
 from job.search import batched, cluster
-from job.search.batched import Batched, Begun
+from job.search.batched import Batched
+from job.search.grouped import Begun
 from job.search.inline import Inline
 from job.search.processes import processes
 from job.search.stacked import proof

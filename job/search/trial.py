@@ -19,7 +19,7 @@ from job.engine.build import recipe_of
 from job.engine.learner import Learner, new_learner, resume, snapshot
 from job.engine.schedule import planned
 from job.models import Recipe
-from job.results import WAITS, Epoch, Paused, Trial, out_of_patience
+from job.results import CUT, WAITS, Epoch, Paused, Trial, out_of_patience
 from job.settings import Settings
 
 
@@ -69,13 +69,16 @@ class Callbacks:
     epochs so far and learner, which is None where it lives in another process or trains with others as one model.
     `on_group` gets the trials that train so, unfinished as they are, whenever all of their records have been handed
     over, and a function that copies their state; none at the group's end. `on_rung` gets a trial that waits at its rung
-    and a function that copies its state.
+    and a function that copies its state. `starts` is asked before a trial begins; where it says no, a runner begins
+    none any more. `in_time` is asked after an epoch: where it says no, a trial under way ends as CUT.
     """
 
     on_batch: OnBatch
     on_epoch: OnEpoch
     on_group: OnGroup = lambda begun, copied: None
     on_rung: OnRung = lambda rung, trial, copied: None
+    starts: Callable[[Order], bool] = lambda order: True
+    in_time: Callable[[], bool] = lambda: True
 
 
 def run_trial(setup: Setup, order: Order, callbacks: Callbacks) -> Trial:
@@ -92,7 +95,15 @@ def run_trial(setup: Setup, order: Order, callbacks: Callbacks) -> Trial:
             raise
         return Trial(order.number, order.learning_rate, tuple(history), OUT_OF_MEMORY)
     trial = replace(ended(order, history, note), complete=setup.recipe.scheduled)
-    return replace(trial, ending=WAITS) if waits(setup.settings, order, history) else trial
+    return replace(trial, ending=ending(setup.settings, order, history))
+
+
+def ending(settings: Settings, order: Order, history: Sequence[Epoch]) -> str:
+    """Empty for a trial that ended by itself, else why it takes no further epoch here."""
+    if waits(settings, order, history):
+        return WAITS
+    over = len(history) >= settings.tune_max_epochs or is_over(history, settings.trial_patience)
+    return "" if over else CUT
 
 
 def waits(settings: Settings, order: Order, history: Sequence[Epoch]) -> bool:
@@ -120,7 +131,7 @@ def train_one(setup: Setup, order: Order, callbacks: Callbacks, history: list[Ep
     for epoch_number, trained, validated in epochs(learner, course, range(len(history) + 1, last + 1)):
         history.append(Epoch(epoch_number, trained, validated, time.monotonic() - started))
         callbacks.on_epoch(order.number, order.learning_rate, history, learner)
-        if is_over(history, patience):
+        if is_over(history, patience) or (len(history) < last and not callbacks.in_time()):
             break
         started = time.monotonic()
     if order.rung is not None and waits(settings, order, history):

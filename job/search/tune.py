@@ -47,8 +47,10 @@ def search(
         for trial in whole:
             done[trial.number] = trial
             on_trial(trial)
-    trials = [done[number] for number in range(settings.max_evals)]
-    if winner(trials) is None:
+        if any(number not in done for number in round_):
+            break  # the runner began no more: there is no time for them
+    trials = [done[number] for number in sorted(done)]
+    if trials and winner(trials) is None:
         memory = trials[-1].failure == OUT_OF_MEMORY
         raise Fault(
             f"all {len(trials)} trials failed; the last one: {trials[-1].failure}.",

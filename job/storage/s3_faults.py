@@ -14,6 +14,7 @@ from botocore import exceptions as boto_errors
 from botocore.parsers import ResponseParserError
 
 from job.errors import Fault, NoRoom, TemporaryFault
+from job.storage.s3_answers import NotS3
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ FOUND_DAMAGED = (
     boto_errors.IncompleteReadError,
     OSError,
 )
-TROUBLE = (boto_errors.ClientError, boto_errors.BotoCoreError, *FOUND_DAMAGED, RecursionError)
+TROUBLE = (boto_errors.ClientError, boto_errors.BotoCoreError, *FOUND_DAMAGED, RecursionError, NotS3)
 
 ARRIVED_DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody", "MissingContentLength"}
 BUSY = {"OperationAborted", "ConditionalRequestConflict", "SlowDown", "RequestTimeout", "InternalError", "Throttling"}
@@ -129,6 +130,12 @@ def of_network(error: Exception, place: Place, doing: str) -> Fault | None:
             return TemporaryFault(f"{doing}: {place.server} cannot be reached.", again)
         case boto_errors.HTTPClientError() | boto_errors.ConnectionError():
             return TemporaryFault(f"{doing}: {place.server} broke the connection off.", again)
+        case NotS3():
+            return Fault(
+                f"{doing}: {place.server} answers, but not as S3 does ({error}).",
+                "Correct AWS_ENDPOINT_URL_S3: a web console, a proxy or a login may answer there; MinIO's console has "
+                "port 9001, its S3 9000.",
+            )
         case RecursionError():  # how botocore ends where the question for the bucket's region is answered 301 as well
             return Fault(
                 f"{doing}: {place.server} redirects every request.",

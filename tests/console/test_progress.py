@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from job.console.forecast import Done, Images, Work, clock, remaining
-from job.console.progress import mode
+from job.console.progress import Progress, mode
+from job.results import Epoch, Score
 
 WORK = Work(trials=4, trial_epochs=50, patience=5, trial=Images(100, 0), final=Images(1000, 0), final_epochs=None)
 
@@ -14,8 +17,8 @@ WORK = Work(trials=4, trial_epochs=50, patience=5, trial=Images(100, 0), final=I
     ("done", "images"),
     [
         (Done(), 4 * 15 * 100 + 10 * 1000),  # nothing known: the best epoch is the tenth
-        (Done([10]), 3 * 10 * 100 + 5 * 1000),  # the others are expected to take as long
-        (Done([10, 20], running=6), (15 - 6 + 15) * 100 + 10 * 1000),
+        (Done([10]), 3 * 12.5 * 100 + 5 * 1000),  # the others: between that and what was expected
+        (Done([10, 20], running=6), (15 - 6 + 15) * 100 + 15 * 1000),  # the winner as the longest
         (Done([10, 10, 10], running=30), 1 * 100 + 5 * 1000),  # longer than usual: at least one more epoch
         (Done([10] * 4, final_epochs=7), 7 * 1000),
         (Done([10] * 4, final_epochs=7, final=5), 2 * 1000),
@@ -27,9 +30,26 @@ def test_remaining(done: Done, images: float) -> None:
 
 
 def test_epochs_of_trials_side_by_side_are_not_done_again() -> None:
-    assert sum(remaining(WORK, Done([10], 4, {1: 4, 2: 7}))) == (6 + 2 * 10 - 7) * 100 + 5 * 1000
+    assert sum(remaining(WORK, Done([10], 4, {1: 4, 2: 7}))) == (8.5 + 2 * 12.5 - 7) * 100 + 5 * 1000
     longer = Done([10], 4, {1: 4, 2: 70})
-    assert sum(remaining(WORK, longer)) == 6 * 100 + 5 * 1000, "longer than usual: they may end"
+    assert sum(remaining(WORK, longer)) == 8.5 * 100 + 5 * 1000, "longer than usual: they may end"
+
+
+def test_a_halved_search_is_what_its_rungs_take() -> None:
+    work = replace(WORK, search_epochs=58)
+    assert sum(remaining(work, Done())) == 58 * 100 + 10 * 1000
+    assert sum(remaining(work, Done([1, 1], under_way={2: 3}))) == 53 * 100 + 10 * 1000
+    assert sum(remaining(work, Done([1] * 4, final_epochs=7))) == 7 * 1000
+
+
+def test_a_neighbour_that_has_left_is_forgotten() -> None:
+    """Ten epochs at a third of the speed, then thirty as it is: within a twentieth of what is left."""
+    told = Progress("off")
+    told.begin(WORK)
+    score = Score(1.0, 50.0)
+    for number in range(1, 41):
+        told.trial_epoch(0, 1e-3, Epoch(number, score, score, 3.0 if number <= 10 else 1.0))
+    assert told.seconds_left() == pytest.approx(sum(remaining(WORK, told.done)) / 100, rel=0.06)
 
 
 def test_an_evaluated_image_costs_a_third() -> None:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from botocore.validate import ParamValidator
 from deploy import container, run_all, run_ray, variables
 from deploy.kaggle import render as kaggle
 from deploy.kubernetes import render
+from deploy.shares import Shares
 from deploy.variables import WrongSetting
 from job import models, settings
 from tests.conftest import ROOT, TINY, bare_environment
@@ -247,10 +248,12 @@ def test_gpus_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> Non
 class Recorded(run_all.Runner):
     """Runs a line of Python in the place of the job: `vit` fails, and every one tells its model and GPU."""
 
-    def command(self, model: str, gpu: str | None, quiet: bool) -> tuple[list[str], dict[str, str]]:
-        show = "print(os.environ['MODEL'], os.environ.get('CUDA_VISIBLE_DEVICES'))"
+    def command(
+        self, model: str, gpu: str | None, quiet: bool, others: Mapping[str, str] = run_all.NOTHING
+    ) -> tuple[list[str], dict[str, str]]:
+        show = "print(os.environ['MODEL'], os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ.get('MAX_HOURS'))"
         code = f"import os, sys; {show}; sys.exit(int(sys.argv[1]))"
-        _, environment = super().command(model, gpu, quiet)
+        _, environment = super().command(model, gpu, quiet, others)
         return [sys.executable, "-c", code, "78" if model == "vit" else "0"], environment
 
 
@@ -265,8 +268,53 @@ def test_several_gpus_share_the_models(capfd: pytest.CaptureFixture[str]) -> Non
     outcomes = run_all.run_all(Recorded("native", "", ""), ["mlp", "cnn", "vit", "resnet18"], ["0", "1"])
     assert {outcome.model for outcome in outcomes} == {"mlp", "cnn", "vit", "resnet18"}
     said = capfd.readouterr().out
-    assert re.search(r"^\[mlp\] mlp [01]$", said, re.MULTILINE)
+    assert re.search(r"^\[mlp\] mlp [01] None$", said, re.MULTILINE)
     assert {match[1] for match in re.finditer(r"on GPU (\d)", said)} == {"0", "1"}
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_time_is_shared_by_predicted_cost_and_what_is_not_needed_goes_on(tmp_path: Path) -> None:
+    """An hour for costs of 1, 2 and 3 with 30 s each for the report, less 15 s a model: a sixth, then two fifths."""
+    clock, file = Clock(), tmp_path / "run-all.json"
+    shares = Shares(file, 1.0, 1, clock=clock)
+    for model, seconds in (("mlp", 70.0), ("cnn", 170.0), ("vit", 270.0)):
+        shares.cost(model, seconds)
+    assert float(shares.of("mlp", ["cnn", "vit"])) == pytest.approx((3600 - 45) / 6 / 3600, abs=1e-5)
+    clock.now = 100
+    again = Shares(file, 1.0, 1, clock=clock)
+    assert again.known("vit")
+    assert again.of("mlp", ["cnn", "vit"]) == shares.of("mlp", ["cnn", "vit"]), "decided once, for the same run"
+    assert float(shares.of("cnn", ["vit"])) == pytest.approx((3500 - 30) * 2 / 5 / 3600, abs=1e-5)
+    clock.now = 3000
+    assert float(shares.of("vit", [])) == pytest.approx((600 - 15) / 3600, abs=1e-5), "all that is left"
+    assert Shares(file, 1.0, 1, clock=clock).left == 3600 - 3000
+    assert Shares(file, 2.0, 1, clock=clock).left == 7200, "another limit is another matter"
+    assert Shares(file, 1.0, 1, clock=clock, fresh=True).left == 3600
+
+
+def test_side_by_side_models_have_the_time_at_once(tmp_path: Path) -> None:
+    shares = Shares(tmp_path / "run-all.json", 1.0, 2, clock=Clock())
+    shares.cost("mlp", 70.0)
+    shares.cost("cnn", 270.0)
+    shares.cost("vit", None)  # could not be told: the others' mean
+    assert float(shares.of("cnn", ["mlp", "vit"])) == pytest.approx((3600 - 30) / 3600, abs=1e-5), "no more than all"
+    assert float(shares.of("mlp", ["vit"])) == pytest.approx((3600 - 22.5) * 2 / 3 / 3600, abs=1e-5)
+
+
+def test_every_model_gets_its_hours(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    shares = Shares(tmp_path / "run-all.json", 1.0, 1, clock=Clock())
+    runner = Recorded("native", "", "")
+    runner.predict(["mlp", "cnn"], shares)
+    run_all.run_all(runner, ["mlp", "cnn"], [], shares)
+    said = capfd.readouterr().out
+    assert "== mlp within 0.49583 hours\nmlp None 0.49583" in said
+    assert "cnn None 0.99583" in said, "the clock stands still, and nothing follows it"
 
 
 def test_the_gpus_are_shared_so_that_all_models_run_at_once() -> None:
@@ -301,10 +349,22 @@ def test_a_job_for_one_model() -> None:
     pairs = dict(re.findall(r'- name: ([A-Z_]+)\n\s+value: (".*")\n', text))
     assert {name: json.loads(value) for name, value in pairs.items()} == {
         "LOG_FORMAT": "json",
+        "MAX_HOURS": "5.5",
         "MODEL": "resnet18_pretrained",
         "OUTPUT": "s3://b/r",
         "MAX_EVALS": "40",
     }
+
+
+@pytest.mark.parametrize("name", ["job.yaml", "all-models.yaml", "rayjob.yaml"])
+def test_a_run_ends_by_itself_before_its_deadline(name: str) -> None:
+    """With half an hour left for what the job does not see: pulling the image, and the time between two attempts."""
+    text = (ROOT / "deploy" / "kubernetes" / name).read_text()
+    found = re.search(r'MAX_HOURS(?: #.*\n\s*value)?: "([0-9.]+)"', text)
+    deadline = re.search(r"activeDeadlineSeconds: (\d+)", text)
+    assert found is not None
+    assert deadline is not None
+    assert 3600 * float(found[1]) == int(deadline[1]) - 1800
 
 
 def test_an_indexed_job_for_all_models() -> None:

@@ -43,6 +43,13 @@ def test_the_metadata_is_explicit(tmp_path: Path) -> None:
     assert about["dataset_sources"] == ["pankrzysiu/cifar10-python"]
 
 
+def test_a_run_is_finished_before_the_session_ends(tmp_path: Path) -> None:
+    render.write(tmp_path, {}, ME)
+    assert '"MAX_HOURS": "11.5"' in (tmp_path / "train.py").read_text()
+    render.write(tmp_path, {"MAX_HOURS": "8.5"}, ME)
+    assert '"MAX_HOURS": "8.5"' in (tmp_path / "train.py").read_text()
+
+
 def test_what_is_explicit_can_be_changed(tmp_path: Path) -> None:
     wanted = {"KAGGLE_INTERNET": "0", "MACHINE_SHAPE": "NvidiaTeslaP100", "KAGGLE_DATASETS": "me/images, me/weights"}
     render.write(tmp_path, {"DATASET": "folder", "DATA_DIR": "/kaggle/input/images"}, ME | wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from job import device, models
-from job.device import Compute, attention, cgroup, convolution, dropout, precision
+from job.device import Compute, attention, cgroup, convolution, dropout, precision, products
 from job.device.kernels import quicken
 from job.errors import Fault
 from tests.helpers.rounding import CLOSE
+from tests.helpers.small_models import without_dropout
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +76,27 @@ def test_dropout_and_its_gradient(bf16: Compute) -> None:
     assert torch.equal(x.grad, y.detach().float()), "what was dropped has no gradient, what was kept has the scale"
 
 
-def test_dropout_is_off_in_evaluation_and_torchs_own_without_autocast(bf16: Compute) -> None:
-    module, x = quicken(nn.Dropout(0.5)), torch.randn(50, 50)
-    torch.manual_seed(5)
-    mine = module(x)
-    torch.manual_seed(5)
-    assert torch.equal(mine, nn.functional.dropout(x, 0.5))
-    module.eval()
+def test_dropout_is_off_in_evaluation(bf16: Compute) -> None:
+    module, x = quicken(nn.Dropout(0.5)).eval(), torch.randn(50, 50)
+    assert torch.equal(module(x), x)
     with bf16.autocast():
         assert torch.equal(module(x), x.bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_autocast_dropout_is_a_product_in_its_own_dtype(dtype: torch.dtype) -> None:
+    """The same elements as the bits of the same seed, each times the scale; the gradient is the factor itself."""
+    module = quicken(nn.Dropout(0.3))
+    x = torch.randn(1000, dtype=torch.float64).to(dtype).requires_grad_()
+    torch.manual_seed(5)
+    y = module(x)
+    torch.manual_seed(5)
+    kept = dropout.draw_mask(1000, 0.3) != 0
+    factors = kept.to(dtype) * dropout.scale_of(0.3)
+    assert y.dtype == dtype
+    assert torch.equal(y, x * factors)
+    y.sum().backward()
+    assert torch.equal(x.grad, factors)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3])
@@ -142,7 +156,7 @@ def test_attention_with_more_than_plain_self_attention_is_torchs_own(bf16: Compu
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet18", "vit"])
 def test_quick_kernels_leave_the_model_as_it_was(name: str, bf16: Compute) -> None:
-    """Keys, printed structure and evaluation (to bf16's rounding); in fp32 nothing is touched at all."""
+    """Keys, printed structure and evaluation (to bf16's rounding); plain kernels are those of torch's modules."""
     torch.manual_seed(0)
     model = models.find(name).build(10)
     quick = bf16.place(deepcopy(model)).eval()
@@ -171,8 +185,76 @@ def test_fp64_is_for_proofs_alone() -> None:
     assert not compute.scaler().is_enabled()
 
 
-def test_fp32_keeps_torchs_own_kernels() -> None:
-    assert device.choose("cpu", "fp32").kernels == "plain"
+@pytest.mark.parametrize("whose", [products.TORCHS, products.ONEDNNS])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet18", "vit"])
+def test_quick_fp32_lies_as_near_to_float64_as_torchs(name: str, whose: str) -> None:
+    """A training pass without dropout: the loss and every gradient, and the answers in evaluation. Both are compared
+    with the same model in float64: other sums of 24 bits each, with room for one that is lucky.
+    """
+    torch.manual_seed(0)
+    plain = without_dropout(partial(models.find(name).build, 10)).to(memory_format=torch.channels_last)
+    images, labels = torch.randn(6, 3, 32, 32), torch.arange(6)
+
+    def results(model: nn.Module, x: Tensor) -> list[Tensor]:
+        loss = nn.functional.cross_entropy(model.train()(x), labels)
+        loss.backward()
+        with torch.no_grad():
+            return [loss.detach(), *(weight.grad for weight in model.parameters()), model.eval()(x)]
+
+    exact = results(deepcopy(plain).double(), images.double())
+    quick = results(quicken(deepcopy(plain), whose), images)
+    torchs = results(plain, images)
+    for one, other, true in zip(quick, torchs, exact, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - true).norm() <= 3 * (other - true).norm() + 1e-5 * exact_scale(true)
+
+
+def exact_scale(true: Tensor) -> float:
+    """The size of what rounding is a share of; biases before a batch norm have gradients that are rounding alone."""
+    return max(float(true.norm()), 1e-2)
+
+
+def test_fp32_is_quick_and_keeps_whose_products_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "probe", lambda: 2.1)
+    first = device.choose("cpu", "fp32")
+    assert (first.kernels, first.products) == ("quick", "onednn")
+    monkeypatch.setattr(products, "probe", lambda: 1.1)
+    assert device.choose("cpu", "fp32").products == "torch"
+    assert device.choose("cpu", "fp32", first.arithmetic()) == first, "a run goes on as it began, without a probe"
+
+
+def test_the_products_probe_leaves_everything_as_it_was() -> None:
+    torch.manual_seed(0)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    assert products.probe() > 0
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.get_num_threads() == threads
+
+
+def test_other_products_are_those_of_the_layer_as_written_out() -> None:
+    """A layer of three axes, with and without a bias and where the input needs no gradient, against float64."""
+    torch.manual_seed(0)
+    for biased, learning in ((True, True), (False, True), (True, False)):
+        layer, x = nn.Linear(17, 5, bias=biased), torch.randn(2, 3, 17, requires_grad=learning)
+        exact, y = deepcopy(layer).double(), x.detach().double().requires_grad_()
+        quicken(layer, products.ONEDNNS)(x).square().sum().backward()
+        exact(y).square().sum().backward()
+        for mine, true in zip(layer.parameters(), exact.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad.double(), true.grad, rtol=1e-4, atol=1e-4)
+        if learning:
+            torch.testing.assert_close(x.grad.double(), y.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_an_encoder_layer_is_torchs(first: bool, training: bool) -> None:
+    """In float64, without dropout; with a mask it is torch's own, whatever it does."""
+    torch.manual_seed(0)
+    plain = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True, norm_first=first).double().train(training)
+    quick, x = quicken(deepcopy(plain)), torch.randn(2, 5, 8, dtype=torch.float64)
+    torch.testing.assert_close(quick(x), plain(x), rtol=CLOSE, atol=CLOSE)
+    mask = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    assert torch.equal(quick(x, mask), plain(x, mask))
 
 
 @pytest.mark.parametrize(

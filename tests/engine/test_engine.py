@@ -156,8 +156,7 @@ def test_evaluation_leaves_the_model_alone(cpu: Compute) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_seed_gives_the_same_bytes(name: str, precision: str) -> None:
     """Any CPU computes bf16, if only by emulation."""
-    kernels = "quick" if precision == "bf16" else "plain"
-    compute = replace(device.choose("cpu", "fp32"), precision=precision, kernels=kernels)
+    compute = replace(device.choose("cpu", "fp32"), precision=precision)
 
     def weights(seed: int) -> bytes:
         learner = new_learner(small_models.MODELS[name], 1e-3, compute, seed, ("trial", 2))

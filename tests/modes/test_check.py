@@ -23,7 +23,7 @@ from job.device import cgroup
 from job.errors import Fault
 from job.interrupt import Stop
 from job.modes import check as preflight
-from job.preflight import disk, machine, timing
+from job.preflight import disk, limit, machine, timing
 from job.preflight.data import Counts
 from job.preflight.timing import Speed
 from job.settings import Settings
@@ -354,3 +354,30 @@ def test_the_prediction_is_arithmetic() -> None:
     assert (given.tuning, given.training) == (0, pytest.approx(3 * final + 0.5))
     (said,) = (f for f in timing.findings(Settings(price_per_hour=720), given, speed) if f.name == "cost")
     assert said.detail.startswith("about 6.70 USD, at most 6.70")
+
+
+def test_what_fits_is_arithmetic() -> None:
+    """The same speeds. Without model and evaluation a trial takes 1.8 s an epoch, the training 11, the end 22."""
+    speed, counts = Speed(train=1e-3, evaluate=5e-4, build=0.0), Counts(10_000, 2_000, 10)
+
+    def told(**values: Any) -> list[tuple[str, str]]:
+        found = limit.findings(Settings(**values), counts, speed, workers=1)
+        return [(finding.result, finding.detail) for finding in found]
+
+    assert told() == []
+    with pytest.raises(Fault, match=r"MAX_HOURS=0\.009 is too little: one epoch of a trial, one of the final training"):
+        told(max_hours=0.009)  # 32.4 s of 34.8
+    assert told(max_hours=0.0097) == [
+        ("warn", "about 1 of 20 trials, 1 of 10 epochs of the final training fit into 0.0097 hours")
+    ]
+    seconds = 110 + 22 + 5 * 15 * 1.8  # the last of five trials leaves the training and the end
+    hours = (seconds + 0.06 * seconds) / 3600
+    assert told(max_hours=hours)[0][1].startswith("about 5 of 20 trials, 10 of 10 epochs")
+    assert told(max_hours=1.0) == [
+        ("ok", "about 20 of 20 trials, 10 of 10 epochs of the final training fit into 1 hours")
+    ]
+    assert told(max_hours=0.02, learning_rate=1e-3, epochs=9)[0][1].startswith("about 4 of 9 epochs")
+    halved = told(max_hours=1.0, search="halving")
+    assert halved == told(max_hours=1.0)
+    predicted = timing.predict(Settings(search="halving"), counts, speed, workers=1)
+    assert predicted.tuning == pytest.approx(58 * 1.8)

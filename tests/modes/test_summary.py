@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,18 @@ def test_names_in_a_plot_keep_apart() -> None:
         assert 0 <= left < right <= width
         for other in boxes[:number]:
             assert right <= other[0] or other[2] <= left or high <= other[1] or other[3] <= low
+
+
+def test_a_run_with_a_limit_is_told_apart() -> None:
+    """In the names of the runs and in a column; nothing of it stands there without one."""
+    free, limited = (
+        records.run("cnn", 700, 1000),
+        replace(records.run("cnn", 690, 1000, name="cnn-limited"), max_hours=0.5),
+    )
+    assert comparison.labels([free, replace(limited, model="mlp")]) == ["cnn", "mlp in 0.5 h"]
+    assert comparison.labels([free, limited]) == ["cnn", "cnn in 0.5 h"], "never the same kind of run"
+    assert comparison.labels([limited, replace(limited, name="other")]) == ["cnn-limited in 0.5 h", "other in 0.5 h"]
+    rows = summary.csv([[free, limited]], None).splitlines()
+    assert rows[0].endswith(',"max_hours"')
+    assert [row.rpartition(",")[2] for row in rows[1:]] == ['""', "0.5"]
+    assert "max_hours" not in summary.csv([[free]], None)

@@ -18,7 +18,7 @@ from jinja2 import UndefinedError
 from PIL import Image
 
 from job import report
-from job.report import metrics, page
+from job.report import metrics, page, page_time
 from job.report.answers import answers_of, as_csv, from_csv
 from job.report.markdown import markdown as as_markdown
 from job.report.plots import answers as answer_plots
@@ -29,15 +29,16 @@ from job.report.plots.drawing import png
 from job.report.plots.search import tuning_plot
 from job.report.plots.training import training_curves
 from job.report.reading import trial_from
-from job.report.records import RunReport
+from job.report.records import RunReport, TimeLimit
 from job.report.tables import as_json, per_class_csv, trials_csv
 from job.report.templating import render
 from job.report.text import text as as_text
 from job.report.words import duration
-from job.results import STOPPED, Choice, Epoch, Score, Trial
+from job.results import CUT, STOPPED, Choice, Epoch, Score, Trial
 from tests.helpers import records
 from tests.helpers.chaos import VARIES
 
+MACHINE = {"device": "cpu", "hardware": "some processor", "precision": "bf16"}
 LOGITS = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]], np.float32)  # the last one is a mistake
 LABELS = np.array([0, 1, 0])
 ANSWERS = answers_of(LOGITS, LABELS, ("0", "1", "test/cat/<odd> name, 2.jpg"))
@@ -379,3 +380,50 @@ def test_a_trial_that_halving_stopped_is_told_everywhere() -> None:
     assert second.endswith(',""')
     assert f"stopped at rung {len(stopped.epochs)}" in read(halved)
     assert "1 at a rung of successive halving" in read(halved)
+
+
+def test_what_fitted_into_the_time_is_told_everywhere() -> None:
+    """In JSON, text, page and Markdown, and read back; a trial that was cut short with its epochs."""
+    plain = records.run_report()
+    cut = replace(plain.trials[0], ending=CUT)
+    limited = replace(plain, trials=(cut, *plain.trials[1:7]), limit=TimeLimit(0.5, 7, 20, 1, 9, 9, 11))
+    words = "7 of 20 trials (1 of them cut short), 9 of 11 epochs fitted into 0.5 hours"
+    results = as_json(limited)
+    assert results["time_limit"]["in_words"] == words
+    assert results["tuning"]["trials"][0]["cut_by_max_hours"] == len(cut.epochs)
+    assert trial_from(results["tuning"]["trials"][0], False) == cut
+    assert f"- Time limit: {words}" in as_text(limited)
+    assert f"Time limit: {words}." in read(limited)
+    assert f"| time limit | {words} |" in as_markdown(results | {"provenance": MACHINE}, "there")
+    assert TimeLimit(2, 0, 0, 0, 3, 3, 3).in_words == "3 of 3 epochs fitted into 2 hours"
+    assert "time_limit" not in as_json(plain)
+    assert "Time limit" not in as_text(plain) + read(plain)
+
+
+def test_rungs_and_what_halving_saved_are_shown() -> None:
+    """Nine trials: 3 of 9 go on after one epoch, 1 of 3 after three; the last one takes six: 9 + 6 + 3 of 54 epochs."""
+    stops = dict.fromkeys(range(6), 1) | {6: 3, 7: 3}
+    trials = [records.trial(n, 1e-4 * (n + 1), 2.0 - 0.1 * n, stops.get(n, 6)) for n in range(9)]
+    halved = tuple(replace(t, ending=STOPPED) if t.number in stops else t for t in trials)
+    assert search_plots.went_on(halved) == [(1, 9, 3), (3, 3, 1)]
+    run = replace(records.run_report(), trials=halved)
+    said = read(run)
+    assert "3 of 9 trials went on after 1 epoch, 1 of 3 trials went on after 3 epochs." in said
+    assert "taken 54 epochs: halving saved 67 % of them" in said
+    assert "3 of 9 go on" in said
+    assert "at a rung" in said
+    assert "Successive halving" not in read(records.run_report())
+
+
+def test_the_time_is_one_bar() -> None:
+    """An hour: 6 minutes for loading, 30 % for the search, a tenth each for training and answers."""
+    plain = records.run_report()
+    limit = TimeLimit(1.0, 8, 20, 0, 8, 8, 8, 360.0, 36.0)
+    history = tuple(replace(epoch, seconds=45.0) for epoch in plain.history)
+    used = page_time.use(replace(plain, limit=limit, tuning_seconds=1080.0, history=history))
+    assert used is not None
+    assert [(part.name, part.share) for part in used.parts] == [
+        ("data", 0.1), ("search", 0.3), ("training", 0.1), ("report", 0.01)
+    ]  # fmt: skip
+    assert "data 6m 0s" in read(replace(plain, limit=limit))
+    assert page_time.use(plain) is None

@@ -24,7 +24,8 @@ from job.results import Trial, winner
 from job.runs.checkpoint import Identity, Saved, check, decode, encode
 from job.runs.standing import Standing
 from job.search import batched, runners, tune
-from job.search.batched import Batched, Begun
+from job.search.batched import Batched
+from job.search.grouped import Begun
 from job.search.runners import Plan
 from job.search.stacked import epochs, proof
 from job.search.stacked.architecture import architecture, bytes_each

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from job.report.plots.drawing import FAILED, TEST, TRAIN, WINNER, small_figure
 from job.report.records import RunReport
-from job.results import Trial, rate, winner
+from job.results import STOPPED, Trial, rate, winner
 
+LITTLE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7, "color": FAILED}
+ABOVE = ("data", "axes fraction")
 ADAM_DEFAULT = 0.001  # torch.optim.Adam's own learning rate
 
 
@@ -59,13 +62,21 @@ def search(report: RunReport) -> Figure:
     best = winner(report.trials)
     assert best is not None
     limit = report.settings.get("TUNE_MAX_EPOCHS") or 0
+    own = [t for t in good if not t.ending]
     for label, fill, part in (
-        ("trial", TRAIN, [t for t in good if len(t.epochs) >= limit]),
-        ("stopped early", "none", [t for t in good if len(t.epochs) < limit]),
+        ("trial", TRAIN, [t for t in own if len(t.epochs) >= limit]),
+        ("stopped early", "none", [t for t in own if len(t.epochs) < limit]),
     ):
         if part:
             points = ([t.learning_rate for t in part], [t.validation_loss for t in part])
             axes.scatter(*points, facecolors=fill, edgecolors=TRAIN, s=28, linewidths=1.5, label=label)
+    for rung, stopped in sorted(at_rungs(good).items()):
+        points = ([t.learning_rate for t in stopped], [t.validation_loss for t in stopped])
+        axes.scatter(*points, marker="v", facecolors="none", edgecolors=FAILED, s=12 + 8 * rung**0.5, zorder=2)
+        for trial in stopped if rung > 1 else ():
+            axes.annotate(str(rung), (trial.learning_rate, trial.validation_loss), (4, 2), **LITTLE)
+    if at_rungs(good):
+        axes.scatter([], [], marker="v", facecolors="none", edgecolors=FAILED, label="at a rung")
     if failed:
         top = [max(t.validation_loss for t in good)] * len(failed)
         axes.scatter([t.learning_rate for t in failed], top, color=FAILED, marker="x", label="diverged")
@@ -79,6 +90,24 @@ def search(report: RunReport) -> Figure:
     axes.set(xlabel="learning rate (log scale)", ylabel=scored(report))
     figure.legend(loc="outside upper right", ncols=4, frameon=False, fontsize="small", handletextpad=0.2)
     return figure
+
+
+def at_rungs(trials: Sequence[Trial]) -> dict[int, list[Trial]]:
+    """Rung → the trials that successive halving stopped there."""
+    found: dict[int, list[Trial]] = {}
+    for trial in trials:
+        if trial.ending == STOPPED:
+            found.setdefault(len(trial.epochs), []).append(trial)
+    return found
+
+
+def went_on(trials: Sequence[Trial]) -> list[tuple[int, int, int]]:
+    """Each rung, how many trials came to it, and how many of them went on."""
+    found = []
+    for rung, stopped in sorted(at_rungs(trials).items()):
+        reached = sum(len(trial.epochs) >= rung for trial in trials)
+        found.append((rung, reached, reached - len(stopped)))
+    return found
 
 
 def scored(report: RunReport) -> str:
@@ -112,6 +141,9 @@ def trial_curves(report: RunReport) -> Figure:
             best_point = (trial.best_epoch, trial.validation_loss)
             axes.plot(*best_point, "o", color=colour, markerfacecolor=fill, markersize=4.5, zorder=5)
             top = max(top, losses[0], trial.validation_loss)
+    for rung, reached, on in went_on(report.trials):
+        axes.axvline(rung, color=FAILED, linewidth=0.8, linestyle=":", zorder=1)
+        axes.annotate(f"{on} of {reached} go on", (rung, 1), (3, -4), xycoords=ABOVE, rotation=90, va="top", **LITTLE)
     bottom, _ = axes.get_ylim()
     axes.set_ylim(bottom, min(axes.get_ylim()[1], top * 1.1))  # a trial that diverges would flatten all others
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
