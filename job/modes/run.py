@@ -39,10 +39,17 @@ from job.tracking import Tracker
 
 
 def run(settings: Settings, progress: Progress, stop: Stop) -> None:
-    """Does what is left to do of this run, from nothing to all of it.
+    """Does what is left to do of this run, from nothing to all of it, and judges it by MIN_ACCURACY.
 
-    Raises Fault, TemporaryFault or Interrupted; returns only when the run is finished and published.
+    Raises Fault, TemporaryFault or Interrupted; returns only when the run is finished, published and good enough.
     """
+    finish(settings, progress, stop)
+    progress.close()
+    ending.judge(settings, storage.open_store(settings.output, settings.run_name, stop=stop))
+
+
+def finish(settings: Settings, progress: Progress, stop: Stop) -> None:
+    """All but the judgement."""
     progress.check = stop.check
     here = place_of(settings)
     looked_at = storage.Heard(here, stop)

@@ -22,12 +22,11 @@ from job.settings.effects import without_effect
 from job.settings.places import PLACES
 from job.settings.recipe import recipe_defaults
 from job.settings.redaction import without_secrets
-from job.settings.slips import did_you_mean
+from job.settings.slips import did_you_mean, several
 from job.settings.table import extra, variables
-from job.settings.values import read, whole
+from job.settings.values import EXPORT_FORMATS, read, whole
 from job.settings.variables import Variables
 
-EXPORT_FORMATS = ("onnx", "pt2", "safetensors")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -99,10 +98,7 @@ class Settings(Variables):
     @field_validator("export_format")
     @classmethod
     def _formats_exist(cls, value: str) -> str:
-        for name in value.split(","):
-            if name.strip() not in EXPORT_FORMATS:
-                hint = did_you_mean(name.strip(), EXPORT_FORMATS)
-                raise ValueError(f"choose from: {', '.join(EXPORT_FORMATS)}, several with commas between them{hint}")
+        several(value, EXPORT_FORMATS)
         return value
 
     @field_validator("tune_percent", mode="wrap")
@@ -207,7 +203,7 @@ class Settings(Variables):
     @property
     def export_formats(self) -> tuple[str, ...]:
         """The names in `EXPORT_FORMAT`, each once."""
-        return tuple(dict.fromkeys(name.strip() for name in self.export_format.split(",")))
+        return several(self.export_format, EXPORT_FORMATS)
 
     @property
     def way(self) -> models.Recipe:

@@ -53,6 +53,8 @@ def without_effect(settings: Variables) -> dict[str, str]:
         idle["data_dir"] = "DATASET=synthetic is drawn by the job"
     if settings.mode != "predict":
         idle["input"] = "it is for MODE=predict"
+    if settings.mode != "run":
+        idle["min_accuracy"] = "it is for MODE=run"
     if settings.mode != "export":
         idle["export_format"] = "it is for MODE=export"
     if not settings.output.startswith("s3://"):

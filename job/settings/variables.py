@@ -69,6 +69,15 @@ class Variables(OfTheWork):
         gt=0,
         allow_inf_nan=False,
     )
+    min_accuracy: float | None = variable(
+        "Output",
+        None,
+        "percent; a finished and published run ends with exit code 65 where the lower end of the test accuracy's 95 % "
+        "interval lies below it",
+        ge=1,
+        le=100,
+        allow_inf_nan=False,
+    )
     progress: Literal["auto", "bar", "line", "off"] = variable(
         "Output", "auto", "`bar` on a terminal, `line` elsewhere, `off`"
     )
