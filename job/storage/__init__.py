@@ -1,8 +1,8 @@
 """Where a run's files go: one small interface, with a local directory or an S3-compatible bucket behind it.
 
 In reading order: this file (the interface), `names`, `files` and `local` (a directory), `s3_client`, `s3_answers` (is
-it a store at all), `s3_faults`, `s3` and `s3_object` (a bucket), `objects` and `s3_prefix` (all that lies there, to be
-fetched), `room`.
+it a store at all), `s3_faults` with `s3_metadata`, `s3` and `s3_object` (a bucket), `objects` and `s3_prefix` (all
+that lies there, to be fetched), `room`.
 """
 
 from __future__ import annotations

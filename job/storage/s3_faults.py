@@ -14,6 +14,7 @@ from botocore import exceptions as boto_errors
 from botocore.parsers import ResponseParserError
 
 from job.errors import Fault, NoRoom, TemporaryFault
+from job.storage import s3_metadata
 from job.storage.s3_answers import NotS3
 
 
@@ -100,6 +101,12 @@ def of_settings(error: Exception, place: Place, doing: str) -> Fault | None:
             return Fault(
                 f"{doing}: {error.filename} cannot be read.",
                 "An AWS variable (AWS_WEB_IDENTITY_TOKEN_FILE ...) or file names it: correct that, or mount the file.",
+            )
+        case boto_errors.NoCredentialsError() if s3_metadata.is_silent():
+            return TemporaryFault(
+                f"{doing}: the machine's metadata service, which has its role's credentials, does not answer in time.",
+                "Raise AWS_METADATA_SERVICE_TIMEOUT (seconds) and AWS_METADATA_SERVICE_NUM_ATTEMPTS; in a container set "
+                "the instance's metadata hop limit to 2, or run it with --network host.",
             )
         case boto_errors.NoCredentialsError():
             return Fault(f"{doing}: there are no AWS credentials.", CREDENTIALS_REMEDY)
