@@ -105,7 +105,7 @@ def of_settings(error: Exception, place: Place, doing: str) -> Fault | None:
         case boto_errors.NoCredentialsError() if s3_metadata.is_silent():
             return TemporaryFault(
                 f"{doing}: the machine's metadata service, which has its role's credentials, does not answer in time.",
-                "Raise AWS_METADATA_SERVICE_TIMEOUT (seconds) and AWS_METADATA_SERVICE_NUM_ATTEMPTS; in a container set "
+                "Raise AWS_METADATA_SERVICE_TIMEOUT and AWS_METADATA_SERVICE_NUM_ATTEMPTS; in a container set "
                 "the instance's metadata hop limit to 2, or run it with --network host.",
             )
         case boto_errors.NoCredentialsError():

@@ -14,8 +14,8 @@ LIFETIME = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
 
 
 def is_silent(seconds: float = 2.0) -> bool:
-    """Whether it takes connections, and gives no answer within `seconds`: it is late, or its answers do not come through
-    to a container (each hop counts, and one is allowed where nobody said otherwise).
+    """Whether it takes connections, and gives no answer within `seconds`: it is late, or its answers do not come
+    through to a container (each hop counts, and one is allowed where nobody said otherwise).
     """
     session = botocore.session.Session()
     mode = str(session.get_config_variable("ec2_metadata_service_endpoint_mode") or "ipv4").lower()
