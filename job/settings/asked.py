@@ -45,5 +45,5 @@ class Asked(BaseSettings):
     export_format: str = variable(
         "What to do",
         "onnx",
-        "with `MODE=export`: `onnx`, `pt2` (of `torch.export`), `safetensors`, or several with commas between them",
+        "with `MODE=export`: `onnx`, `onnx-int8`, `pt2` (of `torch.export`), `safetensors`, or several, with commas",
     )
