@@ -65,7 +65,7 @@ def properties(found: Finished, about: dict[str, Any]) -> dict[str, str]:
 
 def check(found: Finished, form: Format, comparison: Comparison) -> None:
     """Raises Fault where what was exported is not torch's model."""
-    if not comparison.same:
+    if not comparison.fits(form.quantised):
         raise Fault(
             f"{found.store.uri}: as {form.name} the model computes something else: logits differ by up to "
             f"{comparison.greatest_difference:.2g} where {comparison.limit:.2g} is allowed, "

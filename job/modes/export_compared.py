@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -17,6 +18,7 @@ from job.engine.classifier import Classifier
 from job.modes.export_formats import Answer
 
 BATCH = 250
+LOSS = 0.01  # of the images: what a quantised model may answer wrong beside what it answered rightly before
 LIMIT = 1e-4  # of the largest logit; fp32 sums in another order differ by a hundredth of that
 
 
@@ -43,9 +45,15 @@ class Comparison:
         """An answer may differ only where two classes were equally likely."""
         return self.greatest_difference <= self.limit and self.other_answers <= self.close_calls
 
+    def fits(self, quantised: bool) -> bool:
+        """Whether it may be handed over: the same, or where it was quantised, LOSS fewer right answers at most."""
+        lost = self.correct_torch - self.correct_exported
+        rounded = math.isfinite(self.greatest_difference) and lost <= max(1, LOSS * self.images)
+        return rounded if quantised else self.same
+
     def as_json(self, form: str) -> dict[str, Any]:
         """As the sidecar of this form has it."""
-        return {name.replace("exported", form): value for name, value in asdict(self).items()}
+        return {name.replace("exported", form.replace("-", "_")): value for name, value in asdict(self).items()}
 
 
 @torch.no_grad()

@@ -24,11 +24,10 @@ def rows(facts: Facts) -> Iterator[Row]:
             yield Row(form.file, "not compared", f"not installed here: {', '.join(form.missing())}")
         else:
             found = compare(ours, loaded(facts, form), facts.data.test, nothing)
-            told = (
-                f"logits differ from torch's by {found.greatest_difference:.1e} at most, {found.limit:.1e} is allowed"
-            )
+            told = f"logits differ from torch's by {found.greatest_difference:.1e} at most, "
+            told += "it is quantised" if form.quantised else f"{found.limit:.1e} is allowed"
             answers = f"{found.other_answers:,} of {found.images:,} answers are others"
-            if not found.same:
+            if not found.fits(form.quantised):
                 yield Row(form.file, "differs", f"{told}; {answers}")
             else:
                 yield Row(form.file, "near" if found.greatest_difference else "equal", told)

@@ -17,7 +17,7 @@ QUOTES = "\"'`“”‘’"
 COMMENT = re.compile(r"(^|\s+)#([\sA-Za-z].*)?$")
 NOTHING = {"none", "null", "undefined", "<no value>"}  # the last one is what Helm puts in for what is not there
 UNRESOLVED = re.compile(r"(^|[/:])\$\w+|\$\{[^}]*\}?|\$\([^)]*\)?|\{\{.*?\}\}")
-EXPORT_FORMATS = ("onnx", "pt2", "safetensors")
+EXPORT_FORMATS = ("onnx", "onnx-int8", "pt2", "safetensors")
 MOST_DIGITS = 40  # of a whole number in scientific notation
 
 

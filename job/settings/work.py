@@ -37,7 +37,7 @@ class OfTheWork(BaseSettings):
     export_format: str = variable(
         "What to do",
         "onnx",
-        "with `MODE=export`: `onnx`, `pt2` (of `torch.export`), `safetensors`, or several with commas between them",
+        "with `MODE=export`: `onnx`, `onnx-int8`, `pt2` (of `torch.export`), `safetensors`, or several, with commas",
     )
 
     dataset: Literal["cifar10", "folder", "synthetic"] = variable(

@@ -32,9 +32,9 @@ def finished_already(place: Place) -> None:
 
 def exported(place: Place) -> str:
     """The run's model for other programs, made and verified in the image."""
-    place.run({**SMALL, "MODE": "export"})
+    place.run({**SMALL, "MODE": "export", "EXPORT_FORMAT": "onnx,onnx-int8,pt2,safetensors"})
     place.run({**SMALL, "MODE": "verify"})
-    return outputs_are_whole(place.finished_run(), {"model.onnx", "model.onnx.json"})
+    return outputs_are_whole(place.finished_run(), {"model.onnx", "model.int8.onnx", "model.pt2", "model.safetensors"})
 
 
 def followed(place: Place) -> str:
