@@ -34,13 +34,15 @@ ENV UV_LINK_MODE=copy PYC_INVALIDATION_MODE=unchecked-hash
 #   nvperf, pcsampling, checkpoint  counters for profilers
 #   nvshmem's transports          GPUs of several machines
 #   headers, static libraries, device bitcode, protoc, tests   for building and testing other programs
-#   grpc, tensorboard_data_server, webfiles.zip   TensorBoard's own server: here it only writes what one elsewhere shows
-#   libonnxruntime, its transformers and tools    for C++ programs, and for turning language models into ONNX
+#   grpc, tensorboard_data_server, webfiles.zip, werkzeug, markdown   TensorBoard's server: here it only writes what one shows
+#   libonnxruntime, its transformers and tools, onnx.backend   for C++ programs, for language models, for those who test runtimes
+#   greenlet, pycparser, alembic.testing, sqlalchemy.testing, mlflow.assistant   for SQL without waiting, for C, tests, a talk
 # Bytecode: a few files are written for a newer Python and do not compile, hence the `|| true`.
 # The packages lie in four layers, so that a pull fetches them side by side and a new torch does not fetch CUDA again.
-# Of what follows and exports a run (TAKEN, the fourth) only the bytecode of what is imported is stored: a third of it.
+# Of what follows and exports a run (TAKEN, the fourth) only the bytecode is stored that a start with MLflow needs.
 RUN --mount=type=cache,target=/root/.cache/uv,sharing=locked \
-    TAKEN="alembic cryptography databricks google mlflow onnx onnx_ir onnxruntime onnxscript opentelemetry sqlalchemy tensorboard" \
+    TAKEN="absl alembic anyio cryptography databricks fastapi git google mako ml_dtypes mlflow onnx onnx_ir onnxruntime" \
+ && TAKEN="$TAKEN onnxscript opentelemetry pyasn1 pyasn1_modules sqlalchemy starlette tensorboard uvicorn yaml" \
  && /opt/uv/bin/uv venv -q --python /usr/bin/python3 /opt/venv \
  && if [ -z "$TORCH" ]; then set -- --require-hashes -r requirements.lock; \
     else set -- --no-verify-hashes --torch-backend="$TORCH" -c requirements.lock -r requirements.in; fi \
@@ -48,18 +50,19 @@ RUN --mount=type=cache,target=/root/.cache/uv,sharing=locked \
  && site=$(echo /opt/venv/lib/python3*/site-packages) \
  && rm -rf "$site"/triton "$site"/triton-* "$site"/torch/include "$site"/torch/share "$site"/torch/bin/protoc* \
       "$site"/grpc "$site"/grpcio-* "$site"/tensorboard_data_server* "$site"/tensorboard/webfiles.zip \
-      "$site"/onnxruntime/capi/libonnxruntime.so.* "$site"/onnxruntime/transformers "$site"/onnxruntime/tools \
+      "$site"/werkzeug* "$site"/markdown* "$site"/greenlet* "$site"/pycparser* "$site"/alembic/testing "$site"/sqlalchemy/testing "$site"/onnx/backend \
+      "$site"/mlflow/assistant "$site"/onnxruntime/capi/libonnxruntime.so.* "$site"/onnxruntime/transformers "$site"/onnxruntime/tools \
  && if [ -d "$site/nvidia" ]; then find "$site/nvidia" \( \
       -name 'libcusolverMg*' -o -name 'libnvblas*' -o -name 'libcufftw*' -o -name '*.alt.so*' -o -name 'libnvperf_*' \
       -o -name 'libpcsampling*' -o -name 'libcheckpoint*' -o -name 'nvshmem_transport_*' -o -name '*.a' -o -name '*.bc' \
       -o -type d -name include \) -prune -exec rm -rf {} +; fi \
+ && find "$site/onnx" \( -name '*.cc' -o -name '*.h' \) -delete \
  && find "$site" -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
  && { /opt/venv/bin/python -m compileall -qq -j 0 -x "site-packages/($(echo "$TAKEN" | tr ' ' '|'))/" "$site" || true; } \
  && /opt/venv/bin/python -c 'import boto3, hyperopt, jinja2, matplotlib.figure, pydantic_settings, torch, torchvision' \
- && /opt/venv/bin/python -B -c 'import sys, alembic.command, mlflow.tracking, mlflow.store.tracking.file_store; \
-import mlflow.store.tracking.sqlalchemy_store, onnx.checker, onnxruntime, onnxscript; \
+ && /opt/venv/bin/python -B -c 'import sys, mlflow.tracking, mlflow.store.tracking.file_store, onnx.checker, onnxruntime, onnxscript; \
 import torch.onnx, torch.utils.tensorboard; \
-print(*{m.__file__ for m in [*sys.modules.values()] if (getattr(m, "__file__", 0) or "").endswith(".py")}, sep="\n")' \
+print(*{m.__file__ for m in [*sys.modules.values()] if (getattr(m, "__file__", 0) or "").endswith(".py") and "/onnx" not in m.__file__}, sep="\n")' \
     >/build/imported \
  && { /opt/venv/bin/python -m compileall -qq -i /build/imported || true; } \
  && for layer in nvidia torch $TAKEN; do \

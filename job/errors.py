@@ -1,6 +1,6 @@
 """What can go wrong for a person, and the exit code that tells a scheduler whether to try again.
 
-Exit codes follow sysexits.h: 78 is EX_CONFIG, 75 is EX_TEMPFAIL.
+Exit codes follow sysexits.h: 78 is EX_CONFIG, 75 is EX_TEMPFAIL, 65 is EX_DATAERR.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ class TemporaryFault(Fault):
     """A fault that a retry may mend: network, store not reachable, disk full. State is kept."""
 
     exit_code = 75
+
+
+class NotGoodEnough(Fault):
+    """A run that is finished and published, but whose accuracy is below what was asked for."""
+
+    exit_code = 65
 
 
 class NoRoom(TemporaryFault):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 REASON_CHARACTERS = 1024  # as much as SageMaker shows
 WEIGHTS = "weights.pt"
+FINISHED = (0, 65)  # published; 65: below MIN_ACCURACY
 
 
 def main(failure: Path, arguments: list[str]) -> int:
@@ -31,8 +32,9 @@ def main(failure: Path, arguments: list[str]) -> int:
         print(line, end="", flush=True)
         last.append(line)
     code = job.wait()
-    if code == 0:
+    if code in FINISHED:
         hand_over(Path(os.environ["OUTPUT"]), Path(os.environ["SM_MODEL_DIR"]), Path(os.environ["SM_OUTPUT_DATA_DIR"]))
+    if code == 0:
         return 0
     code = code if code > 0 else 128 - code
     failure.write_text(f"exit code {code}\n{reason(list(last))}"[:REASON_CHARACTERS])

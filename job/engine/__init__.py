@@ -2,7 +2,7 @@
 
 In reading order: `schedule` (of the rate), `augmentation` with `trivial`, `criterion` (the loss), `learner` (a model
 with its optimizer), `step`, this file (epochs), `fit` (the final training), `build` (fresh models), `classifier` (a
-trained one as others use it), `replay` and `proof` (steps as CUDA graphs).
+trained one as others use it), `attribution` (what it looked at), `replay` and `proof` (steps as CUDA graphs).
 """
 
 from __future__ import annotations

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.console.logs import event
-from job.engine import build
+from job.engine import build, classifier
+from job.engine.classifier import Classifier
 from job.engine.fit import Fitted
-from job.errors import Interrupted, as_fault
+from job.errors import Interrupted, NotGoodEnough, as_fault
 from job.interrupt import Stop
 from job.modes import banner, recipes
 from job.modes.beginning import Run
+from job.modes.seen import seen
 from job.report.answers import Answers
 from job.report.metrics import Evaluation
 from job.report.records import RunReport
@@ -84,7 +87,14 @@ def recorded(run: Run, choice: Choice, searched: Searched, fitted: Fitted, teste
         doubts=tuple(run.data.doubts()),
         examples=run.data.examples(),
         way=recipes.told(run.settings, run.data, choice, run.settings.way, tested.flipped),
+        seen=seen(as_handed_on(run, fitted), run.data.test, answers, evaluation),
     )
+
+
+def as_handed_on(run: Run, fitted: Fitted) -> Classifier:
+    """The trained model as anybody loads it, which is how `MODE=verify` will look at it again."""
+    about = classifier.describe(run.build, run.data, run.settings.resize, run.compute.precision, {})
+    return classifier.load(json.loads(about), build.weights_file(fitted.model))
 
 
 def is_settled(store: ArtifactStore) -> bool:
@@ -125,6 +135,24 @@ def published(settings: Settings, store: ArtifactStore) -> tuple[dict[str, Any],
     assert said is not None
     run = Finished(settings.run_name, store, said)
     return finished.results(run), {name: finished.read(run, name) for name in said["files"]}
+
+
+def judge(settings: Settings, store: ArtifactStore) -> None:
+    """Raises NotGoodEnough where the finished run's accuracy is not surely MIN_ACCURACY: the lower end of its interval
+    counts, so that a lucky draw of few test images passes no model.
+    """
+    wanted = settings.min_accuracy
+    if wanted is None:
+        return
+    results = finished.results(Finished(settings.run_name, store, manifest.read(store)))
+    low, high = results["evaluation"]["accuracy_interval_percent"]
+    told = f"test accuracy {results['test']['accuracy_percent']:.2f} % (95 % interval {low:.2f} to {high:.2f} %)"
+    if low < wanted:
+        raise NotGoodEnough(
+            f"{store.uri} is finished and published, but its {told} is not surely MIN_ACCURACY={wanted:g}.",
+            "Look into report.html; train longer or on more images, test on more images, or lower MIN_ACCURACY.",
+        )
+    event("judged", f"{told} is above MIN_ACCURACY={wanted:g}", min_accuracy=wanted, low=low)
 
 
 def tell_finished(store: ArtifactStore) -> None:

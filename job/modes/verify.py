@@ -18,8 +18,10 @@ from job.engine import build, classifier
 from job.errors import Fault
 from job.interrupt import Stop
 from job.modes import verify_figures, verify_files, verify_results
+from job.modes.seen import seen
 from job.modes.verify_rows import EXACT, OTHER_PRECISION, SAME_PRECISION, Facts, Row, Tolerance, listed
 from job.report.answers import FILE, Answers, answers_of, from_csv
+from job.report.metrics import evaluate
 from job.results import Score
 from job.runs import finished, provenance
 from job.runs.finished import Finished
@@ -85,12 +87,7 @@ def gather(found: Finished, settings: Settings, progress: Progress, stop: Stop) 
     wanted = tolerance(compute, was)
     data = finished.data_of(found, settings, progress)
     on_device = data.to(compute.device)
-    event(
-        "verify",
-        f"verify {found.store.uri}: computing on {compute.describe()} what was computed on {was['hardware']}, "
-        f"{was['precision']}; "
-        + ("it must be equal to the last bit" if wanted == EXACT else f"it must be {wanted.describe()}"),
-    )
+    tell_beginning(found, was, compute, wanted)
     progress.check = stop.check
     loaded = classifier.load(about, finished.read(found, finished.WEIGHTS))
     model = compute.place(loaded.model)
@@ -100,6 +97,9 @@ def gather(found: Finished, settings: Settings, progress: Progress, stop: Stop) 
         if "test_time_flip" in results:
             flipped = engine.evaluate_with_flip(model, on_device.test, compute, progress.batch)
         logits = engine.predict(model, on_device.test, compute, progress.batch).numpy()
+    answers = answers_of(logits, data.test.labels.numpy(), data.test_names)
+    kept = kept_answers(found, data.classes)
+    again = classifier.load(about, finished.read(found, finished.WEIGHTS))  # the first was made fit for the device
     return Facts(
         settings=settings,
         found=found,
@@ -110,11 +110,21 @@ def gather(found: Finished, settings: Settings, progress: Progress, stop: Stop) 
         parameters=build.trainable_parameters(model),
         said=Score(results["test"]["loss"], results["test"]["accuracy_percent"]),
         now=now,
-        kept=kept_answers(found, data.classes),
-        answers=answers_of(logits, data.test.labels.numpy(), data.test_names),
+        kept=kept,
+        answers=answers,
+        seen=seen(again, data.test, kept or answers, evaluate(kept or answers, data.classes)),
         flipped=flipped,
         wanted=wanted,
         same_code=was["git_commit"] == provenance.git_commit(),
+    )
+
+
+def tell_beginning(found: Finished, was: dict[str, Any], compute: Compute, wanted: Tolerance) -> None:
+    event(
+        "verify",
+        f"verify {found.store.uri}: computing on {compute.describe()} what was computed on {was['hardware']}, "
+        f"{was['precision']}; "
+        + ("it must be equal to the last bit" if wanted == EXACT else f"it must be {wanted.describe()}"),
     )
 
 

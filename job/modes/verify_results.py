@@ -45,7 +45,13 @@ def rebuilt(facts: Facts) -> RunReport:
     """The report as it must be: from the kept answers, or the weights' where none were kept."""
     results, images = facts.results | {"data": data_facts(facts)}, facts.data.test.images.numpy()
     report = report_from(results, facts.kept or facts.answers, facts.structure, facts.parameters, images)
-    return replace(report, doubts=tuple(facts.data.doubts()), examples=facts.data.examples(), way=way(facts, report))
+    return replace(
+        report,
+        doubts=tuple(facts.data.doubts()),
+        examples=facts.data.examples(),
+        way=way(facts, report),
+        seen=facts.seen,
+    )
 
 
 def way(facts: Facts, report: RunReport) -> OfRecipe:

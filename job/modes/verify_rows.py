@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from job.data import Dataset
 from job.report.answers import Answers
+from job.report.seen import Seen
 from job.results import Score
 from job.runs.finished import Finished
 from job.settings import Settings
@@ -57,6 +58,7 @@ class Facts:
     flipped: Score | None
     wanted: Tolerance
     same_code: bool
+    seen: Seen | None = None
 
     @property
     def manifest(self) -> dict[str, Any]:

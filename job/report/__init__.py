@@ -2,8 +2,9 @@
 
 In reading order: `records` (what a report is made of), `answers` (the test set's), `metrics` and `significance` (what
 they say), `words` (numbers as people read them), `text`, `tables`, `markdown`, `contents` (the other files), `plots`,
-`sheet` (augmented images), `templating` with `templates/`, `page` with `page_search` and `page_provenance`
-(report.html), `rendering` (all of a run), `comparison`, `differences`, `page_summary` and `summary` (several runs).
+`sheet` (augmented images), `seen` (what the network looked at), `templating` with `templates/`, `page` with those named
+after it (report.html), `rendering` (all of a run), `comparison`, `differences`, `page_summary` and `summary` (several
+runs).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from job.models import Recipe
-from job.report import page_data, page_provenance, page_search
+from job.report import page_data, page_images, page_provenance, page_search
 from job.report.metrics import Bin, ClassScore, mean_score
 from job.report.page_time import TimeUse, use
 from job.report.plots import answers, training
@@ -29,7 +29,8 @@ def html(report: RunReport) -> str:
         ("search", "Search", page_search.search(report) if report.trials else None),
         ("confusion", "Confusion", confusion(report)),
         ("classes", "Classes", classes(report)),
-        ("mistakes", "Mistakes", mistakes(report) if report.evaluation.mistakes else None),
+        ("mistakes", "Mistakes", page_images.mistakes(report) if report.evaluation.mistakes else None),
+        ("seen", "What it looked at", page_images.looked_at(report) if report.seen else None),
         ("calibration", "Calibration", calibration(report)),
         ("data", "Data", page_data.data(report)),
         ("provenance", "Provenance", page_provenance.provenance(report)),
@@ -193,38 +194,6 @@ def classes(report: RunReport) -> Classes:
         worst = sorted(scores, key=lambda score: (score.f1 is None, score.f1 or 0, score.name))
         shown, further = tuple(worst[:MANY]), tuple(worst[MANY:])
     return Classes(shown, further, means, report.evaluation.images)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A mistake: the image's file, or its number, and the image itself as an address within the page."""
-
-    name: str
-    true: str
-    predicted: str
-    confidence: float
-    picture: str
-
-
-@dataclass(frozen=True)
-class Mistakes:
-    wrong: int
-    mistakes: tuple[Shown, ...]
-
-
-def mistakes(report: RunReport) -> Mistakes:
-    names = [score.name for score in report.evaluation.per_class]
-    shown = (
-        Shown(
-            f"image {it.name}" if it.name.isdecimal() else it.name,
-            names[it.true],
-            names[it.predicted],
-            it.confidence,
-            address(pixels),
-        )
-        for it, pixels in zip(report.evaluation.mistakes, report.thumbnails, strict=True)
-    )
-    return Mistakes(report.evaluation.images - report.evaluation.correct, tuple(shown))
 
 
 @dataclass(frozen=True)

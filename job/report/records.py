@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from job.models import PLAIN, Recipe
 from job.report.answers import Answers
 from job.report.metrics import Evaluation
+from job.report.seen import Seen
 from job.results import Choice, Epoch, Score, Trial
 
 
@@ -58,7 +59,7 @@ class RunReport:
     """Everything that a report tells. `settings`, `sources` and `provenance` are JSON as they stand.
 
     `thumbnails` are the test images of `evaluation.mistakes`, uint8 `[mistakes, rows, columns, RGB]`; `examples` some
-    training images of each class, alike. `doubts` are sentences on the data set.
+    training images of each class, alike. `doubts` are sentences on the data set; `seen` is what the network looked at.
     """
 
     run_name: str
@@ -81,6 +82,7 @@ class RunReport:
     doubts: tuple[str, ...] = ()
     examples: tuple[NDArray[np.uint8], ...] = ()
     way: OfRecipe = OfRecipe()
+    seen: Seen | None = None
     limit: TimeLimit | None = None
 
     @property

@@ -155,3 +155,13 @@ def same_word(word: str, own: str) -> bool:
         return True
     short, long = sorted((word.rstrip("S"), own.rstrip("S")), key=len)
     return len(short) >= PREFIX and long.startswith(short)
+
+
+def several(value: str, choices: tuple[str, ...]) -> tuple[str, ...]:
+    """The choices that `value` names with commas between them, each once. Raises ValueError where one is none."""
+    names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+    for name in names:
+        if name not in choices:
+            hint = did_you_mean(name, choices)
+            raise ValueError(f"choose from: {', '.join(choices)}, several with commas between them{hint}")
+    return names

@@ -12,6 +12,7 @@ from botocore import exceptions as boto_errors
 from botocore.config import Config
 
 from job.errors import Fault
+from job.storage import s3_answers
 from job.storage.s3_faults import TROUBLE, Place, explained
 
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
@@ -62,6 +63,8 @@ def connect(bucket: str, variable: str, *limits: Limits) -> tuple[list[Any], Pla
         official = session.client("s3", config=Config(ignore_configured_endpoint_urls=True))  # type: ignore[call-arg]
         custom = probe.meta.endpoint_url != official.meta.endpoint_url
         clients = [session.client("s3", config=configuration(each, custom)) for each in limits]
+        for client in clients:
+            s3_answers.watch(client)
     except boto_errors.ProfileNotFound:
         raise Fault("AWS_PROFILE names a profile that no AWS file has.", "Correct it, or mount the file.") from None
     except (*TROUBLE, ValueError) as error:  # credentials are looked for at once, ValueError is about addresses

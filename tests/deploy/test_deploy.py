@@ -427,7 +427,7 @@ def test_the_manifests_keep_their_promises(file: str) -> None:
     for promise in (
         "restartPolicy: Never",
         "podReplacementPolicy: Failed",
-        "values: [78]",
+        "values: [65, 78]",
         'type: DisruptionTarget\n            status: "True"',
         "ttlSecondsAfterFinished:",
         "activeDeadlineSeconds:",
@@ -506,7 +506,7 @@ def test_aws_batch_retries_what_a_retry_mends_and_nothing_else() -> None:
         fits = [all(fnmatch(said[key], rule[key]) for key in said if key in rule) for rule in rules]
         return str(rules[fits.index(True)]["action"])
 
-    assert [action(code) for code in ("75", "143", "78", "1")] == ["RETRY", "RETRY", "EXIT", "EXIT"]
+    assert [action(code) for code in ("75", "143", "78", "65", "1")] == ["RETRY", "RETRY", "EXIT", "EXIT", "EXIT"]
     assert action("", "Host EC2 (instance i-0123) terminated.") == "RETRY"
     writable = {mount["containerPath"] for mount in definition["containerProperties"]["linuxParameters"]["tmpfs"]}
     assert writable == {"/tmp", "/data"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from job.console.progress import Progress
+from job.errors import NotGoodEnough
 from job.interrupt import Stop
 from job.modes import ending, run
 from job.runs import checkpoint, manifest, owner, status, taking
@@ -55,6 +57,22 @@ def test_the_next_start_makes_up_for_what_was_missing(finished: Path) -> None:
     assert "### Run" in (finished.parent.parent / "summary.md").read_text()
     now = {name: store.get(name) for name in store.list() if name != status.NAME}
     assert now == {name: files[name] for name in files if name != checkpoint.SLOTS[0]}, "not one byte of the run"
+
+
+@pytest.mark.parametrize("above", [-0.01, 0.01])
+def test_an_accuracy_is_judged_by_its_lower_end_and_again_by_a_restart(one_run: Path, above: float) -> None:
+    low = json.loads((one_run / "results.json").read_text())["evaluation"]["accuracy_interval_percent"][0]
+    accuracy = json.loads((one_run / "results.json").read_text())["test"]["accuracy_percent"]
+    wanted = settings_for(one_run).model_copy(update={"run_id": one_run.name, "min_accuracy": low + above})
+    assert low + above < accuracy
+    for _ in range(2):
+        if above < 0:
+            run.run(wanted, Progress("off"), Stop())
+        else:
+            with pytest.raises(NotGoodEnough, match="is finished and published, but") as told:
+                run.run(wanted, Progress("off"), Stop())
+            assert told.value.exit_code == 65
+    assert wanted.run_name == one_run.name
 
 
 def test_who_only_looks_removes_nothing(finished: Path) -> None:
