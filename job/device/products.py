@@ -1,7 +1,7 @@
 """Linear layers on a CPU in fp32 by oneDNN's matrix products where those are the faster ones.
 
-torch takes MKL's for fp32. On Intel's processors the two are alike; on others MKL leaves AVX-512 aside and oneDNN is
-twice as fast (figures in bench/README.md). Which one it is, is measured when a run begins, and kept.
+torch takes MKL's for fp32. On an AMD EPYC with AVX-512 oneDNN's are twice as fast (figures in bench/README.md); on
+Intel's processors nobody has compared them. Which one it is, is measured when a run begins, and kept.
 """
 
 from __future__ import annotations
