@@ -24,11 +24,12 @@ class WrongSetting(SystemExit):
 
 
 def names() -> tuple[str, ...]:
-    """Every variable of the job, read out of the class that defines them."""
-    tree = ast.parse((JOB / "settings" / "variables.py").read_text())
-    table = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Variables")
+    """Every variable of the job, read out of the classes that define them."""
+    trees = [ast.parse((JOB / "settings" / file).read_text()) for file in ("work.py", "variables.py")]
+    tables = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     return tuple(
         node.target.id.upper()
+        for table in tables
         for node in table.body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     )

@@ -92,7 +92,7 @@ def test_an_own_data_set(copy: Path) -> None:
     results = json.loads((copy / "outputs" / "birds" / "results.json").read_text())
     assert results["data"]["classes"] == ["blackbird", "magpie", "robin"]
     assert results["test"]["accuracy_percent"] == 100
-    assert (copy / "birds" / ".birds-32x32.npz").is_file(), "the cache is where the page says"
+    assert (copy / "birds" / ".birds-32x32.images").is_file(), "the cache is where the page says"
     table = (copy / "outputs" / "predictions" / "birds" / "predictions.csv").read_text().splitlines()[1:]
     assert len(table) == 180
     right = sum(name.split("-")[0] == answer for name, answer, *_ in csv.reader(table))

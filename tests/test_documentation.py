@@ -45,13 +45,13 @@ def test_env_example_is_a_default_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help(job: Job) -> None:
     done = job("--help")
     assert done.returncode == 0
-    given = dict(re.findall(r"^  ([A-Z_]+) = (.*?)  \(default\)$", done.stdout, flags=re.M))
+    given = dict(re.findall(r"^  ([A-Z][A-Z0-9_]*) = (.*?)  \(default\)$", done.stdout, flags=re.M))
     assert given == {name: default or "none" for name, default in documented().items()}
     assert len(re.findall(r"; default: ", done.stdout.replace("\n        ", " "))) == len(given)
 
 
 def test_readme_table() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*?) \|$", (ROOT / "README.md").read_text(), flags=re.M)
+    rows = re.findall(r"^\| `([A-Z][A-Z0-9_]*)` \| (.*?) \| (.*?) \|$", (ROOT / "README.md").read_text(), flags=re.M)
     assert {name: default.strip("`") for name, default, _ in rows} == {
         name: default or "none" for name, default in documented().items()
     }

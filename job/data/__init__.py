@@ -9,6 +9,7 @@ In reading order: this file (what a data set is, and parts of it), `dataset` (th
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -142,14 +143,21 @@ def load(wanted: Wanted, bar: Bar, open_s3: Opener) -> Dataset:
         name=wanted.name,
         origin=arrays.origin,
         classes=arrays.classes,
-        train=Split(torch.from_numpy(arrays.train_images), torch.from_numpy(arrays.train_labels)),
-        test=Split(torch.from_numpy(arrays.test_images), torch.from_numpy(arrays.test_labels)),
+        train=split_of(arrays.train_images, arrays.train_labels),
+        test=split_of(arrays.test_images, arrays.test_labels),
         sha256=digest(arrays),
         test_names=arrays.names(),
-        validation=Split(*map(torch.from_numpy, arrays.validation)) if arrays.validation else None,
+        validation=split_of(*arrays.validation) if arrays.validation else None,
         bad=arrays.bad,
         survey=survey(arrays, wanted.rules.shape),
     )
+
+
+def split_of(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Split:
+    """Tensors over the same memory. Where it is a mapped file torch warns that it cannot be written to: nobody does."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return Split(torch.from_numpy(images), torch.from_numpy(labels))
 
 
 def scaled(arrays: Arrays, side: int) -> Arrays:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,37 +23,61 @@ from job.data.picture import Picture, Shape, decoded
 from job.errors import is_permanent, os_fault
 
 CUT_OFF = "its last bytes are missing; what is there was used"
+AHEAD = 16  # results of a thread that may wait to be taken
 
 T = TypeVar("T")
 
 
+Sink = Callable[[NDArray[np.uint8]], object]
+"""Takes an image, uint8 `[side, side, 3]`, and keeps it behind those before."""
+
+
 @dataclass(frozen=True)
-class Decoded:
-    """Images uint8 `[count, side, side, 3]`, the files' own widths and heights int32 `[count, 2]` (0 where an image
-    cannot be read), and what was found of those that are damaged, as JSON.
+class Found:
+    """Of the images that can be read: their files' own widths and heights, int32 `[count, 2]`. And, as JSON, what was
+    found of those that are damaged; `row` is a file's place among all of them.
     """
 
-    images: NDArray[np.uint8]
     sizes: NDArray[np.int32]
     notes: list[dict[str, Any]]
 
 
-def decode(files: Sequence[Path], root: Path, shape: Shape, bar: Bar) -> Decoded:
-    """Every image, those that cannot be read black, with what was found of them. Threads suffice: Pillow leaves the
-    interpreter lock while it decodes and resizes.
+@dataclass(frozen=True)
+class Decoded:
+    """The images that can be read, in their files' order, uint8 `[count, side, side, 3]`, mostly mapped from a file;
+    not to be written to.
     """
-    images = np.zeros((len(files), shape.side, shape.side, 3), dtype=np.uint8)
-    sizes = np.zeros((len(files), 2), dtype=np.int32)
-    notes = []
+
+    images: NDArray[np.uint8]
+    found: Found
+
+
+def decode(files: Sequence[Path], root: Path, shape: Shape, bar: Bar, sink: Sink) -> Found:
+    """Every image that can be read goes to `sink`, in order; no more than a few wait for that, so that memory does not
+    grow with their count. Threads suffice: Pillow leaves the interpreter lock while it decodes and resizes.
+    """
+    sizes, notes = [], []
     for row, read in enumerate(in_threads(files, partial(read_image, shape=shape), bar, "decode images")):
-        name = spelled(files[row].relative_to(root))
         if isinstance(read, str):
-            notes.append({"file": name, "reason": read, "row": row, "used": False})
+            notes.append({"file": spelled(files[row].relative_to(root)), "reason": read, "row": row, "used": False})
             continue
-        images[row], sizes[row] = read.pixels, read.size
+        sink(read.pixels)
+        sizes.append(read.size)
         if read.cut_off:
-            notes.append({"file": name, "reason": CUT_OFF, "row": row, "used": True})
-    return Decoded(images, sizes, notes)
+            notes.append({"file": spelled(files[row].relative_to(root)), "reason": CUT_OFF, "row": row, "used": True})
+    return Found(np.array(sizes, dtype=np.int32).reshape(-1, 2), notes)
+
+
+def decode_into_memory(count: int, side: int, decode_to: Callable[[Sink], Found]) -> Decoded:
+    """For where no file can be kept; `count` is the most images that there can be."""
+    images = np.empty((count, side, side, 3), dtype=np.uint8)
+    rows = iter(images)
+
+    def sink(pixels: NDArray[np.uint8]) -> None:
+        next(rows)[:] = pixels
+
+    found = decode_to(sink)
+    return Decoded(images[: len(found.sizes)], found)
 
 
 def read_image(file: Path, shape: Shape) -> Picture | str:
@@ -71,13 +96,21 @@ def read_image(file: Path, shape: Shape) -> Picture | str:
 
 
 def in_threads(files: Sequence[Path], do: Callable[[Path], T], bar: Bar, title: str) -> Iterator[T]:
-    """What `do` makes of each file, in their order, with as many threads as there are cores."""
+    """What `do` makes of each file, in their order, with as many threads as there are cores. No more than AHEAD results
+    a thread wait for whoever takes them.
+    """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool, bar(title, len(files), "images") as update:
         try:
-            for result in pool.map(do, files):
+            waiting: deque[Future[T]] = deque()
+            for file in files:
+                if len(waiting) >= AHEAD * workers:
+                    yield waiting.popleft().result()
+                    update(1)
+                waiting.append(pool.submit(do, file))
+            while waiting:
+                yield waiting.popleft().result()
                 update(1)
-                yield result
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -1,6 +1,6 @@
 """A person's own images, of any kind and size, from the folder as people have it (`layouts`).
 
-Every file is read and told by its content, decoded once with all cores, and kept as one cache file.
+Every file is read and told by its content, decoded once with all cores, and kept as one cache file, which is mapped.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from job.data.parts import PARTS
 from job.data.picture import SMALL, Shape
 from job.errors import Fault, os_faults
 
-CACHE_FORMAT = 4  # raise it when decoding changes, so that older caches are not taken
+CACHE_FORMAT = 5  # raise it when decoding changes, so that older caches are not taken
 TOLD = 20  # unreadable files in a message
 
 Labelled = tuple[tuple[Path, int], ...]
@@ -85,24 +86,26 @@ def load(root: Path, *, bar: Bar, rules: Rules = RULES) -> Arrays:
         zip(tree.files(), decoding.in_threads(tree.files(), decoding.content_of, bar, "read images"), strict=True)
     )
     tree = tested(tree, contents, rules)
-    print_ = fingerprint(tree, contents, rules.shape)
-    stored = None
-    places = cache.places(root, rules.shape)
+    return arrays_of(tree, decoded(tree, fingerprint(tree, contents, rules.shape), rules.shape, bar), rules)
+
+
+def decoded(tree: Tree, content: str, shape: Shape, bar: Bar) -> Decoded:
+    """The images from the cache, or into it; in memory where it can be nowhere."""
+    places, files = cache.places(tree.root, shape), tree.files()
     for place in places:
-        stored = cache.read(place, print_, root)
+        stored = cache.read(place, content, tree.root)
         if stored is not None:
             event("data", f"decoded images taken from the cache {place}")
-            break
-    else:
-        stored = decoding.decode(tree.files(), root, rules.shape, bar)
-        kept = next((place for place in places if cache.write(place, print_, stored)), None)
-        if kept is not None:
-            event("data", f"decoded images cached in {kept}")
-        else:
-            event(
-                "data", f"no place to cache the decoded images (tried {', '.join(map(str, places))})", level="WARNING"
-            )
-    return arrays_of(tree, stored, rules)
+            return stored
+    decode_to = partial(decoding.decode, files, tree.root, shape, bar)
+    for place in places:
+        stored = cache.write(place, content, (len(files), shape.side), decode_to)
+        if stored is not None:
+            event("data", f"decoded images cached in {place}")
+            return stored
+    told = f"no place to cache the decoded images (tried {', '.join(map(str, places))}): they are kept in memory"
+    event("data", told, level="WARNING")
+    return decoding.decode_into_memory(len(files), shape.side, decode_to)
 
 
 def scan(root: Path) -> Tree:
@@ -189,27 +192,29 @@ def arrays_of(tree: Tree, stored: Decoded, rules: Rules) -> Arrays:
     """The images by part, without those that cannot be read. Raises Unreadable where `rules` want all of them, and
     Fault where a class has none left to train on.
     """
-    images, sizes, bad = stored.images, stored.sizes, [Bad(**note) for note in stored.notes]
+    bad = [Bad(**note) for note in stored.found.notes]
     unreadable = [each for each in bad if not each.used]
     if unreadable and not rules.skip:
         raise all_unreadable(tree, unreadable)
     for each in bad:
         event("image", f"{printable(each.file)}: {printable(each.reason)}", level="WARNING")
     left_out = {each.row for each in unreadable}
-    parts = []
-    start = 0
+    parts, names = [], []
+    row = start = 0
     for part in (tree.train, tree.validation, tree.test):
-        rows = [row for row in range(start, start + len(part)) if row not in left_out]
-        parts.append((images[rows], np.array([part[row - start][1] for row in rows], dtype=np.int64), rows))
-        start += len(part)
-    (train, train_labels, train_rows), (validation, validation_labels, rows), (test, test_labels, test_rows) = parts
+        kept = [each for each, at in zip(part, range(row, row + len(part)), strict=True) if at not in left_out]
+        these = slice(start, start + len(kept))  # a view: the images stay where they are
+        labels = np.array([label for _, label in kept], dtype=np.int64)
+        parts.append((stored.images[these], labels, stored.found.sizes[these]))
+        names = [tree.name(file) for file, _ in kept]
+        row, start = row + len(part), these.stop
+    (train, train_labels, train_sizes), (validation, validation_labels, sizes), (test, test_labels, test_sizes) = parts
     empty = sorted(set(range(len(tree.classes))) - set(train_labels.tolist()))
     if empty or not len(test):
         what = (
             f"class {printable(tree.classes[empty[0]])} has no image to train on" if empty else "no test image is left"
         )
         raise Fault(f"DATA_DIR: {what} that can be read.", layouts.REMEDY)
-    files = tree.files()
     return Arrays(
         str(tree.root),
         tree.classes,
@@ -217,10 +222,10 @@ def arrays_of(tree: Tree, stored: Decoded, rules: Rules) -> Arrays:
         train_labels,
         test,
         test_labels,
-        tuple(tree.name(files[row]) for row in test_rows),
+        tuple(names),
         (validation, validation_labels) if tree.validation else None,
         tuple(bad),
-        (sizes[train_rows], sizes[rows], sizes[test_rows]),
+        (train_sizes, sizes, test_sizes),
     )
 
 

@@ -26,7 +26,7 @@ SIGNS = (
 OUT_OF_MEMORY = "the device's memory was not enough"
 
 # mallopt(3): names of the parameters in malloc.h.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4
 
 
 def keep_freed_memory() -> bool:
@@ -41,8 +41,10 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library, e.g. musl
         return False
-    wanted = {M_MMAP_THRESHOLD: 1 << 30, M_TRIM_THRESHOLD: (1 << 31) - 1, M_TOP_PAD: 64 << 20}
-    return all(mallopt(name, value) == 1 for name, value in wanted.items())
+    # Older ones refuse thresholds above 32 MiB, less than many an activation: there no block is mapped by itself.
+    held = mallopt(M_MMAP_THRESHOLD, 1 << 30) == 1 or mallopt(M_MMAP_MAX, 0) == 1
+    wanted = {M_TRIM_THRESHOLD: (1 << 31) - 1, M_TOP_PAD: 64 << 20}
+    return all([held, *(mallopt(name, value) == 1 for name, value in wanted.items())])
 
 
 def is_out_of_memory(error: BaseException) -> bool:

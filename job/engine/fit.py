@@ -31,12 +31,11 @@ def fit(
     course: Course,
     choice: Choice,
     paused: Paused | None,
-    on_epoch: Callable[[Sequence[Epoch]], bool],
+    on_epoch: Callable[[Sequence[Epoch]], object],
 ) -> Fitted:
-    """Trains a fresh learner for `choice.epochs` epochs, those in `paused` counted in.
+    """Trains a fresh learner for exactly `choice.epochs` epochs, those in `paused` counted in.
 
-    `on_epoch` gets all epochs so far after each, and says whether the next one follows. Raises Fault where the loss
-    diverges.
+    `on_epoch` gets all epochs so far after each. Raises Fault where the loss diverges.
     """
     history = resume(learner, paused)
     started = time.monotonic()
@@ -47,7 +46,6 @@ def fit(
                 f"the final training diverged in epoch {number} (learning rate {rate(choice.learning_rate)}).",
                 "Lower LEARNING_RATE, or LR_MAX where the search chose it.",
             )
-        if not on_epoch(history):
-            break
+        on_epoch(history)
         started = time.monotonic()
     return Fitted(learner.model, tuple(history), learner.note)

@@ -16,6 +16,7 @@ from job.report.reading import time_limit
 from job.report.records import TimeLimit
 from job.results import Choice, Epoch, Paused, Searched
 from job.runs import budget as planner
+from job.runs.budget import OutOfTime
 from job.runs.standing import FINAL, Standing
 
 
@@ -54,8 +55,8 @@ class Final:
         self._run.budget.check_ending()
         self._run.progress.batch(images)
 
-    def epoch(self, history: Sequence[Epoch], learner: Learner) -> bool:
-        """An epoch is done. Whether another one follows."""
+    def epoch(self, history: Sequence[Epoch], learner: Learner) -> None:
+        """An epoch is done. Raises OutOfTime where it was the last one that fits."""
         run = self._run
         if run.budget.limited:
             self._last = Paused(tuple(history), snapshot(learner))
@@ -63,7 +64,8 @@ class Final:
             assert run.budget.speeds is not None
             remaining = self.epochs - len(history)
             self._shorten(len(history) + planner.still_fitting(run.budget.left, run.budget.speeds, remaining))
-        return len(history) < self.epochs
+            if len(history) == self.epochs < self.choice.epochs:
+                raise OutOfTime
 
     def state(self, history: Sequence[Epoch], learner: Learner) -> Standing:
         return replace(self._standing(FINAL, tuple(history)), learner=snapshot(learner))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from job import device, storage
+from job import device
 from job.console.logs import concerning, event, printable
 from job.console.progress import Progress
 from job.data import inputs
@@ -28,6 +28,7 @@ from job.errors import Fault, TemporaryFault, os_fault
 from job.interrupt import Stop
 from job.report.tables import for_sheets
 from job.runs import finished, publish
+from job.runs.place import place_of
 from job.settings import Settings
 
 BATCH = 500  # images that are read side by side and then classified together
@@ -74,7 +75,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
         for answer in classified(model, sources, shape_of(about), compute, stop):
             tell(answer, classes)
             answers.append(answer)
-    store, name = storage.open_store(settings.output, stop=stop), f"predictions/{found.name}/predictions.csv"
+    store, name = place_of(settings, "", stop=stop), f"predictions/{found.name}/predictions.csv"
     publish.put_checked(store, name, as_csv(answers, classes).encode(errors="backslashreplace"))
     bad = [answer for answer in answers if answer.failure]
     event(

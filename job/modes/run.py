@@ -25,6 +25,7 @@ from job.report.tables import as_json
 from job.results import Choice, Epoch, Searched, Trial, hopeless, winner
 from job.runs import lock, manifest, publish, taking
 from job.runs.budget import OutOfTime
+from job.runs.place import place_of
 from job.runs.standing import FINAL
 from job.runs.status import Status
 from job.search import runners
@@ -50,13 +51,13 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
 def finish(settings: Settings, progress: Progress, stop: Stop) -> None:
     """All but the judgement."""
     progress.check = stop.check
-    place = storage.open_store(settings.output, settings.run_name)
-    looked_at = storage.Heard(place, stop)
+    here = place_of(settings)
+    looked_at = storage.Heard(here, stop)
     done = not settings.fresh and is_finished(settings, looked_at, progress)
     if done and ending.is_settled(looked_at):
         return ending.tell_finished(looked_at)
     try:
-        with lock.held(place, stop) as held:
+        with lock.held(here, stop) as held:
             held.store.tidy()
             if settings.fresh:
                 publish.remove(held.store)
@@ -156,10 +157,10 @@ def train(run: Run, final: Final) -> Fitted:
     learner = new_learner(run.build, rate, run.compute, run.settings.seed, ("final",))
     course = Course(run.data.train, run.data.test, run.settings.batch_size, final.batch)
 
-    def on_epoch(history: Sequence[Epoch]) -> bool:
+    def on_epoch(history: Sequence[Epoch]) -> None:
         run.progress.final_epoch(history[-1])
         run.keeper.offer(lambda: final.state(history, learner))
-        return final.epoch(history, learner)
+        final.epoch(history, learner)
 
     try:
         return fit(learner, course, replace(choice, epochs=final.epochs), paused, on_epoch)

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from job import storage
 from job.console.progress import Progress
 from job.data.dataset import other_weights
 from job.data.pretrained import ADDRESS
 from job.errors import TemporaryFault
 from job.preflight.findings import Finding, ok, warn
 from job.runs import manifest, publish, status
+from job.runs.place import place_of
 from job.settings import Settings
 from job.storage import ArtifactStore
 
@@ -25,7 +25,7 @@ def probe(settings: Settings) -> list[Finding]:
 
     Raises Fault and TemporaryFault as the store does, and TemporaryFault where the object does not come back as it was.
     """
-    store = storage.open_store(settings.output, settings.run_name, brief=True)
+    store = place_of(settings, brief=True)
     name, content = f"preflight-{uuid.uuid4().hex}", uuid.uuid4().bytes
     made = folders_to_be_made(settings)
     started = time.monotonic()
@@ -43,6 +43,9 @@ def probe(settings: Settings) -> list[Finding]:
     if left is not None:
         raise TemporaryFault(f"{store.uri}/{name} is still there after it was deleted.", "Check the store or disk.")
     took = f"{1000 * (time.monotonic() - started):.0f} ms"
+    if not store.deletes:
+        told = f"{store.uri}: an object was written and read back in {took}, but may not be deleted"
+        return [warn("store", told, "Allow s3:DeleteObject; else what is not needed any more stays there, emptied.")]
     return [ok("store", f"{store.uri}: an object was written, read back and deleted in {took}")]
 
 
@@ -56,7 +59,7 @@ def folders_to_be_made(settings: Settings) -> list[Path]:
 
 def standing(settings: Settings, check: Callable[[], object]) -> list[Finding]:
     """Where the run of this name stands. Raises Fault where another one is finished in its place."""
-    store = storage.open_store(settings.output, settings.run_name, brief=True)
+    store = place_of(settings, brief=True)
     if settings.fresh:
         return [ok("run", f"{settings.run_name}: starts over (FRESH=1)")]
     found = manifest.read(store)

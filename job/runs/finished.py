@@ -14,6 +14,7 @@ from job.data.dataset import load_data
 from job.errors import Fault
 from job.interrupt import Stop
 from job.runs import manifest, shapes
+from job.runs.place import place_of
 from job.settings import Settings
 from job.settings.table import with_defaults
 from job.storage import ArtifactStore
@@ -38,7 +39,7 @@ def find(settings: Settings, stop: Stop | None = None, *, handed_on: bool = Fals
 
     Raises Fault where there is none, or where a variable that is set says something else than the run does.
     """
-    store = storage.open_store(settings.output, settings.run_name, stop=stop)
+    store = place_of(settings, stop=stop)
     found = manifest.read(store)
     if found is None:
         if handed_on and store.get(MODEL) is not None:

@@ -102,6 +102,8 @@ class Batched:
         epochs = 0
         while group or waiting:
             self._enter(group, waiting, together)
+            if not group:  # there is no time for those that waited
+                return
             try:
                 if stack is None or len(group) > len(rows) or len(rows) < len(stack.parts):
                     stack = self._assembled(group, stack, rows)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
 from typing import Any, cast
 
 from pydantic import (
@@ -21,6 +20,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from job import models
 from job.settings.effects import without_effect
 from job.settings.places import PLACES
+from job.settings.recipe import recipe_defaults
 from job.settings.redaction import without_secrets
 from job.settings.slips import did_you_mean, several
 from job.settings.table import extra, variables
@@ -194,6 +194,13 @@ class Settings(Variables):
         return shaping | ({"WORKERS": values["WORKERS"]} if self.adapts and self.workers not in ("auto", "1") else {})
 
     @property
+    def encryption(self) -> dict[str, str]:
+        """How a bucket is asked to encrypt what is written, in the words of S3's PutObject; mostly empty."""
+        key = self.s3_sse_kms_key_id if self.s3_sse == "aws:kms" else None
+        given = {"ServerSideEncryption": self.s3_sse, "SSEKMSKeyId": key}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
     def export_formats(self) -> tuple[str, ...]:
         """The names in `EXPORT_FORMAT`, each once."""
         return several(self.export_format, EXPORT_FORMATS)
@@ -235,16 +242,3 @@ class Settings(Variables):
     def sources(self) -> dict[str, str]:
         """Variable → `environment` or `default`."""
         return {name.upper(): "environment" if name in self.model_fields_set else "default" for name in variables()}
-
-
-def recipe_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Field → the recipe's own default, of what is not given, where there is a search."""
-    model = given.get("model", variables()["model"].default)
-    if given.get("recipe") != "strong" or given.get("learning_rate") is not None or model not in models.names():
-        return {}
-    try:
-        recipe = models.recipe(model, "strong")
-    except (ValueError, TypeError):  # which the field's own rule tells
-        return {}
-    own = {"tune_max_epochs": recipe.trial_epochs, "lr_min": recipe.rates[0], "lr_max": recipe.rates[1]}
-    return {name: value for name, value in own.items() if name not in given}

@@ -57,6 +57,10 @@ def without_effect(settings: Variables) -> dict[str, str]:
         idle["min_accuracy"] = "it is for MODE=run"
     if settings.mode != "export":
         idle["export_format"] = "it is for MODE=export"
+    if not settings.output.startswith("s3://"):
+        idle["s3_sse"] = "OUTPUT is no bucket"
+    if settings.s3_sse != "aws:kms":
+        idle["s3_sse_kms_key_id"] = "it is for S3_SSE=aws:kms"
     if settings.mlflow_tracking_uri is None:
         idle["mlflow_experiment_name"] = "MLFLOW_TRACKING_URI is not set"
     return {name.upper(): why for name, why in idle.items() if getattr(settings, name) != variables()[name].default}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from job import models
 from job.settings.checked import Settings
 from job.settings.places import PLACES
 from job.settings.table import variables
+from job.settings.values import kinds
 
 
 def bounds(name: str) -> str:
@@ -24,7 +25,7 @@ def bounds(name: str) -> str:
 
 
 def literal_choices(name: str) -> tuple[str, ...]:
-    return tuple(variables()[name.lower()].annotation.__args__)  # type: ignore[union-attr]
+    return kinds(variables()[name.lower()].annotation)
 
 
 def type_of(name: str) -> str:
@@ -34,12 +35,11 @@ def type_of(name: str) -> str:
     place = PLACES.get(name.lower())
     if place:
         return "addresses" if place.many else place.in_words
-    annotation = variables()[name.lower()].annotation
-    kinds = [kind for kind in get_args(annotation) if kind is not type(None)] or [annotation]
-    if all(isinstance(kind, str) for kind in kinds):
-        return f"one of {', '.join(map(str, kinds))}"
+    found = kinds(variables()[name.lower()].annotation)
+    if all(isinstance(kind, str) for kind in found):
+        return f"one of {', '.join(map(str, found))}"
     words: dict[Any, str] = {int: "a whole number", float: "a number", bool: "1 or 0", Path: "a path", str: "text"}
-    return words[kinds[0]]
+    return words[found[0]]
 
 
 def default_of(name: str) -> str:

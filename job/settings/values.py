@@ -56,11 +56,12 @@ def one_of(items: list[str], item: str, name: str, takes: Takes) -> str:
 
 def kinds(annotation: Any) -> tuple[Any, ...]:
     """The types that are allowed, without None."""
-    return tuple(kind for kind in get_args(annotation) if kind is not type(None)) or (annotation,)
+    found = tuple(kind for kind in get_args(annotation) if kind is not type(None)) or (annotation,)
+    return get_args(found[0]) if get_origin(found[0]) is Literal else found
 
 
 def has_choices(annotation: Any) -> bool:
-    return get_origin(annotation) is Literal
+    return any(get_origin(each) is Literal for each in (annotation, *get_args(annotation)))
 
 
 def is_number(annotation: Any) -> bool:

@@ -1,14 +1,14 @@
 """Where a run's files go: one small interface, with a local directory or an S3-compatible bucket behind it.
 
 In reading order: this file (the interface), `names`, `files` and `local` (a directory), `s3_client`, `s3_answers` (is
-it a store at all), `s3_faults`, `s3` and `s3_object` (a bucket), `objects` and `s3_prefix` (all that lies there, to be
-fetched), `room`.
+it a store at all), `s3_faults` with `s3_metadata`, `s3` and `s3_object` (a bucket), `objects` and `s3_prefix` (all
+that lies there, to be fetched), `room`.
 """
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -80,6 +80,11 @@ class ArtifactStore(Protocol):
         """Whether reading a small file costs next to nothing."""
         ...
 
+    @property
+    def deletes(self) -> bool:
+        """Whether it may delete, as far as is known; where not, what is deleted is empty and counts as not there."""
+        ...
+
     def tidy(self) -> None:
         """Removes what writers that were killed left half done: temporary files, multipart uploads.
 
@@ -96,6 +101,10 @@ class Heard:
         self.stop = stop
         self.uri = store.uri
         self.near = store.near
+
+    @property
+    def deletes(self) -> bool:
+        return self.store.deletes
 
     def put(self, name: str, content: bytes) -> None:
         self.stop.heard(lambda: self.store.put(name, content))
@@ -155,6 +164,18 @@ def open_store(
     else:
         store = LocalStore(Path(output) / run_name, variable=variable, links=not run_name)
     return store if stop is None else Heard(store, stop)
+
+
+def encrypted(store: ArtifactStore, how: Mapping[str, str]) -> ArtifactStore:
+    """The same place, where a bucket is asked to encrypt what is written: `how` are parameters of S3's PutObject."""
+    if not how or isinstance(store, LocalStore):
+        return store
+    if isinstance(store, Heard):
+        return Heard(encrypted(store.store, how), store.stop)
+    from job.storage import s3
+
+    assert isinstance(store, s3.S3Store)
+    return store.encrypted(how)
 
 
 def open_object(url: str, offset: int = 0, validator: str = "") -> AbstractContextManager[Reading]:

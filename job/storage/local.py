@@ -61,6 +61,10 @@ class LocalStore:
     def near(self) -> bool:
         return True
 
+    @property
+    def deletes(self) -> bool:
+        return True
+
     def guarded(self, guard: Guard, patience: float) -> LocalStore:
         return LocalStore(self.root, self.variable, guard, patience)
 

@@ -10,20 +10,21 @@ What botocore leaves to its users, as seen with other stores than AWS's own:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 from botocore import exceptions as boto_errors
 
+from job.console.logs import event
 from job.errors import TakenOver, TemporaryFault
 from job.storage import s3_parts
 from job.storage.names import checked
 from job.storage.s3_client import BRIEF as BRIEF
 from job.storage.s3_client import Limits as Limits
 from job.storage.s3_client import connect, split
-from job.storage.s3_faults import CONDITION_NOT_MET, CONDITION_UNKNOWN, Damaged, NotThere, code_of
-from job.storage.s3_requests import SHA256, STAMP, Clients, Requests, md5, metadata_of, sha256
+from job.storage.s3_faults import CONDITION_NOT_MET, CONDITION_UNKNOWN, Damaged, NotPermitted, NotThere, code_of
+from job.storage.s3_requests import GONE, SHA256, STAMP, Clients, Requests, md5, metadata_of, sha256
 
 SLOW = 3  # times the time of a look is what a write of a lock, and what it settles, may take
 
@@ -50,10 +51,17 @@ class S3Store:
     def near(self) -> bool:
         return False
 
+    @property
+    def deletes(self) -> bool:
+        return self.requests.clients.deletes
+
     def guarded(self, guard: Callable[[], object], patience: float) -> S3Store:
         limits = self.requests.limits
         limits = replace(limits, patience=patience, first=min(limits.first, patience))
         return S3Store(replace(self.requests, limits=limits, guard=guard), self.root)
+
+    def encrypted(self, how: Mapping[str, str]) -> S3Store:
+        return S3Store(replace(self.requests, encryption=how), self.root)
 
     @property
     def uri(self) -> str:
@@ -78,18 +86,28 @@ class S3Store:
         while True:
             request = partial(self.requests.client.list_objects_v2, **where, **page)
             answer = self.requests.ask("list", prefix, request)
-            keys = (item["Key"] for item in answer.get("Contents", ()))
-            names += [key[len(start) :] for key in keys if key.startswith(start) and not key.endswith("/")]
+            found = [item for item in answer.get("Contents", ()) if item["Key"].startswith(start)]
+            sizes = {item["Key"][len(start) :]: item.get("Size") for item in found if not item["Key"].endswith("/")}
+            names += [name for name, size in sizes.items() if size != 0 or self._read(name) is not None]
             if not answer.get("IsTruncated"):
                 return sorted(names)
             page = {"ContinuationToken": answer["NextContinuationToken"]}
 
     def delete(self, name: str) -> None:
+        """Where these credentials may not delete, it is emptied and marked as gone, and counts as not there."""
         target = self._target(name)
         try:
-            self.requests.change("delete", name, lambda: self.requests.client.delete_object(**target))
+            if self.deletes:
+                self.requests.change("delete", name, lambda: self.requests.client.delete_object(**target))
+                return
         except NotThere:
             return
+        except NotPermitted:
+            event("store", f"{self.uri}: nothing may be deleted; what is not needed is emptied", level="WARNING")
+            self.requests.clients.deletes = False
+        if self._read(name) is not None:
+            gone = metadata_of(b"") | {GONE: "1"}
+            self.requests.change("delete", name, lambda: self._put_whole(target, b"", gone))
 
     def get_versioned(self, name: str) -> tuple[bytes, str] | None:
         found = self._read(name)
@@ -109,7 +127,7 @@ class S3Store:
         before = self._read(name)
         looked = time.monotonic() - started
         allowed = max(self.requests.limits.settle, SLOW * looked)  # a slow store gets more time for both
-        if version != (None if before is None else before.etag):
+        if version != (before and before.etag):
             return False
         metadata = metadata_of(content)
 
@@ -156,9 +174,11 @@ class S3Store:
         none where it refused. A store that knows no such condition is looked at before instead.
         """
         target = self._target(name)
-        condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
 
         def write() -> tuple[bool, str]:
+            gone = self._read(name, gone=True) if version is None and not self.deletes else None
+            wanted = version or (gone and gone.etag)  # what stands for nothing is replaced like anything else
+            condition = {"IfNoneMatch": "*"} if wanted is None else {"IfMatch": wanted}
             try:
                 return True, self._put_whole(target, content, metadata, **condition)
             except boto_errors.ClientError as error:
@@ -167,7 +187,7 @@ class S3Store:
                 if code_of(error) not in CONDITION_UNKNOWN:
                     raise
             there = self._read(name)
-            if (None if there is None else there.etag) != version:
+            if (there and there.etag) != version:
                 return False, ""
             self.requests.guard()
             return False, self._put_whole(target, content, metadata)
@@ -182,7 +202,8 @@ class S3Store:
     def _target(self, name: str) -> dict[str, str]:
         return {"Bucket": self.requests.place.bucket, "Key": self._start + checked(name)}
 
-    def _read(self, name: str) -> _Found | None:
+    def _read(self, name: str, gone: bool = False) -> _Found | None:
+        """What is there; with `gone` what stands for an object that is not."""
         target = self._target(name)
 
         def request() -> _Found:
@@ -193,16 +214,18 @@ class S3Store:
             expected = metadata.get(SHA256)  # not there where somebody else stored it
             if len(content) != answer["ContentLength"] or (expected and expected != sha256(content)):
                 raise Damaged
-            return _Found(content, answer["ETag"], metadata.get(STAMP, ""))
+            return _Found(content, answer["ETag"], metadata.get(STAMP, ""), GONE in metadata)
 
         try:
-            return self.requests.ask("read", name, request)
+            found = self.requests.ask("read", name, request)
         except NotThere:
             return None
+        self.requests.clients.deletes &= not found.gone  # somebody was denied it before
+        return found if found.gone == gone else None
 
     def _put_whole(self, target: dict[str, str], content: bytes, metadata: dict[str, str], **condition: str) -> str:
         """Sends it once. Returns the ETag."""
-        body = {"Body": content, "ContentMD5": md5(content), "Metadata": metadata}
+        body = {"Body": content, "ContentMD5": md5(content), "Metadata": metadata, **self.requests.encryption}
         answer = self.requests.client.put_object(**target, **body, **condition)
         return str(answer.get("ETag", ""))
 
@@ -212,3 +235,4 @@ class _Found:
     content: bytes
     etag: str
     stamp: str
+    gone: bool

@@ -14,6 +14,7 @@ from botocore import exceptions as boto_errors
 from botocore.parsers import ResponseParserError
 
 from job.errors import Fault, NoRoom, TemporaryFault
+from job.storage import s3_metadata
 from job.storage.s3_answers import NotS3
 
 
@@ -67,6 +68,10 @@ class NotThere(Fault):
     """The store knows the bucket, but not this object or upload."""
 
 
+class NotPermitted(Fault):
+    """These credentials may not do that."""
+
+
 def code_of(error: boto_errors.ClientError) -> str:
     """The store's error code, or the HTTP status where it gave none."""
     code = str(error.response.get("Error", {}).get("Code", ""))
@@ -96,6 +101,12 @@ def of_settings(error: Exception, place: Place, doing: str) -> Fault | None:
             return Fault(
                 f"{doing}: {error.filename} cannot be read.",
                 "An AWS variable (AWS_WEB_IDENTITY_TOKEN_FILE ...) or file names it: correct that, or mount the file.",
+            )
+        case boto_errors.NoCredentialsError() if s3_metadata.is_silent():
+            return TemporaryFault(
+                f"{doing}: the machine's metadata service, which has its role's credentials, does not answer in time.",
+                "Raise AWS_METADATA_SERVICE_TIMEOUT and AWS_METADATA_SERVICE_NUM_ATTEMPTS; in a container set "
+                "the instance's metadata hop limit to 2, or run it with --network host.",
             )
         case boto_errors.NoCredentialsError():
             return Fault(f"{doing}: there are no AWS credentials.", CREDENTIALS_REMEDY)
@@ -173,12 +184,30 @@ def refused(error: boto_errors.ClientError, place: Place, operation: str, name: 
         return TemporaryFault(f"{doing}: it arrived altered {said}.", "Check the network, then start the same command.")
     if code in BUSY or (status >= 500 and status != 501) or status in (408, 409, 425, 429):
         return TemporaryFault(f"{doing}: {place.server} is busy or failing {said}.", "Start the same command later.")
+    if status in (400, 403) and operation == "store" and (fault := of_policies(error, doing, said)):
+        return fault
     if status in (401, 403):
-        return Fault(f"{doing}: not permitted {said}.", PERMISSIONS_REMEDY)
+        return NotPermitted(f"{doing}: not permitted {said}.", PERMISSIONS_REMEDY)
     return Fault(
         f"{doing}: {place.server} refused it {said}.",
         f"Check that {place.server} speaks S3, and {place.variable} and the AWS variables with it.",
     )
+
+
+def of_policies(error: boto_errors.ClientError, doing: str, said: str) -> Fault | None:
+    """The fault where writing is denied by a rule about encryption: a store's own words tell that alone."""
+    words = str(error.response.get("Error", {}).get("Message", "")).lower()
+    if code_of(error).startswith("KMS.") or "kms:" in words:
+        return Fault(
+            f"{doing}: the key that is to encrypt it cannot be used {said}.",
+            "Allow these credentials kms:GenerateDataKey and kms:Decrypt on it, or name another in S3_SSE_KMS_KEY_ID.",
+        )
+    if "explicit deny" in words or "encryption" in words:
+        return NotPermitted(
+            f"{doing}: a policy of the bucket denies it {said}.",
+            "Where it demands encryption, set S3_SSE to AES256, or to aws:kms with S3_SSE_KMS_KEY_ID.",
+        )
+    return None
 
 
 def of_keys(code: str, place: Place, doing: str, said: str) -> Fault:

@@ -19,7 +19,9 @@ def put_in_parts(
     answer was lost and it is completed.
     """
     started = requests.change(
-        "store", name, lambda: requests.client.create_multipart_upload(**target, Metadata=metadata)
+        "store",
+        name,
+        lambda: requests.client.create_multipart_upload(**target, Metadata=metadata, **requests.encryption),
     )
     upload = {**target, "UploadId": started["UploadId"]}
     try:

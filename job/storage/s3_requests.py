@@ -11,7 +11,7 @@ import hashlib
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -26,29 +26,35 @@ from job.storage.s3_faults import TROUBLE, Place, explained
 T = TypeVar("T")
 
 STAMP = "job-write"  # metadata: which single write this content comes from
+GONE = "job-gone"  # metadata: stands for an object that is not there, where it may not be deleted
 SHA256 = "job-sha256"  # metadata: of the whole content, as multipart ETags are no hash of it
 
 
 @dataclass
 class Clients:
     """What one store asks with. `brief` gives up soon, to clean up after a failure. `answered`: whether the server has
-    ever done so. `abandoned` holds multipart uploads that could not be aborted when they failed.
+    ever done so. `abandoned` holds multipart uploads that could not be aborted when they failed. `deletes` is False
+    once deleting was denied.
     """
 
     usual: Any
     brief: Any
     answered: bool = False
+    deletes: bool = True
     abandoned: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Requests:
-    """How requests about one bucket are sent. `guard`: see `ArtifactStore.guarded`."""
+    """How requests about one bucket are sent. `guard`: see `ArtifactStore.guarded`. `encryption`: what is asked
+    for with all that is written, as parameters of PutObject.
+    """
 
     clients: Clients
     place: Place
     limits: Limits
     guard: Callable[[], object] = unguarded
+    encryption: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def client(self) -> Any:

@@ -76,7 +76,7 @@ def test_it_is_decoded_once_and_again_when_it_changes(tree: Path, decodings: lis
     picture(tree / "train" / "dogs" / "new.png", 3)
     assert len(load_folder(tree).train_labels) == 9
     assert len(decodings) == 2
-    assert len(list(tree.glob(".*.npz"))) == 1, "one file, not one a change"
+    assert len(list(tree.glob(".*.images"))) == 1, "one file, not one a change"
 
 
 def test_files_exchanged_with_size_and_time_kept_are_noticed(tmp_path: Path, decodings: list[int]) -> None:
@@ -94,19 +94,62 @@ def test_files_exchanged_with_size_and_time_kept_are_noticed(tmp_path: Path, dec
 
 
 def test_a_damaged_cache_is_not_used(tree: Path) -> None:
-    first = load_folder(tree)
-    (kept,) = tree.glob(".*.npz")
+    first = data.digest(load_folder(tree))
+    (kept,) = tree.glob(".*.images")
     whole = kept.read_bytes()
-    for damaged in (whole[: len(whole) // 2], whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:], b""):
+    for damaged in (whole[: len(whole) // 2], whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:], b"", b"{}" * 99):
+        kept.unlink()
         kept.write_bytes(damaged)
-        assert data.digest(load_folder(tree)) == data.digest(first)
+        assert data.digest(load_folder(tree)) == first
         assert kept.read_bytes() == whole
+
+
+def test_what_is_cached_is_mapped_and_goes_on_when_the_file_is_removed(tree: Path) -> None:
+    for _ in ("decoded", "from the cache"):
+        arrays = load_folder(tree)
+        (kept,) = tree.glob(".*.images")
+        assert isinstance(arrays.train_images, np.memmap)
+        assert isinstance(arrays.test_images, np.memmap)
+    first = data.digest(arrays)
+    kept.unlink()
+    assert data.digest(arrays) == first
+
+
+def test_what_a_killed_job_was_decoding_into_is_removed(tree: Path) -> None:
+    left, growing = (tree / f"..images-32x32.images.{name}.part" for name in ("left", "growing"))
+    for part in (left, growing):
+        part.write_bytes(b"half")
+    os.utime(left, (1, 1))
+    load_folder(tree)
+    assert not left.exists()
+    assert growing.exists(), "it may be another job's"
+
+
+def test_a_full_disk_keeps_the_images_in_memory(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, told: pytest.LogCaptureFixture
+) -> None:
+    """Seen beforehand, and where it fills up while they are decoded."""
+    first = data.digest(load_folder(tree))
+    (kept,) = tree.glob(".*.images")
+    kept.unlink()
+
+    def full(*_: object) -> dict[str, object]:
+        raise OSError(28, os.strerror(28))  # ENOSPC
+
+    for attribute, by in (("filled", full), ("shutil", type("", (), {"disk_usage": full}))):
+        with monkeypatch.context() as patch:
+            patch.setattr(cache, attribute, by)
+            assert data.digest(load_folder(tree)) == first
+        assert "they are kept in memory" in told.text
+        assert not list(tree.glob(".*.images"))
+        assert not list(tree.glob("*.part"))
+        told.clear()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="SKIPPED, NOT TESTED: another user's file needs root")
 def test_a_strangers_cache_is_not_believed(tree: Path, decodings: list[int]) -> None:
     load_folder(tree)
-    (kept,) = tree.glob(".*.npz")
+    (kept,) = tree.glob(".*.images")
     os.chown(kept, 12345, 12345)
     load_folder(tree)
     assert len(decodings) == 2
@@ -118,7 +161,7 @@ def test_a_strangers_cache_is_not_believed(tree: Path, decodings: list[int]) -> 
 
 def test_the_next_user_may_read_the_cache(tree: Path) -> None:
     load_folder(tree)
-    (kept,) = tree.glob(".*.npz")
+    (kept,) = tree.glob(".*.images")
     (tree / "like").touch()
     assert kept.stat().st_mode == (tree / "like").stat().st_mode
 

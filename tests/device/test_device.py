@@ -6,6 +6,7 @@ import math
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from job import device, models
-from job.device import Compute, attention, cgroup, convolution, dropout, precision, products
+from job.device import Compute, attention, cgroup, convolution, dropout, memory, precision, products
 from job.device.kernels import quicken
 from job.errors import Fault
 from tests.helpers.rounding import CLOSE
@@ -394,3 +395,21 @@ def test_modules_of_a_quick_sequence_stay_as_they_are_alone() -> None:
     assert torch.equal(quick[1](torch.tensor([-1.0, 1.0])), torch.tensor([0.0, 1.0]))
     pooled = quick[2](torch.full((1, 1, 2, 2), -1.0))
     assert torch.equal(pooled, torch.full((1, 1, 1, 1), -1.0))
+
+
+@pytest.mark.parametrize("most", [1 << 25, 1 << 30])
+def test_freed_memory_is_kept_by_old_c_libraries_too(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that refuses a high threshold maps no block by itself, and hears of the rest all the same."""
+    told: dict[int, int] = {}
+
+    def mallopt(name: int, value: int) -> int:
+        if name == memory.M_MMAP_THRESHOLD and value > most:
+            return 0
+        told[name] = value
+        return 1
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    monkeypatch.setattr(memory.sys, "platform", "linux")
+    assert memory.keep_freed_memory()
+    assert told.get(memory.M_MMAP_THRESHOLD) == 1 << 30 or told.get(memory.M_MMAP_MAX) == 0
+    assert {memory.M_TRIM_THRESHOLD, memory.M_TOP_PAD} <= told.keys()

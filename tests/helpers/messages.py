@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 
 JOB = Path(__file__).parent.parent.parent / "job"
-FAULTS = {"Fault", "TemporaryFault", "NoRoom", "TakenOver", "AtWork", "Unreadable", "NotGoodEnough"}
+FAULTS = {"Fault", "TemporaryFault", "NoRoom", "TakenOver", "AtWork", "NotGoodEnough", "NotPermitted", "Unreadable"}
 PLACEHOLDER = "…"
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+import signal
+from pathlib import Path
 
 import pytest
 
 from job.errors import Fault
 from job.runs import budget
 from job.runs.budget import Budget, OutOfTime, Speeds
+from tests.helpers import chaos
 
 FAST = Speeds(trial=2.0, final=10.0, ending=20.0)
 
@@ -92,3 +96,25 @@ def test_the_speed_is_the_mean_of_the_last_epochs() -> None:
     assert run.speeds == Speeds(3.0, 15.0, budget.ENDING + 2 * 0.1 * 15)
     run.measured(final=20.0)
     assert run.speeds == Speeds(3.0, 20.0, budget.ENDING + 2 * 0.1 * 20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_kill_does_not_reset_the_working_time(tmp_path: Path) -> None:
+    """A real job, killed with its time half gone: the next attempt has what is left of it, and tells what fitted."""
+    variables = {"OUTPUT": "out", "MAX_HOURS": "0.02", "DATA_LIMIT": "8000", "MAX_EVALS": "40", "TUNE_MAX_EPOCHS": "9"}
+    killed = chaos.attempt(variables, tmp_path, 12.0)
+    assert killed.code == -signal.SIGKILL
+    status = json.loads((tmp_path / "out/run/status.json").read_text())
+    before = status["progress"]["worked_seconds"]
+    assert 5 <= before <= 72
+    done = chaos.attempt(variables, tmp_path)
+    assert done.code in (0, 78), done.output
+    left = [event["seconds"] for event in map(json.loads, done.output.splitlines()) if event["event"] == "limit"]
+    assert left[0] <= 72 - before
+    status = json.loads((tmp_path / "out/run/status.json").read_text())
+    assert status["progress"]["worked_seconds"] > before
+    if done.code == 0:
+        assert "fitted into 0.02 hours" in status["time_limit"]
+    else:
+        assert "MAX_HOURS=0.02" in status["last_error"]["what"]

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
+from job import settings
 from job.errors import Fault, TemporaryFault
-from job.storage import ArtifactStore, open_store
+from job.runs.place import place_of
+from job.storage import ArtifactStore, open_store, s3
+from job.storage.s3 import S3Store
+from job.storage.s3_faults import Place
+from job.storage.s3_requests import Clients, Requests
 from tests.conftest import Job
 from tests.helpers.s3_fixtures import aws_variables, set_aws
 
@@ -104,3 +110,73 @@ def test_in_every_mode(server: Answering, main: Job, mode: str) -> None:
     assert ended.returncode == 78
     assert "answers, but not as S3 does" in " ".join((ended.stdout + ended.stderr).split())
     assert "Traceback" not in ended.stderr
+
+
+# ---- encryption that a policy demands ----
+
+
+class Demanding(Handler):
+    """A store that takes what asks for encryption by `KEY` alone, and remembers what was asked."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        asked = self.headers.get("x-amz-server-side-encryption"), self.headers.get(f"{KMS}-aws-kms-key-id")
+        status, code, words = 200, "", ""
+        if asked[0] != "aws:kms":
+            status, code, words = (
+                403,
+                "AccessDenied",
+                "not authorized ... with an explicit deny in a resource-based policy",
+            )
+        elif asked[1] != "alias/runs":
+            status, code, words = 400, "KMS.NotFoundException", "Alias is not found"
+        body = f"<Error><Code>{code}</Code><Message>{words}</Message></Error>".encode() if code else b""
+        self.send_response(status)
+        self.send_header("ETag", '"1"')
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+KMS = "x-amz-server-side-encryption"
+ASKED = {"S3_SSE": "aws:kms", "S3_SSE_KMS_KEY_ID": "alias/runs"}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "a policy of the bucket denies it"),
+        ({"S3_SSE": "AES256"}, "a policy of the bucket denies it"),
+        (ASKED | {"S3_SSE_KMS_KEY_ID": "alias/other"}, "the key that is to encrypt it cannot be used"),
+        (ASKED, ""),
+    ],
+)
+def test_encryption_that_a_policy_demands(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], told: str) -> None:
+    with Answering(("127.0.0.1", 0), Demanding) as demanding:
+        threading.Thread(target=demanding.serve_forever, daemon=True).start()
+        set_aws(monkeypatch, demanding.endpoint)
+        for name, value in ({"OUTPUT": "s3://bucket/runs"} | given).items():
+            monkeypatch.setenv(name, value)
+        store = place_of(settings.load(), "run").guarded(lambda: None, 1.0)  # as an owner has it
+        if told:
+            with pytest.raises(Fault, match=told) as caught:
+                store.put("a", b"1")
+            assert "S3_SSE" in str(caught.value)
+        else:
+            store.put("a", b"1")
+            store.put_known("a", b"1", None)
+        demanding.shutdown()
+
+
+def test_parts_are_encrypted_too(owner: Any, bucket: str) -> None:
+    """What a multipart upload begins with carries it as well, which decides for all of its parts."""
+    sent: list[dict[str, Any]] = []
+    owner.meta.events.register(
+        "before-parameter-build.s3", lambda params, model, **_: sent.append({model.name: params})
+    )
+    requests = Requests(Clients(owner, owner), Place(bucket, "OUTPUT", ""), s3.Limits(part=5 << 20))
+    store = S3Store(requests, "run").encrypted({"ServerSideEncryption": "AES256"})
+    with suppress(Fault):  # this store knows no such thing
+        store.put("a", bytes(6 << 20))
+    (begun,) = [each["CreateMultipartUpload"] for each in sent if "CreateMultipartUpload" in each]
+    assert begun["ServerSideEncryption"] == "AES256"
