@@ -59,7 +59,8 @@ RUN --mount=type=cache,target=/root/.cache/uv,sharing=locked \
  && rm -rf "$site"/onnxruntime/transformers/*/ \
  && find "$site/onnx" \( -name '*.cc' -o -name '*.h' \) -delete \
  && find "$site" -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
- && { /opt/venv/bin/python -m compileall -qq -j 0 -x "site-packages/($(echo "$TAKEN" | tr ' ' '|'))/" "$site" || true; } \
+ && for one in $TAKEN; do later="${later:-}|site-packages/$one/"; done \
+ && { /opt/venv/bin/python -m compileall -qq -j 0 -x "${later#|}" "$site" || true; } \
  && /opt/venv/bin/python -c 'import boto3, hyperopt, jinja2, matplotlib.figure, pydantic_settings, torch, torchvision' \
  && /opt/venv/bin/python -B -c 'import sys, mlflow.tracking, mlflow.store.tracking.file_store, onnx.checker, onnxruntime.quantization, onnxscript; \
 import torch.onnx, torch.utils.tensorboard; \
