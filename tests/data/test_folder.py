@@ -20,6 +20,7 @@ from job.data.folder import Rules
 from job.data.picture import Shape
 from job.errors import Fault, TemporaryFault
 from tests.helpers.folders import picture, pictures
+from tests.helpers.photographs import CLASSES, drawn
 
 BAR = Progress("off").bar
 SKIP = Rules(skip=True)
@@ -183,6 +184,26 @@ def test_a_read_only_folder(tree: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert len(list(elsewhere.iterdir())) == 1
     assert data.digest(load_folder(tree)) == data.digest(first)
     assert len(decodings) == 1
+
+
+def test_a_drawn_set_of_photographs(tmp_path: Path) -> None:
+    """Twelve classes; drawn again it is the same."""
+    one, other = (load_folder(drawn(tmp_path / name, 72, (64, 48), ("jpg", "png", "webp", "bmp"))) for name in "xy")
+    assert one.classes == tuple(sorted(CLASSES))
+    assert (len(one.train_labels), len(one.test_labels)) == (48, 24)
+    assert data.digest(one) == data.digest(other)
+    assert len({image.tobytes() for image in one.train_images}) == 48
+
+
+def test_few_images_wait_to_be_taken(tmp_path: Path) -> None:
+    """Whoever takes them slowly finds no more in memory than some for each thread."""
+    begun: list[Path] = []
+    cores = len(os.sched_getaffinity(0))
+    files = [tmp_path / str(number) for number in range(200 * cores)]
+    results = decoding.in_threads(files, lambda file: begun.append(file) or file, BAR, "wait")
+    assert next(results) == files[0]
+    assert len(begun) <= decoding.AHEAD * cores + 1
+    assert list(results) == files[1:]
 
 
 # ---- images that cannot be read ----
