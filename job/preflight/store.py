@@ -17,7 +17,7 @@ from job.preflight.findings import Finding, ok, warn
 from job.runs import manifest, publish, status
 from job.runs.place import place_of
 from job.settings import Settings
-from job.storage import ArtifactStore
+from job.storage import ArtifactStore, keeps_versions
 
 
 def probe(settings: Settings) -> list[Finding]:
@@ -43,10 +43,25 @@ def probe(settings: Settings) -> list[Finding]:
     if left is not None:
         raise TemporaryFault(f"{store.uri}/{name} is still there after it was deleted.", "Check the store or disk.")
     took = f"{1000 * (time.monotonic() - started):.0f} ms"
+    return [taken(store, took), *versions(store)]
+
+
+def taken(store: ArtifactStore, took: str) -> Finding:
     if not store.deletes:
         told = f"{store.uri}: an object was written and read back in {took}, but may not be deleted"
-        return [warn("store", told, "Allow s3:DeleteObject; else what is not needed any more stays there, emptied.")]
-    return [ok("store", f"{store.uri}: an object was written, read back and deleted in {took}")]
+        return warn("store", told, "Allow s3:DeleteObject; else what is not needed any more stays there, emptied.")
+    return ok("store", f"{store.uri}: an object was written, read back and deleted in {took}")
+
+
+def versions(store: ArtifactStore) -> list[Finding]:
+    """A warning where every heartbeat and every state stays for good."""
+    if not keeps_versions(store):
+        return []
+    told = (
+        f"{store.uri}: the bucket keeps versions, so every state and heartbeat of the run stays there and is paid for"
+    )
+    rule = "Give it a lifecycle rule with NoncurrentVersionExpiration (docs/configuration.md has one)."
+    return [warn("store", told, rule)]
 
 
 def folders_to_be_made(settings: Settings) -> list[Path]:

@@ -1,8 +1,8 @@
 """Where a run's files go: one small interface, with a local directory or an S3-compatible bucket behind it.
 
 In reading order: this file (the interface), `names`, `files` and `local` (a directory), `s3_client`, `s3_answers` (is
-it a store at all), `s3_faults` with `s3_metadata`, `s3` and `s3_object` (a bucket), `objects` and `s3_prefix` (all
-that lies there, to be fetched), `room`.
+it a store at all), `s3_faults` with `s3_metadata`, `s3`, `s3_versions` and `s3_object` (a bucket), `objects` and
+`s3_prefix` (all that lies there, to be fetched), `room`.
 """
 
 from __future__ import annotations
@@ -176,6 +176,20 @@ def encrypted(store: ArtifactStore, how: Mapping[str, str]) -> ArtifactStore:
 
     assert isinstance(store, s3.S3Store)
     return store.encrypted(how)
+
+
+def keeps_versions(store: ArtifactStore) -> bool:
+    """Whether what is overwritten or deleted stays, and is paid for, as in a bucket with versioning; False where that
+    cannot be told.
+    """
+    while isinstance(store, Heard):
+        store = store.store
+    if isinstance(store, LocalStore):
+        return False
+    from job.storage import s3, s3_versions
+
+    assert isinstance(store, s3.S3Store)
+    return s3_versions.keeps_versions(store)
 
 
 def open_object(url: str, offset: int = 0, validator: str = "") -> AbstractContextManager[Reading]:
