@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -102,9 +103,16 @@ class S3Store:
                 return
         except NotThere:
             return
-        except NotPermitted:
-            event("store", f"{self.uri}: nothing may be deleted; what is not needed is emptied", level="WARNING")
-            self.requests.clients.deletes = False
+        except NotPermitted as denied:
+            with suppress(NotPermitted):
+                self._empty(name, target)
+                event("store", f"{self.uri}: nothing may be deleted; what is not needed is emptied", level="WARNING")
+                self.requests.clients.deletes = False
+                return
+            raise denied from None
+        self._empty(name, target)
+
+    def _empty(self, name: str, target: dict[str, str]) -> None:
         if self._read(name) is not None:
             gone = metadata_of(b"") | {GONE: "1"}
             self.requests.change("delete", name, lambda: self._put_whole(target, b"", gone))

@@ -6,6 +6,7 @@ import json
 import shutil
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from job.console.progress import Progress
 from job.errors import Fault, TemporaryFault
 from job.interrupt import Stop
 from job.modes import check, export, predict, summary, verify
+from job.modes.export_formats import FORMATS, Written
 from job.runs import finished, manifest, status
 from job.settings import Settings
 from tests.conftest import TINY, made_once, replace_file, run_here
@@ -43,10 +45,9 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, read without what takes long and reads nothing: ONNX, drawings."""
-    monkeypatch.setattr(export, "check_packages", lambda: None)
-    monkeypatch.setattr(export, "to_onnx", lambda *_: (b"onnx", 18))
+    quick = replace(FORMATS["onnx"], packages=(), write=lambda *_: Written(b"onnx", {}), load=lambda *_: None)
+    monkeypatch.setitem(FORMATS, "onnx", quick)
     monkeypatch.setattr(export, "compare", lambda *_: export.Comparison(1, 0.0, 1.0, 1, 1, 0, 0))
-    monkeypatch.setattr(export, "describe", lambda *_: {})
     monkeypatch.setattr(Figure, "savefig", lambda _, out, format, **given: out.write(UNDRAWN[format]))
     return Path(shutil.copytree(searched, tmp_path / "out" / "run"))
 
