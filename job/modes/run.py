@@ -45,7 +45,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     """
     finish(settings, progress, stop)
     progress.close()
-    ending.judge(settings, storage.open_store(settings.output, settings.run_name, stop=stop))
+    ending.judge(settings, place_of(settings, stop=stop))
 
 
 def finish(settings: Settings, progress: Progress, stop: Stop) -> None:
