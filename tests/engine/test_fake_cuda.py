@@ -102,7 +102,7 @@ def test_the_cuda_path_of_every_model(built: Path, capability: int) -> None:
         check(row, capability)
 
 
-@pytest.mark.parametrize("model", ["cnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mlp", "vit"))])
+@pytest.mark.parametrize("model", [pytest.param(name, marks=pytest.mark.slow) for name in ("cnn", "mlp", "vit")])
 def test_the_strong_recipe_on_a_gpu(built: Path, model: str) -> None:
     """Augmentation, schedule, SGD and AdamW: all of it on the device, nothing waits, weights and means lie alike."""
     for row in fake_cuda.rows_of(built, 90, *(f"{model}:{precision}:strong" for precision in PRECISIONS)):

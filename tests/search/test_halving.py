@@ -142,6 +142,7 @@ def test_a_halved_search_is_a_whole_one_cut_at_the_rungs() -> None:
     assert trials[7].learning_rate == tune.suggest(setup(**settings_of()).settings, 7, trials[:7])
 
 
+@pytest.mark.slow
 def test_workers_give_the_records_of_one_process() -> None:
     common = setup(**settings_of())
     assert without_clock(search(common, Plan("processes", 2, ("cpu",)))) == without_clock(search(common, INLINE))

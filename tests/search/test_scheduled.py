@@ -69,6 +69,7 @@ def test_a_trial_is_a_complete_schedule_and_goes_on_where_it_was() -> None:
         assert without_clock([again]) == without_clock([whole])
 
 
+@pytest.mark.slow
 def test_workers_give_the_records_of_one_process() -> None:
     common = setup(max_evals=3, tune_max_epochs=2)
     inline = search(common, 1)

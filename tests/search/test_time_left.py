@@ -37,8 +37,13 @@ def ended_after(common: Setup, plan: Plan, epochs: int) -> list[Trial]:
 
 @pytest.mark.parametrize(
     ("plan", "search"),
-    [(PLANS[0], "full"), (PLANS[0], "halving"), (PLANS[1], "halving"), (PLANS[2], "full"), (PLANS[2], "halving")],
-    ids=["inline", "inline halved", "processes halved", "batched", "batched halved"],
+    [
+        pytest.param(PLANS[0], "full", id="inline"),
+        pytest.param(PLANS[0], "halving", id="inline halved"),
+        pytest.param(PLANS[1], "halving", id="processes halved", marks=pytest.mark.slow),
+        pytest.param(PLANS[2], "full", id="batched"),
+        pytest.param(PLANS[2], "halving", id="batched halved"),
+    ],
 )
 def test_what_is_under_way_ends_as_it_is(plan: Plan, search: str) -> None:
     common = setup(search=search, max_evals=6, tune_startup_trials=5, tune_max_epochs=4, patience=4)
