@@ -27,7 +27,7 @@ PARTS = {  # part → the function that does it, and how long it stands there
     "upload": ("job.runs.publish.publish", STANDS),
     "waiting for the lock": ("job.runs.lock.acquire", 0.0),
     "predict": ("job.modes.predict.classified", STANDS),
-    "export": ("job.modes.export.to_onnx", STANDS),
+    "export": ("job.modes.export.torchs", STANDS),
     "verify": ("job.modes.verify.whole", STANDS),
 }
 
@@ -55,7 +55,7 @@ def without_onnx() -> None:
 
     alike = export.Comparison(1, 0.0, 1.0, 1, 1, 0, 0)
     replaced("job.modes.export.check_packages", lambda _: lambda: None)
-    replaced("job.modes.export.to_onnx", lambda _: lambda *given: (b"onnx", 18))
+    replaced("job.modes.export.torchs", lambda _: lambda *given: (b"onnx", 18))
     replaced("job.modes.export.compare", lambda _: lambda *given: alike)
     replaced("job.modes.export.describe", lambda _: lambda *given: {})
 
