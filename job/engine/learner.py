@@ -25,8 +25,8 @@ class Learner:
     """What learns: a model with its optimizer. `part` names its place in the run, e.g. `("trial", 3)`, and seeds it.
 
     `recorded` are its steps as CUDA graphs, once there are any; they hold for these very tensors. `note` says why they
-    are eager where the run's are not (see `fall_back`). Under a recipe with a
-    schedule `rate` is the tensor that the optimizer reads, `[]` in `param_dtype`, and `schedule` what sets it.
+    are eager where the run's are not (see `fall_back`). Under a recipe with a schedule
+    `rate` is the tensor that the optimizer reads, `[]` in `param_dtype`, and `schedule` what sets it.
     """
 
     model: nn.Module

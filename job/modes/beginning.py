@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from job import device, preflight, tracking
-from job.console.forecast import Images, Work
+from job.console.forecast import Work
 from job.console.progress import Progress
 from job.data import Dataset
 from job.data.dataset import load_data, load_weights
@@ -26,8 +26,9 @@ from job.runs.keeper import Keeper
 from job.runs.lock import Lock
 from job.runs.standing import FINAL, START, Standing
 from job.runs.status import Status
-from job.search import halving, runners
+from job.search import runners
 from job.search.runners import Plan
+from job.search.workload import work_of
 from job.settings import Settings
 from job.storage import ArtifactStore
 from job.tracking import Tracker, Wanted
@@ -78,7 +79,9 @@ class Run:
 
     @property
     def work(self) -> Work:
-        return work_of(self.settings, self.data, self.plan.workers)
+        data = self.data
+        own = len(data.validation or ())
+        return work_of(self.settings, len(data.train), len(data.test), own, self.plan.workers)
 
 
 @contextmanager
@@ -112,10 +115,11 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
         with Keeper(owned.brief, last, owned.status.stands, owned.stop) as keeper:
             progress.check = both(both(owned.check, keeper.check), budget.check)
             running = len(standing.history) if standing.part != FINAL else 0
-            progress.begin(work_of(settings, data, plan.workers), standing.trials, running)
-            yield Run(
+            run = Run(
                 settings, owned, progress, data, weights, compute, builder, plan, identity, standing, keeper, budget
             )
+            progress.begin(run.work, standing.trials, running)
+            yield run
 
 
 def budget_of(settings: Settings, status: Status, standing: Standing) -> Budget:
@@ -155,23 +159,6 @@ def identified(
     rounds = {"WORKERS": str(round_)} if settings.adapts and round_ > 1 else {}
     pretrained = weights.sha256 if weights else None
     return Identity(settings.shaping() | rounds, data.sha256, arithmetic, code.of(settings.model), pretrained)
-
-
-def work_of(settings: Settings, data: Dataset, workers: int) -> Work:
-    """How much there is to do, for whoever foretells when it is done. There is no search where the rate is given."""
-    searched = settings.learning_rate is None
-    own = len(data.validation or ())
-    counts = tuning_counts(len(data.train), settings.tune_percent, own) if searched else (0, 0)
-    return Work(
-        trials=settings.max_evals if searched else 0,
-        trial_epochs=settings.tune_max_epochs,
-        patience=settings.trial_patience,
-        trial=Images(*counts),
-        final=Images(len(data.train), len(data.test)),
-        final_epochs=settings.final_epochs,
-        workers=workers,
-        search_epochs=halving.search_epochs(settings) if searched and settings.search == "halving" else None,
-    )
 
 
 def trackers(settings: Settings, store: ArtifactStore) -> AbstractContextManager[Sequence[Tracker]]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from job.console.logs import event
 from job.engine import build, classifier
-from job.engine.classifier import Classifier
 from job.engine.fit import Fitted
 from job.errors import Interrupted, NotGoodEnough, as_fault
 from job.interrupt import Stop
@@ -20,9 +19,11 @@ from job.modes.seen import seen
 from job.report.answers import Answers
 from job.report.metrics import Evaluation
 from job.report.records import RunReport
+from job.report.seen import Seen
 from job.results import Choice, Score, Searched
 from job.runs import checkpoint, finished, manifest, provenance, status, taking
 from job.runs.finished import Finished
+from job.runs.place import place_of
 from job.runs.status import Status
 from job.settings import Settings
 from job.storage import ArtifactStore
@@ -87,14 +88,13 @@ def recorded(run: Run, choice: Choice, searched: Searched, fitted: Fitted, teste
         doubts=tuple(run.data.doubts()),
         examples=run.data.examples(),
         way=recipes.told(run.settings, run.data, choice, run.settings.way, tested.flipped),
-        seen=seen(as_handed_on(run, fitted), run.data.test, answers, evaluation),
     )
 
 
-def as_handed_on(run: Run, fitted: Fitted) -> Classifier:
-    """The trained model as anybody loads it, which is how `MODE=verify` will look at it again."""
+def looked_at(run: Run, weights: bytes, tested: Tested) -> Seen:
+    """What the trained model looks at, loaded as anybody loads it, which is how `MODE=verify` will look again."""
     about = classifier.describe(run.build, run.data, run.settings.resize, run.compute.precision, {})
-    return classifier.load(json.loads(about), build.weights_file(fitted.model))
+    return seen(classifier.load(json.loads(about), weights), run.data.test, tested.answers, tested.evaluation)
 
 
 def is_settled(store: ArtifactStore) -> bool:
@@ -137,13 +137,14 @@ def published(settings: Settings, store: ArtifactStore) -> tuple[dict[str, Any],
     return finished.results(run), {name: finished.read(run, name) for name in said["files"]}
 
 
-def judge(settings: Settings, store: ArtifactStore) -> None:
+def judge(settings: Settings, stop: Stop) -> None:
     """Raises NotGoodEnough where the finished run's accuracy is not surely MIN_ACCURACY: the lower end of its interval
     counts, so that a lucky draw of few test images passes no model.
     """
     wanted = settings.min_accuracy
     if wanted is None:
         return
+    store = place_of(settings, stop=stop)
     results = finished.results(Finished(settings.run_name, store, manifest.read(store)))
     low, high = results["evaluation"]["accuracy_interval_percent"]
     told = f"test accuracy {results['test']['accuracy_percent']:.2f} % (95 % interval {low:.2f} to {high:.2f} %)"

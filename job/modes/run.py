@@ -45,7 +45,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     """
     finish(settings, progress, stop)
     progress.close()
-    ending.judge(settings, place_of(settings, stop=stop))
+    ending.judge(settings, stop)
 
 
 def finish(settings: Settings, progress: Progress, stop: Stop) -> None:
@@ -101,10 +101,12 @@ def work(settings: Settings, owned: Owned, progress: Progress, followers: Sequen
     progress.close()
     owned.status.tell("report")
     choice = final.choice if settings.way.scheduled else replace(final.choice, epochs=len(fitted.history))
-    record = replace(ending.recorded(run, choice, searched, fitted, tested), limit=fitted_into)
+    weights = build.weights_file(fitted.model)
+    record = ending.recorded(run, choice, searched, fitted, tested)
+    record = replace(record, limit=fitted_into, seen=ending.looked_at(run, weights, tested))
     results = as_json(record)
     about = classifier.describe(run.build, run.data, settings.resize, run.compute.precision, results["test"])
-    files = report.files(record) | {"weights.pt": build.weights_file(fitted.model), "model.json": about}
+    files = report.files(record) | {"weights.pt": weights, "model.json": about}
     pretrained = run.weights.record() if run.weights else None
     vouched = publish.about(settings, run.data.sha256, run.identity.code, pretrained)
     publish.publish(owned.store, files, vouched, owned.check)

@@ -89,8 +89,8 @@ def gather(found: Finished, settings: Settings, progress: Progress, stop: Stop) 
     on_device = data.to(compute.device)
     tell_beginning(found, was, compute, wanted)
     progress.check = stop.check
-    loaded = classifier.load(about, finished.read(found, finished.WEIGHTS))
-    model = compute.place(loaded.model)
+    weights = finished.read(found, finished.WEIGHTS)
+    model = compute.place(classifier.load(about, weights).model)
     with memory_faults():
         now = engine.evaluate(model, on_device.test, compute, progress.batch)
         flipped = None
@@ -99,12 +99,13 @@ def gather(found: Finished, settings: Settings, progress: Progress, stop: Stop) 
         logits = engine.predict(model, on_device.test, compute, progress.batch).numpy()
     answers = answers_of(logits, data.test.labels.numpy(), data.test_names)
     kept = kept_answers(found, data.classes)
-    again = classifier.load(about, finished.read(found, finished.WEIGHTS))  # the first was made fit for the device
+    again = classifier.load(about, weights)  # the first was made fit for the device
     return Facts(
         settings=settings,
         found=found,
         results=results,
         about=about,
+        model=again,
         data=data,
         structure=str(model),
         parameters=build.trainable_parameters(model),

@@ -17,8 +17,7 @@ def rows(facts: Facts) -> Iterator[Row]:
     present = [form for form in FORMATS.values() if form.file in facts.manifest["files"]]
     if not present:
         return
-    model = classifier.load(facts.about, finished.read(facts.found, finished.WEIGHTS))
-    ours = torchs(model, facts.data.test, nothing)
+    ours = torchs(facts.model, facts.data.test, nothing)
     for form in present:
         if form.missing():
             yield Row(form.file, "not compared", f"not installed here: {', '.join(form.missing())}")

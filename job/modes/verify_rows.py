@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from job.data import Dataset
+from job.engine.classifier import Classifier
 from job.report.answers import Answers
 from job.report.seen import Seen
 from job.results import Score
@@ -41,13 +42,14 @@ class Facts:
     """A finished run as it lies there, and what its weights give now. `settings` are those of this verification.
 
     `kept` are the answers that the run kept, where it did; `flipped` is the score with test-time flip now,
-    where the run has one. `same_code`: it was made by this very commit.
+    where the run has one. `same_code`: it was made by this very commit. `model` is as anybody loads it, on the CPU.
     """
 
     settings: Settings
     found: Finished
     results: dict[str, Any]
     about: dict[str, Any]
+    model: Classifier
     data: Dataset
     structure: str
     parameters: int

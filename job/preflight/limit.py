@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from job.console.forecast import EXPECTED_BEST_EPOCH, Images, Work, expected_epochs
-from job.data.draws import tuning_counts
+from job.console.forecast import EXPECTED_BEST_EPOCH, Work, expected_epochs
 from job.errors import Fault
 from job.preflight import timing
 from job.preflight.data import Counts
@@ -11,7 +10,7 @@ from job.preflight.findings import Finding, ok, warn
 from job.preflight.timing import Speed
 from job.runs import budget
 from job.runs.budget import HOUR, Speeds
-from job.search import halving
+from job.search.workload import work_of
 from job.settings import Settings
 
 
@@ -19,7 +18,8 @@ def findings(settings: Settings, counts: Counts, speed: Speed, workers: int) -> 
     """How many trials and epochs fit; nothing without a limit. Raises Fault where not even one of each does."""
     if settings.max_hours is None:
         return []
-    work = work_of(settings, counts, min(workers, settings.max_evals))
+    side_by_side = min(workers, settings.max_evals)
+    work = work_of(settings, counts.train, counts.test, counts.validation, side_by_side)
     speeds, limit = timing.speeds(work, speed), HOUR * settings.max_hours
     if limit < speeds.least:
         each = "one epoch of a trial, " if work.trials else ""
@@ -28,36 +28,20 @@ def findings(settings: Settings, counts: Counts, speed: Speed, workers: int) -> 
             f"about {speeds.least / HOUR:.2g} hours.",
             "Raise MAX_HOURS, take less data (DATA_LIMIT) or a smaller model.",
         )
-    trials, epochs, wanted = fitting(settings, work, speeds, limit)
+    trials, epochs, wanted = fitting(work, speeds, limit)
     parts = [f"{trials} of {work.trials} trials"] * (work.trials > 0) + [f"{epochs} of {wanted} epochs"]
     fits = trials == work.trials and epochs == wanted
     told = f"about {', '.join(parts)} of the final training fit into {settings.max_hours:g} hours"
     return [ok("time limit", told) if fits else warn("time limit", told)]
 
 
-def work_of(settings: Settings, counts: Counts, workers: int) -> Work:
-    searched = settings.learning_rate is None
-    rows = tuning_counts(counts.train, settings.tune_percent, counts.validation) if searched else (0, 0)
-    return Work(
-        trials=settings.max_evals if searched else 0,
-        trial_epochs=settings.tune_max_epochs,
-        patience=settings.trial_patience,
-        trial=Images(*rows),
-        final=Images(counts.train, counts.test),
-        final_epochs=settings.final_epochs,
-        workers=workers,
-    )
-
-
-def fitting(settings: Settings, work: Work, speeds: Speeds, limit: float) -> tuple[int, int, int]:
+def fitting(work: Work, speeds: Speeds, limit: float) -> tuple[int, int, int]:
     """Trials and epochs of the final training that fit, and how many of the latter are wanted."""
     wanted = work.final_epochs or min(EXPECTED_BEST_EPOCH, work.trial_epochs)
     if not work.trials:
         return 0, max(1, budget.fitting(limit, speeds, wanted)), wanted
-    usual: float = expected_epochs(work.trial_epochs, work.patience)
-    if settings.search == "halving":
-        usual = halving.search_epochs(settings) / work.trials
-    each = usual / work.workers
+    in_all = work.search_epochs or work.trials * expected_epochs(work.trial_epochs, work.patience)
+    each = in_all / work.trials / work.workers
     trials = budget.trials_fitting(limit, speeds, each, wanted, work.trials)
     left = limit - trials * each * speeds.trial
     return trials, max(1, budget.fitting(left, speeds, wanted)), wanted

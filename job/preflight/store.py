@@ -17,7 +17,7 @@ from job.preflight.findings import Finding, ok, warn
 from job.runs import manifest, publish, status
 from job.runs.place import place_of
 from job.settings import Settings
-from job.storage import ArtifactStore, keeps_versions
+from job.storage import ArtifactStore
 
 
 def probe(settings: Settings) -> list[Finding]:
@@ -55,7 +55,7 @@ def taken(store: ArtifactStore, took: str) -> Finding:
 
 def versions(store: ArtifactStore) -> list[Finding]:
     """A warning where every heartbeat and every state stays for good."""
-    if not keeps_versions(store):
+    if not store.keeps_versions():
         return []
     told = (
         f"{store.uri}: the bucket keeps versions, so every state and heartbeat of the run stays there and is paid for"

@@ -20,7 +20,7 @@ from job.engine.learner import new_learner
 from job.engine.proof import settle
 from job.preflight.data import Counts
 from job.preflight.findings import Finding, ok
-from job.runs.budget import ENDING, Speeds
+from job.runs.budget import ENDING, EVALUATIONS, Speeds
 from job.search import halving
 from job.settings import Settings
 
@@ -156,7 +156,7 @@ def speeds(work: Work, speed: Speed) -> Speeds:
         return images.train * speed.train + images.heldout * speed.evaluate
 
     trial = epoch(work.trial) + speed.build if work.trials else 0.0
-    return Speeds(trial, epoch(work.final), ENDING + 2 * work.final.heldout * speed.evaluate)
+    return Speeds(trial, epoch(work.final), ENDING + EVALUATIONS * work.final.heldout * speed.evaluate)
 
 
 def findings(settings: Settings, prediction: Prediction, speed: Speed) -> list[Finding]:

@@ -51,6 +51,7 @@ def search(report: RunReport) -> Search:
     trials, best = report.trials, winner(report.trials)
     assert best is not None  # the search raises where every trial failed
     near, limit = plots.nearest(trials, plots.ADAM_DEFAULT), report.settings.get("TUNE_MAX_EPOCHS")
+    whole = [len(trial.epochs) for trial in trials if not trial.ending and not trial.failure]
     early = tuple(trial.number + 1 for trial in trials if stopped_early(trial, limit))
     return Search(
         rows=tuple((trial, "winner" if trial is best else ending(trial, limit)) for trial in trials),
@@ -71,9 +72,7 @@ def search(report: RunReport) -> Search:
         scheduled=report.recipe.scheduled,
         drawings=drawings(report, early),
         rungs=tuple(plots.went_on(trials)),
-        unstopped=mean(len(trial.epochs) for trial in trials if not trial.ending and not trial.failure)
-        if any(not trial.ending and not trial.failure for trial in trials)
-        else 0.0,
+        unstopped=mean(whole) if whole else 0.0,
     )
 
 

@@ -46,9 +46,7 @@ def goes_on(left: float, speeds: Speeds, final_epochs: float) -> bool:
 
 def fitting(left: float, speeds: Speeds, wanted: int) -> int:
     """How many of the `wanted` epochs of the final training fit; 0 where not one does."""
-    if wanted * speeds.final + speeds.ending <= MARGIN * left:
-        return wanted
-    return max(0, min(wanted, math.floor((MARGIN * left - speeds.ending) / speeds.final)))
+    return still_fitting(MARGIN * left, speeds, wanted)
 
 
 def still_fitting(left: float, speeds: Speeds, remaining: int) -> int:

@@ -15,4 +15,4 @@ def place_of(
     bucket encrypts as `S3_SSE` says. See `storage.open_store`.
     """
     name = settings.run_name if name is None else name
-    return storage.encrypted(storage.open_store(settings.output, name, stop=stop, brief=brief), settings.encryption)
+    return storage.open_store(settings.output, name, stop=stop, brief=brief).encrypted(settings.encryption)

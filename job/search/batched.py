@@ -29,6 +29,7 @@ from job.device.memory import OUT_OF_MEMORY, free_memory, is_out_of_memory, rele
 from job.engine import Course
 from job.engine.schedule import planned
 from job.results import WAITS, Epoch, Trial
+from job.search import grouped
 from job.search.grouped import Begun, Member, members, part, unfinished
 from job.search.held import Held
 from job.search.stacked import epochs
@@ -141,24 +142,16 @@ class Batched:
 
     def _tell(self, group: Sequence[Member], stack: Stack | None, waiting: Iterable[Member]) -> None:
         """Tells how far the group and those that wait with a state have come."""
-        later = [(m.order, m.before, m.note, m.start) for m in waiting if m.start is not None]
-        rest = [
-            (
-                Order(number, paused.learner["rate"]),
-                paused.history,
-                paused.learner["note"],
-                State(**paused.learner["row"]),
-            )
-            for number, paused in self._held.waiting()
-        ]
+        others = [*waiting, *(grouped.waiting(number, paused) for number, paused in self._held.waiting())]
         outside = [
-            Trial(o.number, o.learning_rate, epochs, "", note, ending=WAITS) for o, epochs, note, _ in later + rest
+            Trial(m.order.number, m.order.learning_rate, m.before, "", m.note, ending=WAITS)
+            for m in others
+            if m.start is not None
         ]
-        states = [state for *_, state in later + rest]
+        states = [*([stack.state] if stack else []), *(m.start for m in others if m.start is not None)]
 
         def copied() -> dict[str, Any]:
-            own = [State(**snapshot(stack.state))] if stack else []
-            return snapshot(joined([*own, *(State(**snapshot(state)) for state in states)]))
+            return snapshot(joined([State(**snapshot(state)) for state in states]))
 
         self._callbacks.on_group((*unfinished(group), *outside), copied)
 
@@ -169,12 +162,8 @@ class Batched:
         why = ending(self._setup.settings, order, member.history)
         if order.rung is None or why != WAITS:
             return replace(trial, ending=why)
-
-        def copied() -> dict[str, Any]:
-            return {"row": snapshot(stack.state.rows([row])), "rate": order.learning_rate, "note": member.note}
-
         trial = replace(trial, ending=WAITS)
-        self._held.offer(order.rung, trial, copied)
+        self._held.offer(order.rung, trial, lambda: grouped.row(stack.state, row, order.learning_rate, member.note))
         return trial
 
     def _assembled(self, group: Sequence[Member], stack: Stack | None, rows: Sequence[int]) -> Stack:

@@ -103,10 +103,8 @@ class Book:
         if not self._grouped:
             now = self._standing()
             if self._is_begun_of():
-                kept = self._standing()
-                now = replace(
-                    kept, part=self._earlier.part, history=self._earlier.history, learner=self._earlier.learner
-                )
+                earlier = self._earlier
+                now = replace(now, part=earlier.part, history=earlier.history, learner=earlier.learner)
             self._keeper.hand_over(now)
         if trial.ending == WAITS:
             self._progress.trial_waits()

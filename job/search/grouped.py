@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from job.results import Epoch, Trial
+from job.results import Epoch, Paused, Trial
 from job.search.held import Held
 from job.search.stacked.state import State, snapshot
 from job.search.trial import Order
@@ -42,22 +42,31 @@ def unfinished(group: Sequence[Member]) -> tuple[Trial, ...]:
     return tuple(Trial(m.order.number, m.order.learning_rate, tuple(m.history), note=m.note) for m in group)
 
 
+def waiting(number: int, paused: Paused) -> Member:
+    """A trial as it waits at its rung, from what `row` made."""
+    kept, epochs = paused.learner, paused.history
+    return Member(Order(number, kept["rate"]), State(**kept["row"]), epochs, list(epochs), kept["note"])
+
+
+def row(state: State, number: int, rate: float, note: str) -> dict[str, Any]:
+    """Row `number` of a state for a trial to wait in, on the host."""
+    return {"row": snapshot(state.rows([number])), "rate": rate, "note": note}
+
+
 def members(orders: Sequence[Order], begun: Begun, held: Held) -> deque[Member]:
     """The orders with what was begun of them; what waits at a rung and is not ordered goes to `held`."""
     rows = {trial.number: (row, trial) for row, trial in enumerate(begun.trials)}
     state = State(**begun.state) if rows else None
     found: deque[Member] = deque()
     for order in orders:
-        row, trial = rows.pop(order.number, (0, None))
+        number, trial = rows.pop(order.number, (0, None))
         if trial is not None and state is not None:
-            found.append(Member(order, state.rows([row]), trial.epochs, list(trial.epochs), trial.note))
+            found.append(Member(order, state.rows([number]), trial.epochs, list(trial.epochs), trial.note))
         elif order.paused is not None and "row" in order.paused.learner:
-            kept, epochs = order.paused.learner, order.paused.history
-            found.append(Member(replace(order, paused=None), State(**kept["row"]), epochs, list(epochs), kept["note"]))
+            found.append(replace(waiting(order.number, order.paused), order=replace(order, paused=None)))
         else:
             found.append(Member(order))
-    for row, trial in rows.values():
+    for number, trial in rows.values():
         assert state is not None
-        kept = {"row": snapshot(state.rows([row])), "rate": trial.learning_rate, "note": trial.note}
-        held.put(trial, kept)
+        held.put(trial, row(state, number, trial.learning_rate, trial.note))
     return found

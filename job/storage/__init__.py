@@ -1,7 +1,7 @@
 """Where a run's files go: one small interface, with a local directory or an S3-compatible bucket behind it.
 
 In reading order: this file (the interface), `names`, `files` and `local` (a directory), `s3_client`, `s3_answers` (is
-it a store at all), `s3_faults` with `s3_metadata`, `s3`, `s3_versions` and `s3_object` (a bucket), `objects` and
+it a store at all), `s3_faults` with `s3_metadata`, `s3` and `s3_object` (a bucket), `objects` and
 `s3_prefix` (all that lies there, to be fetched), `room`.
 """
 
@@ -75,6 +75,16 @@ class ArtifactStore(Protocol):
         """
         ...
 
+    def encrypted(self, how: Mapping[str, str]) -> ArtifactStore:
+        """The same place, where a bucket is asked to encrypt what is written: `how` are parameters of PutObject."""
+        ...
+
+    def keeps_versions(self) -> bool:
+        """Whether what is overwritten or deleted stays, and is paid for, as in a bucket with versioning; False where
+        that cannot be told.
+        """
+        ...
+
     @property
     def near(self) -> bool:
         """Whether reading a small file costs next to nothing."""
@@ -130,6 +140,12 @@ class Heard:
     def guarded(self, guard: Callable[[], object], patience: float) -> Heard:
         return Heard(self.store.guarded(guard, patience), self.stop)
 
+    def encrypted(self, how: Mapping[str, str]) -> Heard:
+        return Heard(self.store.encrypted(how), self.stop)
+
+    def keeps_versions(self) -> bool:
+        return self.stop.heard(self.store.keeps_versions)
+
     def tidy(self) -> None:
         self.stop.heard(self.store.tidy)
 
@@ -164,32 +180,6 @@ def open_store(
     else:
         store = LocalStore(Path(output) / run_name, variable=variable, links=not run_name)
     return store if stop is None else Heard(store, stop)
-
-
-def encrypted(store: ArtifactStore, how: Mapping[str, str]) -> ArtifactStore:
-    """The same place, where a bucket is asked to encrypt what is written: `how` are parameters of S3's PutObject."""
-    if not how or isinstance(store, LocalStore):
-        return store
-    if isinstance(store, Heard):
-        return Heard(encrypted(store.store, how), store.stop)
-    from job.storage import s3
-
-    assert isinstance(store, s3.S3Store)
-    return store.encrypted(how)
-
-
-def keeps_versions(store: ArtifactStore) -> bool:
-    """Whether what is overwritten or deleted stays, and is paid for, as in a bucket with versioning; False where that
-    cannot be told.
-    """
-    while isinstance(store, Heard):
-        store = store.store
-    if isinstance(store, LocalStore):
-        return False
-    from job.storage import s3, s3_versions
-
-    assert isinstance(store, s3.S3Store)
-    return s3_versions.keeps_versions(store)
 
 
 def open_object(url: str, offset: int = 0, validator: str = "") -> AbstractContextManager[Reading]:

@@ -12,20 +12,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from botocore import exceptions as boto_errors
 
 from job.console.logs import event
-from job.errors import TakenOver, TemporaryFault
+from job.errors import Fault, TakenOver, TemporaryFault
 from job.storage import s3_parts
 from job.storage.names import checked
 from job.storage.s3_client import BRIEF as BRIEF
 from job.storage.s3_client import Limits as Limits
 from job.storage.s3_client import connect, split
 from job.storage.s3_faults import CONDITION_NOT_MET, CONDITION_UNKNOWN, Damaged, NotPermitted, NotThere, code_of
-from job.storage.s3_requests import GONE, SHA256, STAMP, Clients, Requests, md5, metadata_of, sha256
+from job.storage.s3_requests import GONE, SHA256, STAMP, Clients, Found, Requests, md5, metadata_of, sha256
 
 SLOW = 3  # times the time of a look is what a write of a lock, and what it settles, may take
 
@@ -60,6 +60,14 @@ class S3Store:
         limits = self.requests.limits
         limits = replace(limits, patience=patience, first=min(limits.first, patience))
         return S3Store(replace(self.requests, limits=limits, guard=guard), self.root)
+
+    def keeps_versions(self) -> bool:
+        """Not all stores know the question, and not every key may ask it."""
+        ask = partial(self.requests.client.get_bucket_versioning, Bucket=self.requests.place.bucket)
+        try:
+            return bool(self.requests.ask("read the versioning of", "", ask).get("Status") == "Enabled")
+        except Fault:
+            return False
 
     def encrypted(self, how: Mapping[str, str]) -> S3Store:
         return S3Store(replace(self.requests, encryption=how), self.root)
@@ -210,11 +218,11 @@ class S3Store:
     def _target(self, name: str) -> dict[str, str]:
         return {"Bucket": self.requests.place.bucket, "Key": self._start + checked(name)}
 
-    def _read(self, name: str, gone: bool = False) -> _Found | None:
+    def _read(self, name: str, gone: bool = False) -> Found | None:
         """What is there; with `gone` what stands for an object that is not."""
         target = self._target(name)
 
-        def request() -> _Found:
+        def request() -> Found:
             answer = self.requests.client.get_object(**target)
             with answer["Body"] as raw:
                 content = raw.read()
@@ -222,7 +230,7 @@ class S3Store:
             expected = metadata.get(SHA256)  # not there where somebody else stored it
             if len(content) != answer["ContentLength"] or (expected and expected != sha256(content)):
                 raise Damaged
-            return _Found(content, answer["ETag"], metadata.get(STAMP, ""), GONE in metadata)
+            return Found(content, answer["ETag"], metadata.get(STAMP, ""), GONE in metadata)
 
         try:
             found = self.requests.ask("read", name, request)
@@ -236,11 +244,3 @@ class S3Store:
         body = {"Body": content, "ContentMD5": md5(content), "Metadata": metadata, **self.requests.encryption}
         answer = self.requests.client.put_object(**target, **body, **condition)
         return str(answer.get("ETag", ""))
-
-
-@dataclass(frozen=True)
-class _Found:
-    content: bytes
-    etag: str
-    stamp: str
-    gone: bool

@@ -95,6 +95,16 @@ class Requests:
             pause, repeated = 2 * pause, True
 
 
+@dataclass(frozen=True)
+class Found:
+    """An object as it was read: which single write it comes from, and whether it only stands for one that is gone."""
+
+    content: bytes
+    etag: str
+    stamp: str
+    gone: bool
+
+
 def metadata_of(content: bytes) -> dict[str, str]:
     return {STAMP: uuid.uuid4().hex, SHA256: sha256(content)}
 

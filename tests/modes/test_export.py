@@ -197,10 +197,10 @@ def test_verify_finds_a_model_that_is_another(monkeypatch: pytest.MonkeyPatch) -
     other = classifier.fresh(about)
     said = about | {"resize": "squash", "input": {"shape": ["batch", 32, 32, 3]}, "classes": list("abcdefghix")}
     files = {form.file: form.write(other, 32, {}).content, form.sidecar: json.dumps(said).encode()}
-    files["weights.pt"] = build.weights_file(model.model)
+    loaded = classifier.load(about, build.weights_file(model.model))
     monkeypatch.setattr(verify_exports.finished, "read", lambda _, name: files[name])
     facts: Any = SimpleNamespace(
-        about=about, manifest={"files": files}, data=SimpleNamespace(test=images(20)), found=None
+        about=about, model=loaded, manifest={"files": files}, data=SimpleNamespace(test=images(20)), found=None
     )
     (row, sidecar) = verify_exports.rows(facts)
     assert (row.verdict, sidecar.verdict) == ("differs", "differs")
