@@ -9,7 +9,7 @@ from job.report.plots import search as plots
 from job.report.records import RunReport
 from job.report.templating import Drawing, drawing
 from job.report.words import plural
-from job.results import STOPPED, Trial, hopeless, winner
+from job.results import CUT, STOPPED, Trial, hopeless, winner
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ def ending(trial: Trial, limit: int | None) -> str:
         return trial.failure
     if trial.ending == STOPPED:
         return f"stopped at rung {len(trial.epochs)}"
+    if trial.ending == CUT:
+        return "cut short by MAX_HOURS"
     return "stopped early" if stopped_early(trial, limit) else "ran to the limit"
 
 

@@ -386,6 +386,9 @@ def test_what_fitted_into_the_time_is_told_everywhere() -> None:
     """In JSON, text, page and Markdown, and read back; a trial that was cut short with its epochs."""
     plain = records.run_report()
     cut = replace(plain.trials[0], ending=CUT)
+    said = read(replace(plain, trials=(cut, *plain.trials[1:])))
+    assert "cut short by MAX_HOURS" in said
+    assert "cut short" not in read(plain)
     limited = replace(plain, trials=(cut, *plain.trials[1:7]), limit=TimeLimit(0.5, 7, 20, 1, 9, 9, 11))
     words = "7 of 20 trials (1 of them cut short), 9 of 11 epochs fitted into 0.5 hours"
     results = as_json(limited)

@@ -62,7 +62,7 @@ def search(report: RunReport) -> Figure:
     best = winner(report.trials)
     assert best is not None
     limit = report.settings.get("TUNE_MAX_EPOCHS") or 0
-    own = [t for t in good if not t.ending]
+    own = [t for t in good if t.ending != STOPPED]
     for label, fill, part in (
         ("trial", TRAIN, [t for t in own if len(t.epochs) >= limit]),
         ("stopped early", "none", [t for t in own if len(t.epochs) < limit]),
