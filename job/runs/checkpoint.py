@@ -20,6 +20,7 @@ from job.console.logs import event
 from job.errors import Fault, first_line
 from job.results import Epoch, Score, Trial
 from job.runs import code
+from job.runs.standing import SLOTS as SLOTS
 from job.runs.standing import Standing
 from job.settings.table import with_defaults
 from job.storage import ArtifactStore
@@ -27,7 +28,6 @@ from job.storage import ArtifactStore
 FORMAT = 3  # raise it when the state of an older job can no longer be continued with the same result
 MAGIC = b"job checkpoint\n"
 BODY = len(MAGIC) + hashlib.sha256().digest_size  # where the body begins
-SLOTS = ("checkpoint/0", "checkpoint/1")
 
 OF_BUDGET = ("worked", "closed", "final_epochs")
 

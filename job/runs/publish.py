@@ -11,6 +11,7 @@ from job.errors import Fault, TemporaryFault
 from job.runs import manifest, status, taking
 from job.runs.code import differences as code_differences
 from job.runs.manifest import NAME as MANIFEST
+from job.runs.standing import SLOTS
 from job.settings import Settings
 from job.settings.table import with_defaults
 from job.storage import ArtifactStore
@@ -125,10 +126,13 @@ def finished_already(
 def remove(store: ArtifactStore) -> None:
     """Removes all that lies in the run's place but the lock, whatever a manifest says: the manifest first, so that
     nothing vouches for a file that is gone, and the status last. Call it with the run's lock held.
+
+    A state is removed whether it is listed or not: it would be gone on from, and some stores list late what was put
+    into them (Swift; S3 of more than one site).
     """
     names = [name for name in store.list() if name not in (MANIFEST, status.NAME, taking.NAME) and is_name(name)]
     store.delete(MANIFEST)
-    for name in (*names, status.NAME):
+    for name in (*dict.fromkeys((*names, *SLOTS)), status.NAME):
         store.delete(name)
     if names:
         event("fresh", f"FRESH=1: {len(names)} files of the earlier run are removed from {store.uri}")

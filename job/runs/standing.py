@@ -8,6 +8,7 @@ from typing import Any
 from job.results import Epoch, Paused, Trial
 
 FINAL = "final"  # the name of the final training among a run's parts; trials have numbers
+SLOTS = ("checkpoint/0", "checkpoint/1")  # where states are stored, in turn
 
 
 @dataclass(frozen=True)

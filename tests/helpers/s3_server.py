@@ -188,6 +188,7 @@ def serve(directory: Path, port: int) -> None:
         eventlet.sleep(60)
 
 
+# With Swift's own short timeouts a loaded machine's listings come late, or never: nobody sends the updates again here.
 BACKEND = """
 devices = {directory}/node
 mount_check = false
@@ -196,6 +197,9 @@ fallocate_reserve = 0
 pipeline = {name}-server
 [app:{name}-server]
 use = egg:swift#{name}
+conn_timeout = 60
+node_timeout = 60
+container_update_timeout = 60
 """
 
 PROXY = f"""

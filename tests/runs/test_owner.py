@@ -32,8 +32,8 @@ from tests.helpers.s3_server import Server
 
 QUICK = Timing(beat=0.1, patience=0.8)
 LIMITS = s3.Limits(connect=5, read=5, pause=0.1, patience=60, settle=0.3)
-STEPS = 11  # two removals, status, state, three files, manifest, state gone, status, lock gone
-PUBLISHED = 9  # from here on the run was finished before the freeze, and its job may say so
+STEPS = 13  # four removals, status, state, three files, manifest, state gone, status, lock gone
+PUBLISHED = 11  # from here on the run was finished before the freeze, and its job may say so
 PATIENT = 300.0  # seconds, on a machine under load
 
 
@@ -136,7 +136,7 @@ def test_cut_off_from_the_store_its_own_repeats_do_nothing(
     proxied = aws_variables(proxy.endpoint)
     for number, kind in enumerate(("answer", "hang", "lost")):
         output = f"s3://{bucket}/{number}"
-        process = begin(running, output, "old", "3", **proxied)
+        process = begin(running, output, "old", "7", **proxied)
         read_until_frozen(process)
         proxy.rules = [Rule(kind, "*")]
         process.send_signal(signal.SIGCONT)
@@ -150,7 +150,7 @@ def test_cut_off_from_the_store_its_own_repeats_do_nothing(
 
 
 def test_frozen_for_less_than_the_patience_it_goes_on(tmp_path: Path, running: Running) -> None:
-    process = begin(running, str(tmp_path), "old", "4")
+    process = begin(running, str(tmp_path), "old", "6")
     read_until_frozen(process)
     time.sleep(1.6)  # past its own trust, so that it has to prove itself
     process.send_signal(signal.SIGCONT)
@@ -165,7 +165,7 @@ def test_two_started_at_the_same_instant_and_a_third_one_frozen(output: str, run
     """One finishes, the other is told; the third one, frozen before them and woken after, spoils nothing."""
     for number in range(2):
         place = f"{output}/{number}"
-        third = begin(running, place, "third", "5")
+        third = begin(running, place, "third", "7")
         read_until_frozen(third)
         two = {name: begin(running, place, name) for name in ("one", "two")}
         codes = {}

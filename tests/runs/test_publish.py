@@ -82,3 +82,11 @@ def test_what_vouches_is_removed_first(tmp_path: Path) -> None:
     assert store.done[0] == f"delete {manifest.NAME}"
     assert store.done[-1] == "delete status.json"
     assert store.list() == [taking.NAME]
+
+
+def test_a_state_that_is_not_listed_yet_is_removed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Altering(tmp_path)
+    store.put("checkpoint/1", b"a state")
+    monkeypatch.setattr(store, "list", lambda prefix="": [])
+    publish.remove(store)
+    assert store.get("checkpoint/1") is None
