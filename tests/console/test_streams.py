@@ -27,7 +27,9 @@ def run(directory: Path, redirection: str, **variables: str) -> subprocess.Compl
     )
 
 
-@pytest.mark.parametrize("redirection", ["| head -1", ">/dev/full 2>/dev/full", ">&- 2>&- <&-"])
+@pytest.mark.parametrize(
+    "redirection", ["| head -1", ">/dev/full 2>/dev/full", pytest.param(">&- 2>&- <&-", marks=pytest.mark.slow)]
+)
 def test_a_run_goes_on_without_its_reader(tmp_path: Path, redirection: str) -> None:
     done = run(tmp_path, redirection, PROGRESS="bar" if "2>" in redirection else "line")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -112,6 +112,7 @@ def test_the_strong_recipe_on_a_gpu(built: Path, model: str) -> None:
         assert row["kernels"] <= KERNELS[model, row["precision"]][0][90] + STRONG_KERNELS[model]
 
 
+@pytest.mark.slow
 def test_faults_are_seen(built: Path) -> None:
     """What the watch is for, it finds: a step each with one fault more."""
     spoils = ("mlp:bf16:cpu", "mlp:bf16:wait", "mlp:bf16:product")

@@ -137,6 +137,7 @@ def test_a_trial_that_one_process_began_goes_on_in_another() -> None:
 # --- faults ---
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_every_worker_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert DEATHS > 2
     monkeypatch.setattr("job.search.processes.DEATHS", 2)
@@ -146,7 +147,7 @@ def test_a_trial_that_kills_every_worker_has_failed(monkeypatch: pytest.MonkeyPa
     assert trial.failure == "its worker died 2 times, the last one was killed (by the system where memory ran out)"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_memory_that_is_not_enough_fails_the_trial(workers: int) -> None:
     with runners.open_runner(
         Plan("inline" if workers == 1 else "processes", workers, ("cpu",)), setup(hungry), quiet()

@@ -527,7 +527,7 @@ def test_a_download_goes_on_to_the_next_mirror(
 
 
 def test_a_job_publishes_to_a_bucket(tiny: Job, s3_tls_environment: dict[str, str], bucket: str, owner: Any) -> None:
-    place = {"OUTPUT": f"s3://{bucket}/some/prefix", "RUN_ID": "run"}
+    place = {"OUTPUT": f"s3://{bucket}/some/prefix", "RUN_ID": "run", "LEARNING_RATE": "0.001", "EPOCHS": "1"}
     done = tiny(**s3_tls_environment, **place)
     assert done.returncode == 0, done.stdout
     keys = {item["Key"] for item in owner.list_objects_v2(Bucket=bucket)["Contents"]}
