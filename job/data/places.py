@@ -1,4 +1,4 @@
-"""Where a run's images lie while it trains: on the device, in the host's memory, or on the disk. Results are the same."""
+"""Where images lie while a run trains: on the device, in the host's memory, or on the disk. Results are the same."""
 
 from __future__ import annotations
 
