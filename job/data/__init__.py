@@ -9,7 +9,6 @@ In reading order: this file (what a data set is, and parts of it), `dataset` (th
 from __future__ import annotations
 
 import hashlib
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn.functional import interpolate
 
 from job.data import cifar10, folder, synthetic
@@ -25,32 +23,16 @@ from job.data.arrays import Arrays, Bad
 from job.data.attentive import Opener
 from job.data.download import Bar
 from job.data.draws import stratified
+from job.data.split import Split as Split
+from job.data.split import split_of
 from job.data.survey import Survey, doubts, survey
+from job.device.mapping import Mapping
 from job.errors import Fault
 from job.seeds import seed_for
 
-AT_ONCE = 1000  # images that are scaled together
+AT_ONCE = 1000  # images that are scaled, or hashed, together
 EXAMPLES = 8  # training images of a class that a report shows
 NAMES = ("cifar10", "folder", "synthetic")
-
-
-@dataclass(frozen=True)
-class Split:
-    """`images` uint8 `[count, side, side, 3]` (as decoders give them: rows, columns, RGB), `labels` int64 `[count]`."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device) -> Split:
-        return Split(self.images.to(device), self.labels.to(device))
-
-    def take(self, rows: NDArray[np.int64]) -> Split:
-        """The images at `rows`, in that order, on the same device."""
-        index = torch.from_numpy(rows).to(self.labels.device)
-        return Split(self.images[index], self.labels[index])
 
 
 @dataclass(frozen=True)
@@ -60,6 +42,7 @@ class Dataset:
     `test_names` has one for each test image: its file below DATA_DIR, or its number in the set as it was published.
     `validation` is for the search, where the data set has one of its own. `bad` are images, damaged or left out.
     `fetched` is where it came from, where DATA_URL named that: address, bytes, ETag or count of objects, SHA-256.
+    `mapping` is the file that all images are mapped from, where one is.
     """
 
     name: str
@@ -73,6 +56,7 @@ class Dataset:
     bad: tuple[Bad, ...] = ()
     survey: Survey | None = None
     fetched: dict[str, Any] | None = None
+    mapping: Mapping | None = None
 
     def describe(self) -> dict[str, Any]:
         """What the results say of it, as JSON."""
@@ -100,7 +84,7 @@ class Dataset:
         """The first `count` training images of each class, uint8 `[count, rows, columns, 3]`."""
         labels = self.train.labels.cpu().numpy()
         rows = (np.flatnonzero(labels == label)[:count] for label in range(len(self.classes)))
-        return tuple(self.train.take(each).images.cpu().numpy() for each in rows)
+        return tuple(self.train.at(each).cpu().numpy() for each in rows)
 
     def to(self, device: torch.device) -> Dataset:
         validation = self.validation.to(device) if self.validation else None
@@ -150,14 +134,8 @@ def load(wanted: Wanted, bar: Bar, open_s3: Opener) -> Dataset:
         validation=split_of(*arrays.validation) if arrays.validation else None,
         bad=arrays.bad,
         survey=survey(arrays, wanted.rules.shape),
+        mapping=arrays.mapping,
     )
-
-
-def split_of(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Split:
-    """Tensors over the same memory. Where it is a mapped file torch warns that it cannot be written to: nobody does."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return Split(torch.from_numpy(images), torch.from_numpy(labels))
 
 
 def scaled(arrays: Arrays, side: int) -> Arrays:
@@ -179,10 +157,12 @@ def scaled(arrays: Arrays, side: int) -> Arrays:
 def digest(arrays: Arrays) -> str:
     """SHA-256 (hex) over images, labels and class names, in a fixed order."""
     sha = hashlib.sha256("\0".join(arrays.classes).encode())
-    for array in (arrays.train_images, arrays.train_labels, arrays.test_images, arrays.test_labels):
-        sha.update(np.ascontiguousarray(array).data)
-    for array in arrays.validation or ():
-        sha.update(np.ascontiguousarray(array).data)
+    parts = (arrays.train_images, arrays.train_labels, arrays.test_images, arrays.test_labels)
+    for array in (*parts, *(arrays.validation or ())):
+        for start in range(0, len(array), AT_ONCE):
+            sha.update(np.ascontiguousarray(array[start : start + AT_ONCE]).data)
+            if arrays.mapping is not None:
+                arrays.mapping.looked_at(AT_ONCE)
     return sha.hexdigest()
 
 
@@ -203,9 +183,11 @@ def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
         images, labels = validation
         rows = stratified(labels, round(len(labels) * limit / count), seed_for(seed, "limit", "validation"))
         validation = images[rows], labels[rows]
-    sizes = arrays.sizes
+    sizes, contents = arrays.sizes, arrays.contents
     if sizes is not None:
         sizes = sizes[0][train], sizes[1][rows], sizes[2][test]
+    if contents is not None:
+        contents = contents[0][train], contents[1][rows], contents[2][test]
     return replace(
         arrays,
         train_images=arrays.train_images[train],
@@ -215,6 +197,8 @@ def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
         test_names=tuple(names[row] for row in test),
         validation=validation,
         sizes=sizes,
+        contents=contents,
+        mapping=None,
     )
 
 

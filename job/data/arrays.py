@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from job.device.mapping import Mapping
+
 
 @dataclass(frozen=True)
 class Bad:
@@ -29,7 +31,9 @@ class Arrays:
 
     `test_names` are the test images' file names; without any, images are told apart by their numbers. `validation` are
     images and labels of a set of its own for the search, where there is one. `sizes` are the widths and heights of
-    the training, validation and test images' files, int32 `[count, 2]`, where these came in any size.
+    the training, validation and test images' files, int32 `[count, 2]`, where these came in any size; `contents` a
+    hash of each one's pixels, uint8 `[count, 16]`, where they are known. All images are parts of one `mapping`, where
+    there is one.
     """
 
     origin: str
@@ -42,6 +46,8 @@ class Arrays:
     validation: tuple[NDArray[np.uint8], NDArray[np.int64]] | None = None
     bad: tuple[Bad, ...] = ()
     sizes: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]] | None = None
+    contents: tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]] | None = None
+    mapping: Mapping | None = None
 
     def names(self) -> tuple[str, ...]:
         """A name for each test image: its file's, or its number in the test set, from 0."""

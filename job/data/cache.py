@@ -2,19 +2,25 @@
 that sets larger than memory can be trained on.
 
 It is told by the content of what was decoded, and believed only where nobody else can have put it there. Its parts:
-pixels uint8 `[count, side, side, 3]`, the files' widths and heights int32 `[count, 2]`, JSON, the JSON's length, MAGIC.
+pixels uint8 `[count, side, side, 3]`; the files' widths and heights int32 `[count, 2]`; a hash of each image's pixels
+uint8 `[count, 16]`; which files have which content (`known`); JSON, the JSON's length, MAGIC.
+
+A file is replaced, never changed. Who cuts it short in place, under a job that has it mapped, ends that job with
+SIGBUS (mmap(2)), which no check beforehand can rule out: it belongs to this user, or to who owns the images, and nobody
+else may write to it. Where images stay on the disk they are read, not mapped, and that is a message and code 75.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import struct
 import tempfile
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,13 +29,26 @@ from numpy.typing import NDArray
 
 from job.console.logs import event
 from job.data.decoding import Decoded, Found, Sink
+from job.data.known import NOTED, Known, known_from, noted
 from job.data.part import remove_stale_parts
-from job.data.picture import Shape
+from job.data.picture import HASH, Shape
+from job.device.mapping import Mapping
 from job.storage.files import umask
 
-MAGIC = b"images01"
+MAGIC = b"images02"
 FOOT = struct.Struct("<Q8s")  # bytes of JSON before it, MAGIC
-AT_ONCE = 256  # images of which the checksum is taken together
+AT_ONCE = 256  # images of which a checksum is taken together
+DAMAGE = (OSError, ValueError, KeyError, TypeError, struct.error)
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a cache is of: the content of all images with how they are decoded, as SHA-256 (hex); and which files have
+    which content.
+    """
+
+    fingerprint: str
+    known: Known
 
 
 def places(root: Path, shape: Shape) -> list[Path]:
@@ -54,9 +73,23 @@ def read(place: Path, fingerprint: str, root: Path) -> Decoded | None:
             return mapped(file, about)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+    except DAMAGE as error:
         event("data", f"{place}: damaged cache, decoding again ({error})", level="WARNING")
         return None
+
+
+def known(place: Path, root: Path) -> Known:
+    """The contents that were noted when it was made; nothing where it is not to be believed."""
+    try:
+        with place.open("rb") as file:
+            if not is_trusted(file, root):
+                return {}
+            about = described(file)
+            file.seek(about["count"] * (3 * about["side"] ** 2 + 8 + HASH))
+            content = file.read(about["known"] * NOTED.itemsize)
+            return known_from(content) if zlib.crc32(content) == about["known_crc32"] else {}
+    except DAMAGE:
+        return {}  # `read` tells
 
 
 def described(file: IO[bytes]) -> dict[str, Any]:
@@ -65,30 +98,42 @@ def described(file: IO[bytes]) -> dict[str, Any]:
     file.seek(max(0, end - FOOT.size))
     length, magic = FOOT.unpack(file.read())
     if magic != MAGIC or length > end:
-        raise ValueError("it is not whole")
+        raise ValueError("it is not whole, or of another version")
     file.seek(end - FOOT.size - length)
     about = json.loads(file.read(length))
+    before = about["count"] * (3 * about["side"] ** 2 + 8 + HASH) + about["known"] * NOTED.itemsize
+    if before != end - FOOT.size - length:
+        raise ValueError("it is not whole")
     return dict(about)
 
 
 def mapped(file: IO[bytes], about: dict[str, Any]) -> Decoded:
     """The images as the file has them. Raises ValueError where their CRC-32 is another one."""
-    shape = (about["count"], about["side"], about["side"], 3)
-    file.seek(math.prod(shape))
-    sizes = np.frombuffer(file.read(8 * shape[0]), dtype="<i4").reshape(-1, 2).astype(np.int32)
-    images = np.empty(shape, dtype=np.uint8)
-    if images.size:  # nothing cannot be mapped
-        images = np.memmap(file, dtype=np.uint8, mode="r", shape=shape)
-    if len(sizes) != shape[0] or checksum(images) != about["crc32"]:
+    count, side = about["count"], about["side"]
+    mapping = Mapping(file, (count, side, side, 3))
+    file.seek(3 * side**2 * count)
+    rest = file.read((8 + HASH) * count)
+    if checksums(mapping) != about["crc32"] or zlib.crc32(rest) != about["rest_crc32"]:
         raise ValueError("it was changed")
-    return Decoded(images, Found(sizes, about["notes"]))
+    sizes = np.frombuffer(rest, "<i4", 2 * count).reshape(-1, 2).astype(np.int32)
+    contents = np.frombuffer(rest, np.uint8, offset=8 * count).reshape(-1, HASH)
+    return Decoded(mapping.array, Found(sizes, contents, about["notes"]), mapping)
 
 
-def checksum(images: NDArray[np.uint8]) -> int:
-    crc = 0
-    for start in range(0, len(images), AT_ONCE):
-        crc = zlib.crc32(images[start : start + AT_ONCE].data, crc)
-    return crc
+def checksums(mapping: Mapping) -> list[int]:
+    """CRC-32 of each AT_ONCE images, with all cores; nothing of them stays in this process's memory."""
+    images = mapping.array
+
+    def one(start: int) -> int:
+        return zlib.crc32(images[start : start + AT_ONCE].data)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        found = []
+        for crc in pool.map(one, range(0, len(images), AT_ONCE)):
+            found.append(crc)
+            mapping.looked_at(AT_ONCE)
+    mapping.give_back()
+    return found
 
 
 def is_trusted(file: IO[bytes], root: Path) -> bool:
@@ -96,7 +141,7 @@ def is_trusted(file: IO[bytes], root: Path) -> bool:
     return os.fstat(file.fileno()).st_uid in {os.geteuid(), 0, root.stat().st_uid}
 
 
-def write(place: Path, fingerprint: str, most: tuple[int, int], decode_to: Callable[[Sink], Found]) -> Decoded | None:
+def write(place: Path, key: Key, most: tuple[int, int], decode_to: Callable[[Sink], Found]) -> Decoded | None:
     """Has the images decoded into the file, whole or not at all, for all who may read the folder, and maps it. `most`
     are the count of images that there can be and their side. None where the place cannot be written or has no room.
     """
@@ -112,7 +157,10 @@ def write(place: Path, fingerprint: str, most: tuple[int, int], decode_to: Calla
         with os.fdopen(descriptor, "w+b") as file:
             os.fchmod(descriptor, 0o644 & ~umask())  # what is mapped is for nobody else to change
             about = filled(file, side, decode_to)
-            end = json.dumps({"fingerprint": fingerprint, **about}).encode()
+            rows = noted(key.known).tobytes()
+            file.write(rows)
+            about |= {"fingerprint": key.fingerprint, "known": len(key.known), "known_crc32": zlib.crc32(rows)}
+            end = json.dumps(about).encode()
             file.write(end + FOOT.pack(len(end), MAGIC))
             file.flush()
             decoded = mapped(file, about)
@@ -125,15 +173,26 @@ def write(place: Path, fingerprint: str, most: tuple[int, int], decode_to: Calla
 
 
 def filled(file: IO[bytes], side: int, decode_to: Callable[[Sink], Found]) -> dict[str, Any]:
-    """Writes pixels and sizes, and returns what describes them."""
-    crc = 0
+    """Writes pixels, sizes and hashes, and returns what describes them."""
+    checks: list[int] = []
+    count = 0
 
     def sink(pixels: NDArray[np.uint8]) -> None:
-        nonlocal crc
+        nonlocal count
         content = np.ascontiguousarray(pixels).data
-        crc = zlib.crc32(content, crc)
+        if count % AT_ONCE == 0:
+            checks.append(0)
+        checks[-1] = zlib.crc32(content, checks[-1])
         file.write(content)
+        count += 1
 
     found = decode_to(sink)
-    file.write(found.sizes.astype("<i4").tobytes())
-    return {"count": len(found.sizes), "side": side, "crc32": crc, "notes": found.notes}
+    rest = found.sizes.astype("<i4").tobytes() + found.contents.tobytes()
+    file.write(rest)
+    return {
+        "count": count,
+        "side": side,
+        "crc32": checks,
+        "rest_crc32": zlib.crc32(rest),
+        "notes": found.notes,
+    }

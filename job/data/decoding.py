@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 from job.console.logs import concerning, printable
 from job.data.download import Bar
 from job.data.files import spelled
-from job.data.picture import Picture, Shape, decoded
+from job.data.picture import HASH, Picture, Shape, content, decoded
+from job.device.mapping import Mapping
 from job.errors import is_permanent, os_fault
 
 CUT_OFF = "its last bytes are missing; what is there was used"
@@ -34,38 +34,49 @@ Sink = Callable[[NDArray[np.uint8]], object]
 
 @dataclass(frozen=True)
 class Found:
-    """Of the images that can be read: their files' own widths and heights, int32 `[count, 2]`. And, as JSON, what was
-    found of those that are damaged; `row` is a file's place among all of them.
+    """Of the images that can be read: their files' own widths and heights, int32 `[count, 2]`, and a hash of each one's
+    pixels as they were brought to size, uint8 `[count, HASH]`. And, as JSON, what was found of those that are damaged;
+    `row` is a file's place among all of them.
     """
 
     sizes: NDArray[np.int32]
+    contents: NDArray[np.uint8]
     notes: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """The images that can be read, in their files' order, uint8 `[count, side, side, 3]`, mostly mapped from a file;
+    """The images that can be read, in their files' order, uint8 `[count, side, side, 3]`, mostly those of a `mapping`;
     not to be written to.
     """
 
     images: NDArray[np.uint8]
     found: Found
+    mapping: Mapping | None = None
 
 
 def decode(files: Sequence[Path], root: Path, shape: Shape, bar: Bar, sink: Sink) -> Found:
     """Every image that can be read goes to `sink`, in order; no more than a few wait for that, so that memory does not
     grow with their count. Threads suffice: Pillow leaves the interpreter lock while it decodes and resizes.
     """
-    sizes, notes = [], []
-    for row, read in enumerate(in_threads(files, partial(read_image, shape=shape), bar, "decode images")):
-        if isinstance(read, str):
-            notes.append({"file": spelled(files[row].relative_to(root)), "reason": read, "row": row, "used": False})
+    sizes, contents, notes = [], [], []
+
+    def look(file: Path) -> tuple[Picture, bytes] | str:
+        read = read_image(file, shape)
+        return read if isinstance(read, str) else (read, content(read.pixels))
+
+    for row, found in enumerate(in_threads(files, look, bar, "decode images")):
+        if isinstance(found, str):
+            notes.append({"file": spelled(files[row].relative_to(root)), "reason": found, "row": row, "used": False})
             continue
+        read, hashed = found
         sink(read.pixels)
         sizes.append(read.size)
+        contents.append(hashed)
         if read.cut_off:
             notes.append({"file": spelled(files[row].relative_to(root)), "reason": CUT_OFF, "row": row, "used": True})
-    return Found(np.array(sizes, dtype=np.int32).reshape(-1, 2), notes)
+    hashes = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, HASH)
+    return Found(np.array(sizes, dtype=np.int32).reshape(-1, 2), hashes, notes)
 
 
 def decode_into_memory(count: int, side: int, decode_to: Callable[[Sink], Found]) -> Decoded:

@@ -20,6 +20,7 @@ from job.data.decoding import Decoded
 from job.data.download import Bar
 from job.data.draws import kept_for_testing
 from job.data.files import Passed, spelled
+from job.data.known import contents as known_contents
 from job.data.parts import PARTS
 from job.data.picture import SMALL, Shape
 from job.errors import Fault, os_faults
@@ -82,24 +83,25 @@ def load(root: Path, *, bar: Bar, rules: Rules = RULES) -> Arrays:
     an image cannot be read; TemporaryFault where the disk does not answer.
     """
     tree = scan(root)
-    contents = dict(
-        zip(tree.files(), decoding.in_threads(tree.files(), decoding.content_of, bar, "read images"), strict=True)
-    )
+    places = cache.places(tree.root, rules.shape)
+    noted = next((noted for place in places if (noted := cache.known(place, tree.root))), {})
+    contents, known = known_contents(tree.files(), noted, bar)
     tree = tested(tree, contents, rules)
-    return arrays_of(tree, decoded(tree, fingerprint(tree, contents, rules.shape), rules.shape, bar), rules)
+    key = cache.Key(fingerprint(tree, contents, rules.shape), known)
+    return arrays_of(tree, decoded(tree, key, rules.shape, bar), rules)
 
 
-def decoded(tree: Tree, content: str, shape: Shape, bar: Bar) -> Decoded:
+def decoded(tree: Tree, key: cache.Key, shape: Shape, bar: Bar) -> Decoded:
     """The images from the cache, or into it; in memory where it can be nowhere."""
     places, files = cache.places(tree.root, shape), tree.files()
     for place in places:
-        stored = cache.read(place, content, tree.root)
+        stored = cache.read(place, key.fingerprint, tree.root)
         if stored is not None:
             event("data", f"decoded images taken from the cache {place}")
             return stored
     decode_to = partial(decoding.decode, files, tree.root, shape, bar)
     for place in places:
-        stored = cache.write(place, content, (len(files), shape.side), decode_to)
+        stored = cache.write(place, key, (len(files), shape.side), decode_to)
         if stored is not None:
             event("data", f"decoded images cached in {place}")
             return stored
@@ -205,10 +207,11 @@ def arrays_of(tree: Tree, stored: Decoded, rules: Rules) -> Arrays:
         kept = [each for each, at in zip(part, range(row, row + len(part)), strict=True) if at not in left_out]
         these = slice(start, start + len(kept))  # a view: the images stay where they are
         labels = np.array([label for _, label in kept], dtype=np.int64)
-        parts.append((stored.images[these], labels, stored.found.sizes[these]))
+        parts.append((stored.images[these], labels, stored.found.sizes[these], stored.found.contents[these]))
         names = [tree.name(file) for file, _ in kept]
         row, start = row + len(part), these.stop
-    (train, train_labels, train_sizes), (validation, validation_labels, sizes), (test, test_labels, test_sizes) = parts
+    images, (train_labels, validation_labels, test_labels), sizes, contents_of = zip(*parts, strict=True)
+    train, validation, test = images
     empty = sorted(set(range(len(tree.classes))) - set(train_labels.tolist()))
     if empty or not len(test):
         what = (
@@ -225,7 +228,9 @@ def arrays_of(tree: Tree, stored: Decoded, rules: Rules) -> Arrays:
         tuple(names),
         (validation, validation_labels) if tree.validation else None,
         tuple(bad),
-        (train_sizes, sizes, test_sizes),
+        sizes,
+        contents_of,
+        stored.mapping,
     )
 
 

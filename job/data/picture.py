@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import struct
@@ -35,6 +36,7 @@ CUT_ROWS = 0.1  # the share of a JPEG's rows that may be missing at its end
 DEPTHS = (255, 4095, 65535)  # greatest values of eight, twelve and sixteen bits
 TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # chunks of a PNG that say nothing of its pixels
 BORDER = (125, 123, 114)  # the mean colour that images are normalised with: borders are nothing to the model
+HASH = 16  # bytes that tell images apart
 LARGE = threading.Lock()
 
 
@@ -60,6 +62,11 @@ class Picture:
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
     cut_off: bool = False
+
+
+def content(pixels: NDArray[np.uint8]) -> bytes:
+    """A hash of an image's pixels, of HASH bytes."""
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=HASH).digest()
 
 
 def decoded(content: bytes, shape: Shape = SMALL) -> Picture:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from job.console.logs import printable
 from job.data.arrays import Arrays
-from job.data.picture import Shape
+from job.data.picture import Shape, content
 
 FEW = 10  # images of a class; fewer teach and test little
 NAMED = 5  # in a sentence
@@ -68,15 +67,16 @@ class Part:
 
 
 def survey(arrays: Arrays, shape: Shape) -> Survey:
-    """Counts, and hashes every image (some 10 µs each)."""
-    validation = arrays.validation
+    """Counts, and hashes every image (some 10 µs each) where that has not been done."""
+    own = arrays.validation
+    if arrays.contents is not None:
+        train, validation, test = ([bytes(each) for each in part] for part in arrays.contents)
+    else:
+        train, test = (list(map(content, images)) for images in (arrays.train_images, arrays.test_images))
+        validation = list(map(content, own[0])) if own else []
     return counted(
         len(arrays.classes),
-        (
-            Part(arrays.train_labels, list(contents(arrays.train_images))),
-            Part(validation[1], list(contents(validation[0]))) if validation else None,
-            Part(arrays.test_labels, list(contents(arrays.test_images))),
-        ),
+        (Part(arrays.train_labels, train), Part(own[1], validation) if own else None, Part(arrays.test_labels, test)),
         arrays.names(),
         None if arrays.sizes is None else sizes(np.concatenate(arrays.sizes), shape),
     )
@@ -102,15 +102,6 @@ def counted(
         tuple(name for name, content in zip(test_names, test.contents, strict=True) if content in seen),
         measured,
     )
-
-
-def contents(images: NDArray[np.uint8]) -> Iterator[bytes]:
-    """A hash of each image's pixels, uint8 `[count, rows, columns, 3]`."""
-    return map(content, images)
-
-
-def content(image: NDArray[np.uint8]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def sizes(measured: NDArray[np.int32], shape: Shape) -> Sizes | None:

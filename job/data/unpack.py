@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import stat
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -19,20 +20,30 @@ from job.errors import Fault, os_fault
 from job.storage.objects import NotWritten, written
 from job.storage.room import lacking
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 MOST_FILES = 5_000_000
 MOST_TIMES = 100  # what an archive's bytes may become, each of them: photographs do not become twice as many
 ALWAYS = 100_000_000  # bytes that any archive may become
 CHUNK = 1 << 20
-BEGINNINGS = {b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"\x1f\x8b": "tar.gz"}
+BEGINNINGS = {
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+    b"\x1f\x8b": "tar.gz",
+    b"\x28\xb5\x2f\xfd": "tar.zst",  # RFC 8878
+}
 TAR = 257  # byte at which a tar says that it is one (POSIX, ustar)
 OTHERS = {
-    b"\x28\xb5\x2f\xfd": "zstd, which Python reads from 3.14 on",
     b"BZh": "bzip2",
     b"\xfd7zXZ\0": "xz",
     b"7z\xbc\xaf\x27\x1c": "7-Zip",
     b"Rar!": "RAR",
 }
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError)
+Packed = gzip.GzipFile | zstd.ZstdFile | BinaryIO
 FILE, FOLDER = "file", "folder"
 
 
@@ -51,14 +62,16 @@ class Bomb(Exception):
 
 
 def format_of(head: bytes, called: str) -> str:
-    """`zip`, `tar` or `tar.gz` by how the archive begins. Raises Fault for anything else."""
+    """`zip`, `tar`, `tar.gz` or `tar.zst` by how the archive begins. Raises Fault for anything else."""
     for beginning, name in BEGINNINGS.items():
         if head.startswith(beginning):
             return name
     if head[TAR : TAR + 5] == b"ustar":
         return "tar"
     other = next((name for beginning, name in OTHERS.items() if head.startswith(beginning)), "something else")
-    raise Fault(f"DATA_URL: {called} is no zip, tar or tar.gz, but {other}.", "Pack it anew: tar -cf, or zip -0 -r.")
+    raise Fault(
+        f"DATA_URL: {called} is no zip, tar, tar.gz or tar.zst, but {other}.", "Pack it anew: tar -cf, or zip -0 -r."
+    )
 
 
 def unpack(archive: Path, called: str, into: Path, bar: Bar) -> None:
@@ -89,7 +102,11 @@ def unpack(archive: Path, called: str, into: Path, bar: Bar) -> None:
             f"DATA_URL: {called} is a bomb: it becomes more than {MOST_TIMES} times its size, or {MOST_FILES:,} files.",
             "Pack images, not what is packed already a hundred times over.",
         ) from None
-    except DAMAGED:
+    except DAMAGED as error:
+        if "too much memory" in str(error):  # zstd's words
+            raise Fault(
+                f"DATA_URL: {called} wants more than 128 MiB of memory to be unpacked.", "Pack it anew without --long."
+            ) from None
         raise Fault(f"DATA_URL: {called} is damaged.", "Make it anew, and try it: unzip -t, tar -tf.") from None
 
 
@@ -186,12 +203,14 @@ def opened_tar(archive: Path, called: str, into: Path) -> Iterator[tuple[Iterato
     if few is not None:
         raise few
     with archive.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
+        kind = format_of(file.read(512), called)
         file.seek(0)
-        unpacked: gzip.GzipFile | BinaryIO = gzip.GzipFile(fileobj=file) if packed else file
+        unpacked: Packed = file
+        if kind != "tar":  # zstd refuses windows of more than 128 MiB by itself
+            unpacked = gzip.GzipFile(fileobj=file) if kind == "tar.gz" else zstd.ZstdFile(file)
         bounded = Bounded(unpacked, most_of(archive))
         with tarfile.open(fileobj=bounded, mode="r|") as opened:  # type: ignore[call-overload]
-            yield (member_of_tar(opened, each) for each in opened), None if packed else length
+            yield (member_of_tar(opened, each) for each in opened), length if kind == "tar" else None
 
 
 def member_of_tar(opened: tarfile.TarFile, each: tarfile.TarInfo) -> Member:
@@ -205,7 +224,7 @@ def member_of_tar(opened: tarfile.TarFile, each: tarfile.TarInfo) -> Member:
 class Bounded:
     """A file that raises Bomb where more than `most` bytes are read from it."""
 
-    def __init__(self, file: gzip.GzipFile | BinaryIO, most: int) -> None:
+    def __init__(self, file: Packed, most: int) -> None:
         self.file = file
         self.left = most
 

@@ -33,6 +33,24 @@ def memory(root: Path = Path("/")) -> int | None:
     return min((number for number in numbers if number < NO_LIMIT), default=None)
 
 
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that the group may still take: its limit less what it has, where files kept in memory count as free, since
+    the kernel gives them up first (cgroup-v2, memory.stat). None where there is no limit.
+    """
+    free = []
+    for controller, limit, usage, prefix in (
+        ("", "memory.max", "memory.current", ""),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+    ):
+        files = zip(*(contents(root, controller, name) for name in (limit, usage, "memory.stat")), strict=False)
+        for most, used, said in files:
+            told = dict(line.split()[:2] for line in said.splitlines() if " " in line)
+            kept = sum(int(told.get(f"{prefix}{name}_file", 0)) for name in ("active", "inactive"))
+            if most != "max" and int(most) < NO_LIMIT:
+                free.append(max(0, int(most) - int(used) + kept))
+    return min(free, default=None)
+
+
 def contents(root: Path, controller: str, file: str) -> Iterator[str]:
     """What `file` holds in the process's own group and all above it, up to what is mounted here.
 

@@ -30,8 +30,9 @@ Recorder = Callable[[Callable[[], None], Any], Callable[[], None]]
 class Track:
     """Tensors that stay where they are in memory: a recorded step reads from them and writes to them.
 
-    `images` uint8 `[count, 32, 32, 3]`, `labels` int64 `[count]`, `order` int64 `[count]`: the rows as this epoch takes
-    them; `position` int64: how many of them are done; `loss_sum` float64 and `correct` int64 over the epoch;
+    `images` uint8 `[count, 32, 32, 3]`, or where they are `staged` `[batch, 32, 32, 3]`, those of the next step;
+    `labels` int64 `[count]`, `order` int64 `[count]`: the rows as this epoch takes them; `position` int64: how many of
+    them are done; `loss_sum` float64 and `correct` int64 over the epoch;
     `offsets` int64 `[batch]`: 0, 1, 2, ...
     """
 
@@ -42,6 +43,7 @@ class Track:
     loss_sum: Tensor
     correct: Tensor
     offsets: Tensor
+    staged: bool = False
 
     def rewind(self, order: Tensor) -> None:
         """To the beginning of an epoch in this order."""
@@ -50,25 +52,39 @@ class Track:
             tensor.zero_()
 
 
-def lay_track(images: Tensor, labels: Tensor, batch: int) -> Track:
+def lay_track(images: Tensor, labels: Tensor, batch: int, *, staged: bool = False) -> Track:
+    """`staged`: the images lie elsewhere, and each batch is `brought` before its step."""
+
     def scalar(dtype: torch.dtype) -> Tensor:
         return torch.zeros((), dtype=dtype, device=labels.device)
 
+    here = images if not staged else images.new_zeros(batch, *images.shape[1:], device=labels.device)
     return Track(
-        images,
+        here,
         labels,
         torch.arange(len(labels), device=labels.device),
         scalar(torch.int64),
         scalar(torch.float64),
         scalar(torch.int64),
         torch.arange(batch, device=labels.device),
+        staged,
     )
+
+
+def brought(track: Track, batches: Iterable[Tensor]) -> Iterator[int]:
+    """Puts batch after batch where the recorded step looks for it, each when the one before is launched, and gives its
+    size.
+    """
+    for images in batches:
+        track.images[: len(images)].copy_(images)
+        yield len(images)
 
 
 def advance(track: Track, step: Step, size: int) -> None:
     """One step on the next `size` images; no value ever comes to the host."""
     rows = track.order.index_select(0, track.position + track.offsets[:size])
-    loss, right = step(track.images.index_select(0, rows), track.labels.index_select(0, rows), rows)
+    images = track.images[:size] if track.staged else track.images.index_select(0, rows)
+    loss, right = step(images, track.labels.index_select(0, rows), rows)
     track.loss_sum.add_(loss.double() * size)
     track.correct.add_(right)
     track.position.add_(size)
@@ -86,8 +102,9 @@ class Recorded:
     track: Track
     steps: Mapping[int, Callable[[], None]]
 
-    def fits(self, images: Tensor, batch: int) -> bool:
-        return self.track.images is images and len(self.track.offsets) == batch
+    def fits(self, labels: Tensor, batch: int) -> bool:
+        """Whether they are steps on these very images, which have their own labels."""
+        return self.track.labels is labels and len(self.track.offsets) == batch
 
 
 def record(

@@ -7,9 +7,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
+from job.device import cgroup
 from job.errors import Fault
 
 # Of errors that are RuntimeErrors like any other: torch's on a CPU, and CUDA's libraries' beside torch's allocator.
@@ -72,7 +74,24 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.empty_cache()  # what torch keeps for reuse is free to it
         return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return free_on_host()
+
+
+def free_on_host(root: Path = Path("/")) -> int:
+    """Bytes that new work can take on this machine without swapping (proc(5), MemAvailable) and, in a container, within
+    its limit.
+    """
+    return min(number for number in (available(root), cgroup.free_memory(root)) if number is not None)
+
+
+def available(root: Path = Path("/")) -> int:
+    """Without a look at limits; the free pages alone where the kernel does not say what it would give up for more."""
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    told = (int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    return next(told, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def release_memory() -> None:

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from job.data import Split
 from job.device import Compute
-from job.device.graphs import batch_sizes
+from job.device.graphs import batch_sizes, brought
 from job.device.precision import full
 from job.engine.learner import Learner
 from job.engine.replay import recorded_steps, replay_epoch
@@ -39,7 +39,8 @@ def train_epoch(learner: Learner, split: Split, number: int, batch_size: int, on
     """
     count, device = len(split), split.labels.device
     generator = torch.Generator().manual_seed(seed_for(learner.seed, *learner.part, "epoch", number, "order"))
-    order = torch.randperm(count, generator=generator).to(device)
+    drawn = torch.randperm(count, generator=generator)
+    order = drawn.to(device)
     dropout_seed = seed_for(learner.seed, *learner.part, "epoch", number, "dropout")
     learner.model.train()
     recorded, sizes = recorded_steps(learner, split, batch_size), batch_sizes(count, batch_size)
@@ -48,14 +49,14 @@ def train_epoch(learner: Learner, split: Split, number: int, batch_size: int, on
     if learner.schedule is not None and learner.rate is not None:
         on_batch = paced(learner.rate, learner.schedule.rates(number, len(sizes)), on_batch)
     if recorded is not None:
-        loss_sum, correct = replay_epoch(recorded, order, dropout_seed, sizes, on_batch)
+        steps = sizes if split.feed is None else brought(recorded.track, split.batches(drawn, sizes))
+        loss_sum, correct = replay_epoch(recorded, order, dropout_seed, steps, on_batch)
         return score(learner.compute, loss_sum, correct, count)
     torch.manual_seed(dropout_seed)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    for start in range(0, count, batch_size):
-        rows = order[start : start + batch_size]
-        loss, right = train_step(learner, split.images.index_select(0, rows), split.labels.index_select(0, rows), rows)
+    for images, rows in zip(split.batches(drawn, sizes), torch.split(order, sizes), strict=True):
+        loss, right = train_step(learner, images, split.labels.index_select(0, rows), rows)
         loss_sum += loss.double() * len(rows)
         correct += right
         on_batch(len(rows))
@@ -94,10 +95,8 @@ def judged(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch, 
     model.eval()
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    for start in range(0, count, EVALUATION_BATCH):
-        rows = slice(start, start + EVALUATION_BATCH)
-        labels = split.labels[rows]
-        loss, answers = answer(split.images[rows], labels)
+    for images, labels in split.in_turn(EVALUATION_BATCH):
+        loss, answers = answer(images, labels)
         loss_sum += loss.double()
         correct += (answers.argmax(dim=1) == labels).sum()
         on_batch(len(labels))
@@ -109,8 +108,7 @@ def predict(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch)
     """The logits of all images, `param_dtype` `[count, classes]` on the CPU, computed in `evaluate`'s very batches."""
     model.eval()
     parts = []
-    for start in range(0, len(split), EVALUATION_BATCH):
-        images = split.images[start : start + EVALUATION_BATCH]
+    for images, _ in split.in_turn(EVALUATION_BATCH):
         parts.append(full(logits_of(model, images, compute)))
         on_batch(len(images))
     return torch.cat(parts).cpu()

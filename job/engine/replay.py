@@ -25,7 +25,7 @@ def recorded_steps(
     """
     if learner.compute.step != "graph":
         return None
-    if learner.recorded is None or not learner.recorded.fits(split.images, batch_size):
+    if learner.recorded is None or not learner.recorded.fits(split.labels, batch_size):
         learner.recorded = None  # before others are recorded: they would need a stream of their own
         learner.recorded, fault = attempt(learner, split, batch_size, recorder)
         if fault:
@@ -68,7 +68,7 @@ def record_steps(
     tensors.
     """
     sizes = batch_sizes(len(split), batch_size) if sizes is None else sizes
-    track = lay_track(split.images, split.labels, batch_size)
+    track = lay_track(split.images, split.labels, batch_size, staged=split.feed is not None)
     return record(track, stepper(learner), sizes, undo=remember(learner), recorder=recorder)
 
 

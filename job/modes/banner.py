@@ -9,6 +9,7 @@ from pathlib import Path
 from job.console.logs import event
 from job.data import Dataset
 from job.data.draws import Tuning, tuning_doubt
+from job.data.places import Place
 from job.data.pretrained import Pretrained
 from job.device import Compute
 from job.engine import build
@@ -31,7 +32,7 @@ def line(label: str, text: str) -> str:
 def begins(run: Run) -> None:
     """Who runs, on what, where to, and what of it an earlier attempt has done already."""
     tell_subject(run.settings, run.data, run.weights)
-    tell_machine(run.compute, run.owned.store.uri)
+    tell_machine(run.compute, run.place, run.owned.store.uri)
     standing, attempt = run.standing, run.owned.status.attempt
     if standing != START:
         event(
@@ -67,7 +68,7 @@ def tell_subject(settings: Settings, data: Dataset, weights: Pretrained | None) 
         event("weights", weights.doubt, level="WARNING")
 
 
-def tell_machine(compute: Compute, output: str) -> None:
+def tell_machine(compute: Compute, place: Place, output: str) -> None:
     event(
         "device",
         "\n".join(
@@ -79,6 +80,7 @@ def tell_machine(compute: Compute, output: str) -> None:
                     if compute.products == "onednn"
                     else []
                 ),
+                line("images", place.words()),
                 line("output", output),
             ]
         ),
@@ -87,6 +89,7 @@ def tell_machine(compute: Compute, output: str) -> None:
         precision=compute.precision,
         reason=compute.reason,
         products=compute.products,
+        images=place.as_json(),
         output=output,
     )
 

@@ -11,9 +11,10 @@ from typing import Any
 from job import device, preflight, tracking
 from job.console.forecast import Work
 from job.console.progress import Progress
-from job.data import Dataset
+from job.data import Dataset, places
 from job.data.dataset import load_data, load_weights
 from job.data.draws import tuning_counts
+from job.data.places import Place
 from job.data.pretrained import Pretrained
 from job.device import Compute
 from job.engine import build
@@ -59,15 +60,17 @@ class Owned:
 class Run:
     """What the stages of a run share.
 
-    `data` lies on the device of `compute`, `weights` are what a model starts from that does not start from random ones,
-    `build` makes a fresh model, `plan` says who runs the trials. `standing` is where an earlier attempt left the run;
-    `keeper` stores how far this one comes, under `identity`; `budget` is the time that it has.
+    `data` lies on the device of `compute`, or its images where `place` says; `weights` are what a model starts from
+    that does not start from random ones, `build` makes a fresh model, `plan` says who runs the trials. `standing` is
+    where an earlier attempt left the run; `keeper` stores how far this one comes, under `identity`; `budget` is the
+    time that it has.
     """
 
     settings: Settings
     owned: Owned
     progress: Progress
     data: Dataset
+    place: Place
     weights: Pretrained | None
     compute: Compute
     build: build.Builder
@@ -111,12 +114,25 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
         owned.status.doubts(data.doubts())
         last = replace(saved, identity=identity) if saved else Saved(identity, 0, START)
         standing = last.standing
-        data = data.to(compute.device)
+        place = places.place_for(data, compute.device)
+        data = places.put(data, place, compute.device)
         with Keeper(owned.brief, last, owned.status.stands, owned.stop) as keeper:
             progress.check = both(both(owned.check, keeper.check), budget.check)
             running = len(standing.history) if standing.part != FINAL else 0
             run = Run(
-                settings, owned, progress, data, weights, compute, builder, plan, identity, standing, keeper, budget
+                settings,
+                owned,
+                progress,
+                data,
+                place,
+                weights,
+                compute,
+                builder,
+                plan,
+                identity,
+                standing,
+                keeper,
+                budget,
             )
             progress.begin(run.work, standing.trials, running)
             yield run

@@ -35,8 +35,8 @@ def augmented(data: Dataset, recipe: Recipe, seed: int, epochs: int) -> NDArray[
     labels = data.train.labels.cpu()
     classes = range(len(data.classes))
     firsts = [int(rows[0]) for label in classes if len(rows := torch.nonzero(labels == label)[:, 0])]
-    rows = torch.tensor(firsts[:ROWS], device=data.train.labels.device)
-    images = data.train.images.index_select(0, rows)
+    images = data.train.at(np.array(firsts[:ROWS], dtype=np.int64))
+    rows = torch.tensor(firsts[:ROWS], device=images.device)
     how = augmentation(recipe, images.device)
     columns = [images]
     for number in range(1, min(COLUMNS, epochs + 1)):

@@ -11,6 +11,7 @@ import torch
 from job import device, engine
 from job.console.logs import event
 from job.console.progress import Progress
+from job.data import places
 from job.data.dataset import other_weights
 from job.device import Compute
 from job.device.memory import memory_faults
@@ -86,7 +87,7 @@ def gather(found: Finished, settings: Settings, progress: Progress, stop: Stop) 
     compute = device.choose(settings.device, settings.precision, was["arithmetic"] | precision)
     wanted = tolerance(compute, was)
     data = finished.data_of(found, settings, progress)
-    on_device = data.to(compute.device)
+    on_device = places.put(data, places.place_for(data, compute.device), compute.device)
     tell_beginning(found, was, compute, wanted)
     progress.check = stop.check
     weights = finished.read(found, finished.WEIGHTS)

@@ -33,6 +33,10 @@ class Counts:
     classes: int
     validation: int = 0
 
+    @property
+    def images(self) -> int:
+        return self.train + self.validation + self.test
+
 
 def look(settings: Settings, kaggle_input: Path, check: Callable[[], object]) -> tuple[Counts | None, list[Finding]]:
     """The data set's size (None where it cannot be told) and what was found.

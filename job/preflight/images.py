@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from job.data import decoding, folder
 from job.data.arrays import Bad
-from job.data.picture import Shape
-from job.data.survey import LONG, Part, Sizes, Survey, content, counted, equal_ones, few, sizes, unfit
+from job.data.picture import Shape, content
+from job.data.survey import LONG, Part, Sizes, Survey, counted, equal_ones, few, sizes, unfit
 from job.preflight.findings import Finding, ok, warn
 
 SECONDS = 10.0  # that images are decoded for, at most, and that each way of comparing files may take

@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 
 from job import device
+from job.data import places
 from job.device import Compute, cgroup
+from job.device.memory import available
 from job.errors import as_fault, not_installed
 from job.preflight.findings import Finding, failed, ok, warn
 from job.settings import Settings, temporary
@@ -107,27 +109,27 @@ def threads(count: int) -> list[Finding]:
     return [ok("threads", f"{wanted} may be started")]
 
 
+def images(bytes_of_images: int, chosen: Compute, settings: Settings) -> tuple[int, list[Finding]]:
+    """Where a run's images would lie, and how many bytes of them must be in memory: those of a folder are mapped, and
+    but for the search's part of them the system can give them up; what is fed takes no more than a few batches.
+    """
+    kept = settings.dataset == "folder"
+    place = places.choose(bytes_of_images, chosen.device, kept=kept)
+    copied = 0 if settings.learning_rate is not None else bytes_of_images * settings.tune_percent / 100
+    needed = int(copied) * (place.name == places.DEVICE and not chosen.on_gpu) if kept else COPIES * bytes_of_images
+    return needed, [ok("images", place.words())]
+
+
 def memory(bytes_of_images: int, parameters: int, workers: int, root: Path = Path("/")) -> list[Finding]:
-    """The memory limit, or what is free, against an estimate of what a run takes."""
-    needed = BASE_MEMORY * max(1, workers) + COPIES * bytes_of_images + 16 * parameters * max(1, workers)
-    limit, available = cgroup.memory(root), available_memory(root)
-    room = min((value for value in (limit, available) if value is not None), default=None)
-    if room is None:
-        return [warn("memory", f"unknown; a run takes about {size(needed)}")]
+    """The memory limit, or what is free, against an estimate of what a run takes; `bytes_of_images` of it are those."""
+    needed = BASE_MEMORY * max(1, workers) + bytes_of_images + 16 * parameters * max(1, workers)
+    limit = cgroup.memory(root)
+    room = min(value for value in (limit, available(root)) if value is not None)
     what = f"a limit of {size(limit)}" if limit is not None and limit == room else f"{size(room)} available"
     detail = f"{what}; a run takes about {size(needed)}"
     if room < needed:
         return [warn("memory", detail, "Raise the memory limit, lower WORKERS, or take less data with DATA_LIMIT.")]
     return [ok("memory", detail)]
-
-
-def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that new work can take without swapping (proc(5), MemAvailable); None where the kernel does not say."""
-    try:
-        lines = (root / "proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def shared_memory(settings: Settings, place: Path = Path("/dev/shm")) -> list[Finding]:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from job import device
@@ -27,6 +28,7 @@ from job.device import Compute
 from job.errors import Fault, TemporaryFault, first_line
 from job.results import Trial
 from job.search.held import Held
+from job.search.shared import nothing
 from job.search.trial import Callbacks, Order, Setup, run_trial
 
 CONNECT_SECONDS = 60.0  # a cluster that has not answered by then counts as not reachable
@@ -147,12 +149,16 @@ class Tasks:
         self._open: dict[Any, Order] = {}
         self._held = Held()
         splits = [
-            tensor.cpu().numpy() for split in (setup.train, setup.validation) for tensor in (split.images, split.labels)
+            tensor.cpu().numpy()
+            for split in (setup.train, setup.validation)
+            for tensor in (split.at(np.arange(len(split))), split.labels)
         ]
-        nothing = Split(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
         # In the object store: it goes to each node once, and all workers of a node read the same copy.
         self._images = ray.put(splits)
-        common = replace(setup, train=nothing, validation=nothing), setup.compute.arithmetic()  # this process's threads
+        common = (
+            replace(setup, train=nothing(), validation=nothing()),
+            setup.compute.arithmetic(),
+        )  # this process's threads
         self._common = ray.put(pickle.dumps(common))
         self._task = ray.remote(max_retries=RETRIES, **needs(setup.compute))(on_a_worker)
 

@@ -25,7 +25,7 @@ from job.console.logs import event
 from job.errors import Fault
 from job.results import CUT, Epoch, Paused, Trial
 from job.search.held import Held
-from job.search.shared import SharedImages, lay_out, shared_file
+from job.search.shared import SharedImages, nothing, share, shared_file
 from job.search.trial import Callbacks, Order, Setup, ending, run_trial
 
 DEATHS = 3  # of workers at one trial, after which that trial counts as failed
@@ -61,10 +61,10 @@ class Processes:
         self._settings = setup.settings
         self._devices = devices
         self._file = file
-        images, self._places = lay_out(setup.train, setup.validation, file)
+        self._images = share(setup.train, setup.validation, file)
         # As bytes, once: a model's stored weights go through no other way of sharing memory than the images do.
         # The arithmetic with it: asked for in a worker, it would tell that process's threads and not this one's.
-        self._common = pickle.dumps((replace(setup, train=images, validation=images), setup.compute.arithmetic()))
+        self._common = pickle.dumps((replace(setup, train=nothing(), validation=nothing()), setup.compute.arithmetic()))
         self._workers: list[Worker | None] = [None] * workers
         self._held = Held()
         self._states: dict[int, Paused] = {}  # of trials that wait at their rung, on the way
@@ -115,8 +115,7 @@ class Processes:
     def _start(self, place: int) -> Worker:
         mine, its = SPAWN.Pipe()
         name = self._devices[place % len(self._devices)]
-        images = SharedImages(self._file.fileno(), self._places)
-        process = SPAWN.Process(target=work, args=(its, self._common, images, name), name=f"worker {place + 1}")
+        process = SPAWN.Process(target=work, args=(its, self._common, self._images, name), name=f"worker {place + 1}")
         process.daemon = True
         process.start()
         its.close()  # so that the pipe ends with the worker
@@ -205,7 +204,7 @@ def work(pipe: Connection, common: bytes, images: SharedImages, device_name: str
         setup: Setup
         setup, arithmetic = pickle.loads(common)
         compute = device.choose_as(setup.compute, device_name, arithmetic)
-        train, validation = (split.to(compute.device) for split in images.splits())
+        train, validation = images.splits(compute.device)
         setup = replace(setup, compute=compute, train=train, validation=validation)
         callbacks = Callbacks(
             on_batch=lambda count: None,

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from multiprocessing.reduction import DupFd
 from typing import IO, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from job.data import Split
+from job.data.split import split_of
+from job.device.feed import Feed
+from job.device.mapping import Mapping
 
 
 def shared_file() -> IO[bytes]:
@@ -26,7 +30,7 @@ def shared_file() -> IO[bytes]:
 
 
 @dataclass(frozen=True)
-class Place:
+class Piece:
     """Where a tensor lies in the shared file."""
 
     start: int
@@ -38,34 +42,86 @@ class Place:
         return torch.frombuffer(memory, dtype=self.dtype, offset=self.start, count=count).view(self.shape)
 
 
-def lay_out(train: Split, validation: Split, file: IO[bytes]) -> tuple[Split, list[Place]]:
-    """Writes both splits into `file`. Returns an empty split, which stands for them in the pickle, and the places."""
-    places = []
-    for tensor in (train.images, train.labels, validation.images, validation.labels):
-        start = -(-file.tell() // 64) * 64  # aligned as torch aligns its own tensors
-        file.seek(start)
-        file.write(tensor.cpu().contiguous().numpy().data)
-        places.append(Place(start, tuple(tensor.shape), tensor.dtype))
-    file.flush()
-    return Split(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)), places
+@dataclass(frozen=True)
+class Laid:
+    """A split in the shared file: its labels, and its images, or where these stay on the disk, their `rows` in the
+    file that `disk` is the shape of. `fed`: they come in batches.
+    """
+
+    labels: Piece
+    images: Piece | None
+    rows: Piece | None
+    disk: tuple[int, ...] | None
+    fed: bool
+
+
+def nothing() -> Split:
+    """Stands for the images in a pickle."""
+    return Split(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
 
 
 @dataclass(frozen=True)
 class SharedImages:
-    """The splits in a shared file. Pickled while a process is being started, it hands the open file over to it."""
+    """Train and validation in a shared file, and the one on the disk where their images stay there. Pickled while a
+    process is being started, it hands the open files over to it.
+    """
 
     descriptor: int
-    places: list[Place]
+    parts: tuple[Laid, Laid]
+    disk: int | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopened, (DupFd(self.descriptor), self.places)
+        return reopened, (DupFd(self.descriptor), self.parts, None if self.disk is None else DupFd(self.disk))
 
-    def splits(self) -> tuple[Split, Split]:
-        """Train and validation, as views of the one copy that all processes share."""
-        memory = mmap.mmap(self.descriptor, 0)
-        images, labels, validation_images, validation_labels = (place.read(memory) for place in self.places)
-        return Split(images, labels), Split(validation_images, validation_labels)
+    def splits(self, device: torch.device) -> tuple[Split, Split]:
+        """Train and validation for this device, from the one copy that all processes share."""
+        memory, disk = mmap.mmap(self.descriptor, 0), None
+        if self.disk is not None and self.parts[0].disk is not None:
+            with os.fdopen(os.dup(self.disk), "rb") as file:
+                disk = Mapping(file, self.parts[0].disk)
+
+        def split(laid: Laid) -> Split:
+            labels = laid.labels.read(memory)
+            if laid.images is None:
+                assert disk is not None
+                assert laid.rows is not None
+                whole = split_of(disk.array, np.zeros(0, np.int64)).images
+                return Split(whole, labels.to(device), laid.rows.read(memory), Feed(device, disk))
+            there = Split(laid.images.read(memory), labels)
+            return there.fed(Feed(device)) if laid.fed else there.to(device)
+
+        train, validation = map(split, self.parts)
+        return train, validation
 
 
-def reopened(handle: Any, places: list[Place]) -> SharedImages:
-    return SharedImages(handle.detach(), places)
+def share(train: Split, validation: Split, file: IO[bytes]) -> SharedImages:
+    """Writes both splits into `file`, but for images that stay on the disk."""
+
+    def laid(tensor: Tensor) -> Piece:
+        start = -(-file.tell() // 64) * 64  # aligned as torch aligns its own tensors
+        file.seek(start)
+        file.write(tensor.cpu().contiguous().numpy().data)
+        return Piece(start, tuple(tensor.shape), tensor.dtype)
+
+    def part(split: Split) -> Laid:
+        labels, disk = laid(split.labels), on_disk(split)
+        if disk is not None and split.feed is not None:
+            rows = torch.arange(len(split)) if split.rows is None else split.rows
+            return Laid(labels, None, laid(rows + split.feed.first), disk.shape, fed=True)
+        if split.feed is None:
+            return Laid(labels, laid(split.images), None, None, fed=False)
+        images = laid(split.images if split.rows is None else split.images[split.rows])
+        return Laid(labels, images, None, None, fed=True)
+
+    parts = part(train), part(validation)
+    file.flush()
+    disk = on_disk(train)
+    return SharedImages(file.fileno(), parts, None if disk is None else disk.fileno())
+
+
+def on_disk(split: Split) -> Mapping | None:
+    return split.feed.file if split.feed is not None else None
+
+
+def reopened(handle: Any, parts: tuple[Laid, Laid], disk: Any) -> SharedImages:
+    return SharedImages(handle.detach(), parts, None if disk is None else disk.detach())

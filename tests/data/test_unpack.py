@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import stat
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -16,6 +17,11 @@ import pytest
 from job.data import unpack
 from job.errors import Fault, TemporaryFault
 from tests.helpers.folders import quiet
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 FILES = {"train/a/1.png": os.urandom(3000), "train/b/\u00fc \u732b.png": b"two", "empty": b""}
 
@@ -58,6 +64,7 @@ KINDS: dict[str, Callable[[dict[str, bytes]], bytes]] = {
     "zip": zipped,
     "tar": tarred,
     "tar.gz": lambda files: tarred(files, "w:gz"),
+    "tar.zst": lambda files: zstd.compress(tarred(files)),
     "gnu tar": lambda files: tarred({f"./{name}": content for name, content in files.items()}),
 }
 
@@ -86,6 +93,11 @@ def flipped(content: bytes) -> bytes:
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
 
+def in_frames(content: bytes) -> bytes:
+    """As pzstd packs it: one frame after the other."""
+    return b"".join(zstd.compress(content[start : start + 2**18]) for start in range(0, len(content), 2**18))
+
+
 def holed() -> bytes:
     """A file of three megabytes of which a tar holds nothing (GNU tar's old way: header, offsets and lengths)."""
     head = bytearray(tarfile.TarInfo("a").tobuf(tarfile.GNU_FORMAT)[:512])
@@ -97,6 +109,8 @@ def holed() -> bytes:
     return bytes(head) + bytes(1024)
 
 
+# A frame whose header asks for a window of 2 GiB (RFC 8878, 3.1.1.1.2: exponent 21), and an empty last block.
+WIDE = b"\x28\xb5\x2f\xfd\x00" + bytes([21 << 3]) + b"\x01\x00\x00" + bytes(600)
 MANY = {str(number): b"" for number in range(20)}
 BAD = {
     "dots": (zipped({"../evil": b"x"}), r"has \.\./evil, which lies outside of it"),
@@ -113,6 +127,11 @@ BAD = {
     "a file that is a folder": (tarred({"a": b"x", "a/b": b"y"}), "has a/b twice"),
     "a zip bomb": (zipped({"a": bytes(3_000_000)}), "is a bomb: it becomes more than 100 times its size"),
     "a tar bomb": (tarred({"a": bytes(3_000_000)}, "w:gz"), "is a bomb"),
+    "a tar.zst bomb": (zstd.compress(tarred({"a": bytes(3_000_000)})), "is a bomb"),
+    "a tar.zst bomb in frames": (in_frames(tarred({"a": bytes(3_000_000)})), "is a bomb"),
+    "a bomb of names in a tar.zst": (zstd.compress(tarred({"n" * 2_000_000: b"x"})), "is a bomb"),
+    "dots in a tar.zst": (zstd.compress(tarred({"../evil": b"x"})), r"has \.\./evil, which lies outside of it"),
+    "a link in a tar.zst": (zstd.compress(tarred({"a": b""}, a=tarfile.SYMTYPE)), "has a, which is a link"),
     "a bomb of names": (gzip.compress(tarred({"n" * 2_000_000: b"x"})), "is a bomb"),
     "a file of holes": (holed(), "is a bomb"),
     "many files": (tarred(MANY), "is a bomb"),
@@ -121,9 +140,12 @@ BAD = {
     "half a zip": (zipped(FILES)[:2000], "is damaged"),
     "half a tar": (tarred(FILES)[:2000], "is damaged"),
     "half a tar.gz": (tarred(FILES, "w:gz")[:2000], "is damaged"),
-    "zstd": (b"\x28\xb5\x2f\xfd" + bytes(600), "is no zip, tar or tar.gz, but zstd, which Python reads from 3.14 on"),
-    "bzip2": (tarred(FILES, "w:bz2"), "is no zip, tar or tar.gz, but bzip2"),
-    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(600), "is no zip, tar or tar.gz, but something else"),
+    "half a tar.zst": (zstd.compress(tarred(FILES))[:2000], "is damaged"),
+    "a tar.zst with other bytes": (b"\x28\xb5\x2f\xfd" + bytes(600), "is damaged"),
+    "a tar.zst that wants two gigabytes": (WIDE, "wants more than 128 MiB of memory"),
+    "zstd of no tar": (zstd.compress(bytes(range(256)) * 9), "is damaged"),
+    "bzip2": (tarred(FILES, "w:bz2"), "is no zip, tar, tar.gz or tar.zst, but bzip2"),
+    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(600), "is no zip, tar, tar.gz or tar.zst, but something else"),
 }
 
 

@@ -255,8 +255,8 @@ def test_a_replay_that_spoils_one_sum_is_found(
 ) -> None:
     tracks: list[graphs.Track] = []
 
-    def lay_track(*tensors: Any) -> graphs.Track:
-        tracks.append(graphs.lay_track(*tensors))
+    def lay_track(*tensors: Any, staged: bool) -> graphs.Track:
+        tracks.append(graphs.lay_track(*tensors, staged=staged))
         return tracks[-1]
 
     monkeypatch.setattr(replay, "lay_track", lay_track)

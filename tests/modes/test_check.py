@@ -334,7 +334,7 @@ def test_more_threads_than_the_quota_and_too_little_memory_are_warned_of(tmp_pat
     (quota,) = machine.processors(8, tmp_path)
     assert (quota.result, quota.remedy) == ("warn", "Set OMP_NUM_THREADS=1, or raise the quota.")
     assert machine.processors(1, tmp_path)[0].result == "ok"
-    (memory,) = machine.memory(60_000 * 3072, 1_000_000, 1, tmp_path)
+    (memory,) = machine.memory(3 * 60_000 * 3072, 1_000_000, 1, tmp_path)
     assert memory.result == "warn"
     assert memory.detail.startswith("a limit of 300 MB; a run takes about 1.6 GB")
 

@@ -30,7 +30,7 @@ def train_epoch(
     count, device = len(split), split.labels.device
     seeds = [partial(seed_for, stack.seed, *part, "epoch", n) for part, n in zip(stack.parts, numbers, strict=True)]
     orders = [torch.randperm(count, generator=torch.Generator().manual_seed(seed("order"))) for seed in seeds]
-    order = torch.stack(orders).to(device)
+    chosen = torch.stack(orders)  # [learners, count]
     if stack.augmentation is not None:
         stack.augmentation.begin(*(seed("augmentation") for seed in seeds))
     rates = rates_of(stack, numbers, math.ceil(count / batch_size))
@@ -38,11 +38,13 @@ def train_epoch(
     stack.kind.model.train()
     loss_sums = torch.zeros(len(stack.parts), dtype=torch.float64, device=device)
     correct = torch.zeros(len(stack.parts), dtype=torch.int64, device=device)
-    for step, rows in enumerate(torch.split(order, batch_size, dim=1)):
+    flat = [rows.flatten() for rows in torch.split(chosen, batch_size, dim=1)]
+    images = split.batches(torch.cat(flat), list(map(len, flat)))  # learner after learner, as a step takes them
+    for step, (rows, pixels) in enumerate(zip(torch.split(chosen.to(device), batch_size, dim=1), images, strict=True)):
         if rates is not None:
             stack.rates.copy_(rates[step])
         bits = drawn(generators, stack.kind.draws * rows.shape[1], device)
-        batch = split.images[rows], split.labels[rows], rows, bits
+        batch = pixels.view(*rows.shape, *pixels.shape[1:]), split.labels[rows], rows, bits
         if stack.full_step is not None and rows.shape[1] == batch_size:
             losses, right = stack.full_step(partial(train_step, stack), *batch)
         else:
@@ -71,10 +73,8 @@ def evaluate(stack: Stack, split: Split, batch_size: int, on_batch: OnBatch) -> 
     loss_sums = torch.zeros(learners, dtype=torch.float64, device=device)
     correct = torch.zeros(learners, dtype=torch.int64, device=device)
     batch = min(EVALUATION_BATCH, 4 * batch_size)  # nothing is kept for a backward pass: no more memory than a step's
-    for start in range(0, len(split), batch):
-        labels = split.labels[start : start + batch]
-        images = prepare(split.images[start : start + batch], stack.compute)
-        logits = forward(stack, weights, None, images, shared=True)
+    for pixels, labels in split.in_turn(batch):
+        logits = forward(stack, weights, None, prepare(pixels, stack.compute), shared=True)
         each = labels.expand(learners, -1)
         losses = functional.cross_entropy(logits.flatten(0, 1), each.flatten(), reduction="none").view_as(each)
         loss_sums += losses.sum(dim=1).double()
