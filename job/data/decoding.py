@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.console.logs import concerning, printable
+from job.data.ahead import AHEAD as AHEAD
+from job.data.ahead import cores, in_order
 from job.data.download import Bar
 from job.data.files import spelled
 from job.data.picture import HASH, Picture, Shape, content, decoded
@@ -23,7 +23,6 @@ from job.device.mapping import Mapping
 from job.errors import is_permanent, os_fault
 
 CUT_OFF = "its last bytes are missing; what is there was used"
-AHEAD = 16  # results of a thread that may wait to be taken
 
 T = TypeVar("T")
 
@@ -110,21 +109,10 @@ def in_threads(files: Sequence[Path], do: Callable[[Path], T], bar: Bar, title: 
     """What `do` makes of each file, in their order, with as many threads as there are cores. No more than AHEAD results
     a thread wait for whoever takes them.
     """
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool, bar(title, len(files), "images") as update:
-        try:
-            waiting: deque[Future[T]] = deque()
-            for file in files:
-                if len(waiting) >= AHEAD * workers:
-                    yield waiting.popleft().result()
-                    update(1)
-                waiting.append(pool.submit(do, file))
-            while waiting:
-                yield waiting.popleft().result()
-                update(1)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with bar(title, len(files), "images") as update:
+        for result in in_order(files, do, cores(), lambda: update(0)):
+            yield result
+            update(1)
 
 
 def content_of(file: Path) -> str:

@@ -211,12 +211,15 @@ def kind_of(path: Path) -> str:
     return FOLDER if stat.S_ISDIR(mode) else FILE if stat.S_ISREG(mode) else OTHER
 
 
-def listed(folder: Path, variable: str = "DATA_DIR") -> list[Path]:
-    """What lies in a folder, in alphabetical order, so that it does not depend on the file system."""
+def listed(folder: Path, variable: str = "DATA_DIR") -> Iterator[Path]:
+    """What lies in a folder, in alphabetical order, so that it does not depend on the file system. It is listed at
+    once, and held as names alone: of a folder with very many files the paths would take much memory.
+    """
     try:
-        return sorted(folder.iterdir())
+        names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise os_fault(error, f"cannot list the folder {printable(str(folder))}", variable, "read") from error
+    return (folder / name for name in names)
 
 
 def unreadable(path: Path, error: OSError, variable: str) -> Fault:

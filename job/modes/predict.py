@@ -1,50 +1,41 @@
-"""`MODE=predict`: the answers of a finished run's model for images from elsewhere."""
+"""`MODE=predict`: the answers of a finished run's model for images from elsewhere, however many.
+
+Images stream through: read ahead by threads, answered in batches, kept in parts (`predict_parts`) that a later start
+goes on from, and put together at the end. In reading order: this file, `predict_answers`, `predict_rows`,
+`predict_parts`, `predict_heats`.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from job import device
-from job.console.logs import concerning, event, printable
+from job.console.logs import event, printable
 from job.console.progress import Progress
 from job.data import inputs
-from job.data.decoding import CUT_OFF
-from job.data.inputs import Source
-from job.data.picture import Picture, Shape, decoded
+from job.data.inputs import Inputs
 from job.device import Compute
 from job.device.memory import memory_faults
 from job.engine import classifier
 from job.engine.classifier import Classifier
-from job.errors import Fault, TemporaryFault, os_fault
+from job.errors import Fault, TemporaryFault
 from job.interrupt import Stop
-from job.report.tables import for_sheets
+from job.modes.predict_answers import Batch, Reader, batches, shape_of
+from job.modes.predict_heats import Heats
+from job.modes.predict_parts import Kept, Outcome, Part, outcome, planned
+from job.modes.predict_rows import Answer, Columns, heading, rows, tell
 from job.runs import finished, publish
+from job.runs.finished import Finished
 from job.runs.place import place_of
 from job.settings import Settings
 
-BATCH = 500  # images that are read side by side and then classified together
-THREADS = 8  # for reading, which waits for a disk or a network most of the time
 NAMED = 5  # faults that the last message repeats
-SHOWN = 3  # classes in a line
-
-
-@dataclass(frozen=True)
-class Answer:
-    """`probabilities` has one share a class; it is None, and `failure` says why, where the image was not readable."""
-
-    name: str
-    probabilities: NDArray[np.float64] | None
-    failure: str = ""
-    may_mend: bool = False
+SPOKEN = 100  # images up to which each has a line of its own, and bad ones that have one whatever their count
 
 
 def run(settings: Settings, progress: Progress, stop: Stop) -> None:
@@ -57,128 +48,124 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     found = finished.find(settings, stop, handed_on=True)
     if found.manifest is None:
         event("unvouched", f"{found.store.uri} has no manifest: its files are used as they are", level="WARNING")
-    about = finished.model(found)
-    model = classifier.load(about, finished.read(found, finished.WEIGHTS))
-    classes = [str(name) for name in about["classes"]]
-    sources = inputs.found(settings.input)
-    compute = device.choose(settings.device, settings.precision)
+    work = prepared(found, settings, stop)
+    place = settings.input
+    images = stop.heard(lambda: inputs.found(place))
+    parts = planned(images, work.made_from, stop)
+    there = work.kept.names()
+    if settings.fresh:
+        work.kept.remove(there)
+        there = set()
+    missing = [part for part in parts if part.name not in there]
+    done = len(images) - sum(len(part.of) for part in missing)
     event(
         "predict",
-        f"predict: {len(sources):,} image{'s' * (len(sources) > 1)} by {about['model']} of {found.store.uri} "
-        f"on {compute.describe()}",
-        images=len(sources),
+        f"predict: {len(images):,} image{'s' * (len(images) > 1)} by {work.about['model']} of {found.store.uri} "
+        f"on {work.compute.describe()}" + (f"; going on after {done:,}, which are answered already" if done else ""),
+        images=len(images),
+        answered=done,
         run=found.name,
     )
+    with memory_faults(), progress.bar("predict", len(images), "images") as move:
+        move(done)
+        reader = Reader(images, shape_of(work.about), lambda: move(0))
+        answered = batches(work.model, reader, [part.of for part in missing], work.compute)
+        for part in missing:
+            work.kept.put(part, of_part(work, part, answered, images, move))
+    hand_over(work, parts, images)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What all images go through, and where the answers go."""
+
+    about: dict[str, Any]
+    model: Classifier
+    compute: Compute
+    columns: Columns
+    made_from: dict[str, Any]
+    folder: str
+    kept: Kept
+    heats: Heats | None
+
+
+def prepared(found: Finished, settings: Settings, stop: Stop) -> Prediction:
+    """Raises Fault where the run's model cannot be loaded."""
+    about, weights = finished.model(found), finished.read(found, finished.WEIGHTS)
+    compute = device.choose(settings.device, settings.precision)
+    model = classifier.load(about, weights)
     compute.place(model)
-    answers = []
-    with memory_faults():
-        for answer in classified(model, sources, shape_of(about), compute, stop):
-            tell(answer, classes)
-            answers.append(answer)
-    store, name = place_of(settings, "", stop=stop), f"predictions/{found.name}/predictions.csv"
-    publish.put_checked(store, name, as_csv(answers, classes).encode(errors="backslashreplace"))
-    bad = [answer for answer in answers if answer.failure]
+    columns = Columns([str(name) for name in about["classes"]], settings.top_k)
+    made_from = {
+        "about": about,
+        "weights": hashlib.sha256(weights).hexdigest(),
+        "arithmetic": compute.arithmetic(),
+        "torch": torch.__version__,
+        "top": settings.top_k,
+        "heatmaps": settings.heatmaps,
+    }
+    store, folder = place_of(settings, "", stop=stop), f"predictions/{found.name}"
+    heats = None
+    if settings.heatmaps:
+        heats = Heats(classifier.load(about, weights), columns.classes, store, f"{folder}/heatmaps")
+    return Prediction(about, model, compute, columns, made_from, folder, Kept(store, f"{folder}/parts"), heats)
+
+
+def of_part(work: Prediction, part: Part, answered: Iterator[Batch], images: Inputs, move: Any) -> Outcome:
+    """Takes the batches of one part. Raises TemporaryFault where none of its images could be read, and others are
+    still to come: then it is the place that does not answer.
+    """
+    answers: list[Answer] = []
+    few = len(images) <= SPOKEN
+    bad = 0
+    while len(answers) < len(part.of):
+        batch = next(answered)
+        for answer in batch.answers:
+            bad += answer.probabilities is None
+            if few or (answer.probabilities is None and bad <= SPOKEN):
+                tell(answer, work.columns.classes)
+        answers += batch.answers
+        if work.heats:
+            work.heats.add(batch, of=len(images))
+        move(len(batch.answers))
+    found = outcome(answers, rows(answers, work.columns))
+    if found.may_mend and bad == len(answers) and part.of.stop < len(images):
+        raise unreadable(found.bad, len(answers), again=True)
+    return found
+
+
+def hand_over(work: Prediction, parts: Sequence[Part], images: Inputs) -> None:
+    """Puts the parts together, and removes them where nothing is left to be looked at again."""
+    store, name = work.kept.store, f"{work.folder}/predictions.csv"
+    content, may_mend = [heading(work.columns).encode(errors="backslashreplace")], False
+    bad: list[tuple[str, str]] = []
+    for part in parts:
+        found = work.kept.get(part)
+        content.append(found.rows)
+        bad += found.bad
+        may_mend |= found.may_mend
+    publish.put_checked(store, name, b"".join(content))
+    if work.heats:
+        work.heats.tidy(len(images))
+    if not may_mend:
+        work.kept.remove(work.kept.names())
     event(
         "finished",
-        f"finished: {len(answers) - len(bad):,} of {len(answers):,} images classified, see {store.uri}/{name}",
+        f"finished: {len(images) - len(bad):,} of {len(images):,} images classified, see {store.uri}/{name}"
+        + (f" and {work.heats.folder}/" if work.heats else ""),
         uri=f"{store.uri}/{name}",
     )
     if bad:
-        raise unreadable(bad, len(answers))
+        raise unreadable(bad, len(images), may_mend)
 
 
-def shape_of(about: Mapping[str, Any]) -> Shape:
-    """How images are brought to what the model takes; runs of before RESIZE squashed them."""
-    return Shape(int(about["image_size"]), str(about.get("resize", "squash")))
-
-
-def unreadable(bad: Sequence[Answer], of: int) -> Fault:
-    """The fault of a folder with images that have no answer."""
-    more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    what = "; ".join(f"{printable(answer.name)} ({printable(answer.failure)})" for answer in bad[:NAMED])
-    again = any(answer.may_mend for answer in bad)
+def unreadable(bad: Sequence[tuple[str, str]], of: int, again: bool) -> Fault:
+    """The fault of images that have no answer, `bad` by name and reason."""
+    more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
+    what = "; ".join(f"{printable(name)} ({printable(reason)})" for name, reason in bad[:NAMED])
     kind = TemporaryFault if again else Fault
     remedy = "Start the same command again: they may be readable then." if again else "Mend or remove them."
     return kind(
-        f"INPUT: {len(bad)} of {of} images could not be read: {what}{more}.",
+        f"INPUT: {len(bad):,} of {of:,} images could not be read: {what}{more}.",
         f"{remedy} The answers for all others are stored.",
     )
-
-
-def classified(
-    model: Classifier, sources: Sequence[Source], shape: Shape, compute: Compute, stop: Stop
-) -> Iterator[Answer]:
-    """An answer for every source, in their order."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(sources), BATCH):
-            stop.check()
-            part = sources[start : start + BATCH]
-            images = list(pool.map(lambda source: read(source, shape), part))
-            readable = [image.pixels for image in images if isinstance(image, Picture)]
-            shares = iter(probabilities(model, np.stack(readable), compute) if readable else ())
-            for source, image in zip(part, images, strict=True):
-                if isinstance(image, Picture):
-                    if image.cut_off:
-                        event("image", f"{printable(source.name)}: {CUT_OFF}", level="WARNING", image=source.name)
-                    yield Answer(source.name, next(shares))
-                else:
-                    reason = image.what.rstrip(".") if isinstance(image, Fault) else str(image)
-                    yield Answer(source.name, None, reason, isinstance(image, TemporaryFault))
-
-
-def read(source: Source, shape: Shape) -> Picture | Exception:
-    """The image, or why there is none."""
-    try:
-        with concerning(printable(source.name)):
-            return decoded(source.read(), shape)
-    except (Fault, ValueError) as error:
-        return error
-    except OSError as error:
-        return os_fault(error, f"cannot read {source.name}", "INPUT", "read")
-
-
-@torch.no_grad()
-def probabilities(model: Classifier, images: NDArray[np.uint8], compute: Compute) -> NDArray[np.float64]:
-    """Shares `[images, classes]` that add up to 1, from uint8 `[images, rows, columns, 3]`."""
-    with compute.autocast():
-        logits = model(torch.from_numpy(images).to(compute.device))
-    shares: NDArray[np.float64] = torch.softmax(logits.double(), dim=1).cpu().numpy()
-    return shares
-
-
-def tell(answer: Answer, classes: Sequence[str]) -> None:
-    """One line an image: its most likely classes, or why there are none."""
-    shown = printable(answer.name)
-    if answer.probabilities is None:
-        event(
-            "unreadable", f"{printable(answer.name)}: {printable(answer.failure)}", level="WARNING", image=answer.name
-        )
-        return
-    order = np.argsort(-answer.probabilities, kind="stable")
-    likely = ", ".join(
-        f"{printable(classes[place])} {100 * answer.probabilities[place]:.1f} %" for place in order[:SHOWN]
-    )
-    event(
-        "prediction",
-        f"{shown}: {likely}",
-        image=answer.name,
-        answer=classes[order[0]],
-        probabilities=dict(zip(classes, answer.probabilities.tolist(), strict=True)),
-    )
-
-
-def as_csv(answers: Sequence[Answer], classes: Sequence[str]) -> str:
-    """`predictions.csv`: one line an image; `failure` says why one has no class."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)  # older Pythons leave a name's CR bare
-    writer.writerow(
-        ["image", "class", "probability", "failure", *(f"probability_{printable(name)}" for name in classes)]
-    )
-    for answer in answers:
-        if answer.probabilities is None:
-            writer.writerow([for_sheets(answer.name), "", "", for_sheets(answer.failure), *("" for _ in classes)])
-        else:
-            best = int(answer.probabilities.argmax())
-            shares = [f"{share:.6f}" for share in answer.probabilities]
-            writer.writerow([for_sheets(answer.name), for_sheets(classes[best]), shares[best], "", *shares])
-    return out.getvalue()

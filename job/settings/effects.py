@@ -52,7 +52,7 @@ def without_effect(settings: Variables) -> dict[str, str]:
     if settings.dataset == "synthetic":
         idle["data_dir"] = "DATASET=synthetic is drawn by the job"
     if settings.mode != "predict":
-        idle["input"] = "it is for MODE=predict"
+        idle |= dict.fromkeys(("input", "top_k", "heatmaps"), "it is for MODE=predict")
     if settings.mode != "run":
         idle["min_accuracy"] = "it is for MODE=run"
     if settings.mode != "export":

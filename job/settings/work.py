@@ -34,6 +34,17 @@ class OfTheWork(BaseSettings):
         "with `MODE=predict`: an image, a folder with all below it, or an address (http(s), file, s3)",
         validate_default=True,
     )
+    top_k: int | None = variable(
+        "What to do",
+        None,
+        "with `MODE=predict`: a row has so many likeliest classes by name, in the place of every class's probability",
+        ge=1,
+    )
+    heatmaps: bool = variable(
+        "What to do",
+        False,
+        "with `MODE=predict`: 1 leaves pages that show what the network looked at in each image",
+    )
     export_format: str = variable(
         "What to do",
         "onnx",

@@ -195,11 +195,11 @@ def open_object(url: str, offset: int = 0, validator: str = "") -> AbstractConte
     return s3_object.open_object(url, offset, validator)
 
 
-def open_prefix(url: str, connections: int = 1, *, brief: bool = False) -> Objects:
-    """All below `s3://bucket/prefix`, for so many requests at a time; `brief` is for a look, as in `open_store`.
+def open_prefix(url: str, connections: int = 1, *, brief: bool = False, variable: str = "DATA_URL") -> Objects:
+    """All below `s3://bucket/prefix`, for so many requests at a time; `brief` and `variable` are as in `open_store`.
 
     Raises Fault where the AWS settings are unusable.
     """
     from job.storage import s3_prefix
 
-    return s3_prefix.open_prefix(url, connections, brief)
+    return s3_prefix.open_prefix(url, connections, brief, variable)

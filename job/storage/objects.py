@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """An object: its name below the prefix, its bytes, and its ETag, which another content changes."""
 
@@ -40,6 +40,10 @@ class Objects(Protocol):
         """Writes an object's content into a file, whole. Raises Fault and TemporaryFault, also where it has changed
         since it was listed, and NotWritten.
         """
+        ...
+
+    def content(self, entry: Entry) -> bytes:
+        """A small object's content, whole. Raises Fault and TemporaryFault, as `save` does."""
         ...
 
 

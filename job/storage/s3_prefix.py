@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from job.errors import TemporaryFault
 from job.storage.objects import Entry, written
@@ -12,15 +14,16 @@ from job.storage.s3_client import BRIEF, Limits, connect, split
 from job.storage.s3_faults import Damaged, NotThere
 from job.storage.s3_requests import Clients, Requests
 
-VARIABLE = "DATA_URL"
+T = TypeVar("T")
+
 CHUNK = 1 << 20
 
 
-def open_prefix(url: str, connections: int, brief: bool) -> Prefix:
+def open_prefix(url: str, connections: int, brief: bool, variable: str) -> Prefix:
     """As `job.storage.open_prefix` promises."""
-    bucket, prefix = split(url, VARIABLE)
+    bucket, prefix = split(url, variable)
     limits = replace(BRIEF if brief else Limits(), connections=connections)
-    (client,), place = connect(bucket, VARIABLE, limits)
+    (client,), place = connect(bucket, variable, limits)
     return Prefix(Requests(Clients(client, client), place, limits), f"{prefix}/" if prefix else "")
 
 
@@ -50,26 +53,43 @@ class Prefix:
             page = {"ContinuationToken": answer["NextContinuationToken"]}
 
     def save(self, entry: Entry, file: Path) -> None:
+        def request() -> None:
+            with self._opened(entry) as body, written(file) as output:
+                received = 0
+                while chunk := body.read(CHUNK):
+                    output.write(chunk)
+                    received += len(chunk)
+            if received != entry.size:
+                raise Damaged
+
+        self._ask(entry, request)
+
+    def content(self, entry: Entry) -> bytes:
+        def request() -> bytes:
+            with self._opened(entry) as body:
+                content: bytes = body.read()
+            if len(content) != entry.size:
+                raise Damaged
+            return content
+
+        return self._ask(entry, request)
+
+    def _ask(self, entry: Entry, request: Callable[[], T]) -> T:
         try:
-            self.requests.ask("read", entry.name, partial(self._save, entry, file))
+            return self.requests.ask("read", entry.name, request)
         except NotThere:
             raise self._changed(entry) from None
 
-    def _save(self, entry: Entry, file: Path) -> None:
+    def _opened(self, entry: Entry) -> Any:
+        """The body of the very object that was listed."""
         answer = self.requests.client.get_object(Bucket=self.requests.place.bucket, Key=self.start + entry.name)
         if answer["ContentLength"] != entry.size or answer.get("ETag", "") != entry.etag:
             answer["Body"].close()
             raise self._changed(entry)
-        received = 0
-        with answer["Body"] as body, written(file) as output:
-            while chunk := body.read(CHUNK):
-                output.write(chunk)
-                received += len(chunk)
-        if received != entry.size:
-            raise Damaged
+        return answer["Body"]
 
     def _changed(self, entry: Entry) -> TemporaryFault:
         return TemporaryFault(
-            f"S3 bucket {self.requests.place.bucket}: {entry.name} changed while the data set was fetched.",
+            f"S3 bucket {self.requests.place.bucket}: {entry.name} changed while the images were fetched.",
             "Start again once nobody writes there any more.",
         )

@@ -12,8 +12,7 @@ import pytest
 
 from job.console import logs
 from job.console.logs import JsonFormatter, TextFormatter, printable
-from job.modes import predict
-from job.modes.predict import Answer
+from job.modes.predict_rows import Answer, Columns, rows, tell
 from job.report.tables import for_sheets
 
 FORGED = "cat.png\nfinished: all is well\x1b[1A\x1b[2K\r\u2028\udc80"
@@ -34,8 +33,8 @@ def test_no_line_moves_the_cursor_or_hides_another() -> None:
 def test_a_name_makes_no_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
     logs.LOGGER.addHandler(caplog.handler)
     try:
-        predict.tell(Answer(FORGED, None, FORGED), ["a"])
-        predict.tell(Answer(FORGED, np.array([0.9, 0.1])), ["a\nb", "c"])
+        tell(Answer(FORGED, None, FORGED), ["a"])
+        tell(Answer(FORGED, np.array([0.9, 0.1])), ["a\nb", "c"])
     finally:
         logs.LOGGER.removeHandler(caplog.handler)
     assert len(caplog.messages) == 2
@@ -51,10 +50,11 @@ def test_no_name_is_a_formula_in_a_sheet(name: str) -> None:
     assert for_sheets(name) == f"'{name}"
     assert for_sheets("cat") == "cat"
     assert for_sheets("\t=1") == r"\t=1"
-    text = predict.as_csv([Answer(name, np.array([1.0])), Answer(f"\r{name}", None, name)], [name])
-    for row in list(csv.reader(io.StringIO(text, newline="")))[1:]:
+    answers = [Answer(name, np.array([1.0])), Answer(f"\r{name}", None, name)]
+    text = rows(answers, Columns([name])) + rows(answers, Columns([name, name], top=2))
+    for row in list(csv.reader(io.StringIO(text, newline=""))):
         assert not [cell for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
 
 
 def test_a_name_of_other_bytes_is_stored_all_the_same() -> None:
-    assert predict.as_csv([Answer(FORGED, None, "x")], ["a"]).encode(errors="backslashreplace")
+    assert rows([Answer(FORGED, None, "x")], Columns(["a"])).encode(errors="backslashreplace")

@@ -174,5 +174,6 @@ def test_predict_takes_what_training_takes(tmp_path: Path) -> None:
     (root / "a/1.png").rename(root / "a/noname")
     (root / "a/odd").symlink_to(root / "a")
     os.link(root / "a/deep/2.png", os.fsencode(root) + b"/a/\xff.png")
-    assert [source.name for source in inputs.found(str(root))] == ["a/deep/2.png", "a/noname", r"a/\xff.png"]
+    found = inputs.found(str(root))
+    assert [found.name(key) for key in found.keys] == ["a/deep/2.png", "a/noname", r"a/\xff.png"]
     assert names(root / "a") == ["deep/2.png", "noname", "\udcff.png"]

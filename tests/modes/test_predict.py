@@ -28,7 +28,7 @@ from job.engine import classifier
 from job.engine.step import normalise
 from job.errors import Fault, TemporaryFault
 from job.interrupt import Stop
-from job.modes import predict
+from job.modes import predict, predict_answers, predict_rows
 from tests.conftest import ROOT, Job
 
 
@@ -176,7 +176,8 @@ def address(images: Path) -> Iterator[str]:
 
 
 def names_and_bytes(place: str) -> list[tuple[str, bytes]]:
-    return [(source.name, source.read()) for source in inputs.found(place)]
+    found = inputs.found(place)
+    return [(found.name(key), found.read(key)) for key in found.keys]
 
 
 def test_a_file_and_addresses(images: Path, address: str) -> None:
@@ -226,12 +227,10 @@ def test_probabilities_are_whole(handed_on: Path) -> None:
     about = json.loads((handed_on / "model.json").read_text())
     model = classifier.load(about, (handed_on / "weights.pt").read_bytes())
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    shares = predict.probabilities(model, pixels, device.choose("cpu", "fp32"))
+    shares = predict_answers.probabilities(model, pixels, device.choose("cpu", "fp32"))
     assert all(math.isclose(row.sum(), 1) for row in shares)
-    assert (
-        list(csv.reader(io.StringIO(predict.as_csv([predict.Answer("a,b", shares[0])], about["classes"]))))[1][0]
-        == "a,b"
-    )
+    text = predict_rows.rows([predict_rows.Answer("a,b", shares[0])], predict_rows.Columns(about["classes"]))
+    assert next(csv.reader(io.StringIO(text)))[0] == "a,b"
 
 
 def test_a_mode_without_its_input(main: Job) -> None:

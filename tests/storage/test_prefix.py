@@ -74,7 +74,7 @@ def test_an_object_that_changes_meanwhile(owner: Any, bucket: str, tmp_path: Pat
     owner.delete_object(Bucket=bucket, Key="gone")
     owner.put_object(Bucket=bucket, Key="other", Body=CONTENT[::-1])
     for entry in (gone, other):
-        with pytest.raises(TemporaryFault, match=f"{entry.name} changed while the data set was fetched"):
+        with pytest.raises(TemporaryFault, match=f"{entry.name} changed while the images were fetched"):
             prefix.save(entry, tmp_path / "file")
     assert not (tmp_path / "file").exists()
 
