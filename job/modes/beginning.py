@@ -25,6 +25,7 @@ from job.runs.budget import HOUR, Budget
 from job.runs.checkpoint import Identity, Saved
 from job.runs.keeper import Keeper
 from job.runs.lock import Lock
+from job.runs.pace import USUAL, Pace
 from job.runs.standing import FINAL, START, Standing
 from job.runs.status import Status
 from job.search import runners
@@ -37,11 +38,12 @@ from job.tracking import Tracker, Wanted
 
 @dataclass(frozen=True)
 class Owned:
-    """What the owner of a run writes through, and what ends it: a signal, or another owner."""
+    """What the owner of a run writes through, how often, and what ends it: a signal, or another owner."""
 
     lock: Lock
     status: Status
     stop: Stop
+    pace: Pace = USUAL
 
     @property
     def store(self) -> ArtifactStore:
@@ -95,7 +97,7 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
     """
     saved = checkpoint.load(owned.store)
     kept = saved.identity.arithmetic if saved else None
-    budget = budget_of(settings, owned.status, saved.standing if saved else START)
+    budget = budget_of(settings, owned, saved.standing if saved else START)
     progress.check = both(owned.check, budget.check)
     compute = device.choose(settings.device, settings.precision, kept)
     preflight.before_run(settings, compute)
@@ -116,7 +118,7 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
         standing = last.standing
         place = places.place_for(data, compute.device)
         data = places.put(data, place, compute.device)
-        with Keeper(owned.brief, last, owned.status.stands, owned.stop) as keeper:
+        with Keeper(owned.brief, last, owned.status.stands, owned.stop, owned.pace.states) as keeper:
             progress.check = both(both(owned.check, keeper.check), budget.check)
             running = len(standing.history) if standing.part != FINAL else 0
             run = Run(
@@ -138,11 +140,13 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
             yield run
 
 
-def budget_of(settings: Settings, status: Status, standing: Standing) -> Budget:
+def budget_of(settings: Settings, owned: Owned, standing: Standing) -> Budget:
     """The run's time, from what earlier attempts told of theirs. One that has only to be published is not stopped."""
     limit = math.inf if settings.max_hours is None else settings.max_hours * HOUR
     trained = standing.part == FINAL and standing.final_epochs == len(standing.history)
-    return Budget(limit, max(standing.worked, status.worked), tell=status.works, over=trained)
+    status = owned.status
+    worked = max(standing.worked, status.worked)
+    return Budget(limit, worked, tell=status.works, over=trained, news=owned.pace.news)
 
 
 def builder_of(settings: Settings, data: Dataset, weights: Pretrained | None) -> build.Builder:

@@ -23,7 +23,7 @@ from job.report import metrics
 from job.report.answers import answers_of
 from job.report.tables import as_json
 from job.results import Choice, Epoch, Searched, Trial, hopeless, winner
-from job.runs import lock, manifest, publish, taking
+from job.runs import lock, manifest, pace, publish, taking
 from job.runs.budget import OutOfTime
 from job.runs.place import place_of
 from job.runs.standing import FINAL
@@ -57,13 +57,14 @@ def finish(settings: Settings, progress: Progress, stop: Stop) -> None:
     if done and ending.is_settled(looked_at):
         return ending.tell_finished(looked_at)
     try:
-        with lock.held(here, stop) as held:
+        paced = pace.pace_of(looked_at)
+        with lock.held(here, stop, paced.timing) as held:
             held.store.tidy()
             if settings.fresh:
                 publish.remove(held.store)
             done = is_finished(settings, held.store, progress)  # perhaps by the job that held the lock until now
             with stop.heard(lambda: Status(held.brief, stop)) as status:
-                own(settings, Owned(held, status, stop), progress, done)
+                own(settings, Owned(held, status, stop, paced), progress, done)
     except taking.AtWork:
         if not done:
             raise

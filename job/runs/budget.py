@@ -82,6 +82,7 @@ class Budget:
     speeds: Speeds | None = None
     evaluation: float = 0.0  # on the test set, as a share of a final epoch
     over: bool = False  # the training is: what is left is done in any case
+    news: float = NEWS  # seconds between two times that `tell` hears
     began: float = field(init=False)
     _told: float = field(init=False)
     _recent: list[float] = field(default_factory=list)
@@ -109,7 +110,7 @@ class Budget:
             return
         if self.left <= 0:
             raise self.fault("the time is over before the run was")
-        if self.clock() - self._told >= NEWS:
+        if self.clock() - self._told >= self.news:
             self._told = self.clock()
             self.tell(self.worked)
 

@@ -21,10 +21,13 @@ FLUSH_SECONDS = 8.0  # on leaving, where no stop has set a time of its own
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds: how long a run goes on without a state becoming durable, and the pause after one that was refused."""
+    """Seconds: how long a run goes on without a state becoming durable, the pause after one that was refused, and how
+    far apart two are written at least, but for the last one of an attempt.
+    """
 
     give_up: float = 600.0
     pause: float = 5.0
+    apart: float = 0.0
 
 
 class Keeper:
@@ -32,6 +35,7 @@ class Keeper:
 
     A state that the store refuses is a warning, and the next one is tried: the training is worth more than what a kill
     would cost. Only where none has become durable for `Patience.give_up` is the fault told to the thread that trains.
+    One that has to wait (`Patience.apart`) lies in memory, and gives way to newer ones.
 
     A context manager: on leaving, what was handed over last is written before it returns, unless that takes too long.
     """
@@ -59,6 +63,7 @@ class Keeper:
         self._refused_since: float | None = None
         self._copying = 0.0  # seconds that the training last waited for a copy
         self._not_before = -float("inf")  # the moment from which a state may be taken again
+        self._due = -float("inf")  # the moment from which one may be written again
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write_all, name="checkpoints", daemon=True)
 
@@ -79,12 +84,14 @@ class Keeper:
 
     def offer(self, take: Callable[[], Standing]) -> None:
         """Hands over what `take` copies, if a state may be written now without more than its share of the time."""
-        idle = self._refused_since is not None or (self._pending is None and not self._busy)
+        waits = self._patience.apart > 0  # so that the newest one is there when its time or a stop comes
+        idle = self._refused_since is not None or (not self._busy and (self._pending is None or waits))
         if idle and time.monotonic() >= self._not_before:
             started = time.monotonic()
             standing = take()
             self._copying = time.monotonic() - started
-            self._not_before = started + self._patience.pause * (self._refused_since is not None)
+            refused = self._patience.pause * (self._refused_since is not None)
+            self._not_before = started + max(refused, self._copying / SHARE)
             self.hand_over(standing)
 
     def hand_over(self, standing: Standing) -> None:
@@ -108,16 +115,16 @@ class Keeper:
     def _write_all(self) -> None:
         while self._error is None:
             with self._changed:
-                self._changed.wait_for(lambda: self._pending is not None or self._closed)
-                if self._pending is None:
-                    return
-                standing, self._pending, self._busy = self._pending, None, True
+                standing = self._next()
+            if standing is None:
+                return
             started, processor = time.monotonic(), time.thread_time()
             refused = self._write(standing, started)
             with self._changed:
                 cost, seconds = self._copying + time.thread_time() - processor, time.monotonic() - started
                 # A trial's record costs little: it does not bring the next state forward.
                 self._not_before = max(self._not_before, started + max(cost / SHARE, seconds / BUSY))
+                self._due = started + self._patience.apart * (not refused)
                 self._copying, self._busy = 0.0, False
                 if refused:
                     self._not_before = time.monotonic() + self._patience.pause
@@ -125,6 +132,15 @@ class Keeper:
                 self._changed.notify_all()
                 if refused and self._error is None and not self._pause():
                     return
+
+    def _next(self) -> Standing | None:
+        """Waits for a state whose time has come, and takes it; None at the end."""
+        while self._pending is None or not (self._closed or self._awaited or time.monotonic() >= self._due):
+            if self._closed and self._pending is None:
+                return None
+            self._changed.wait(None if self._pending is None else max(0.0, self._due - time.monotonic()))
+        standing, self._pending, self._busy = self._pending, None, True
+        return standing
 
     def _write(self, standing: Standing, started: float) -> bool:
         """Whether the store refused it for now. What cannot pass ends the writing."""

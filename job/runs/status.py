@@ -61,6 +61,7 @@ class Status:
         }
         self._changed = threading.Condition()
         self._waiting = self._closed = self._warned = False
+        self._written = b""  # as it was stored last: the same again is no news
         self._thread = threading.Thread(target=self._write_all, name="status", daemon=True)
 
     def __enter__(self) -> Status:
@@ -135,9 +136,11 @@ class Status:
                     return
                 self._waiting = False
                 content = (json.dumps(self._content, indent=2) + "\n").encode()
+            if content == self._written:
+                continue
             try:
                 self._version = self._store.put_known(NAME, content, self._version)
-                self._warned = False
+                self._warned, self._written = False, content
             except TakenOver:
                 return  # not even this may be said any more
             except Fault as fault:

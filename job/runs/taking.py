@@ -12,6 +12,7 @@ from job.runs.owner import PATIENCE_MOST, SLOW_SECONDS, Clock, Owner, Timing, bo
 from job.storage import ArtifactStore
 
 NAME = "lock.json"
+LOOK_SECONDS = 1.0  # at most, between two looks at another's lock
 
 
 class AtWork(TemporaryFault):
@@ -63,7 +64,7 @@ def acquire(store: ArtifactStore, claim: Claim, check: Callable[[], object]) -> 
         if not told:
             told = True
             event("lock", f"waiting up to {patience:g} s for a sign of life of the job on {other.host}")
-        time.sleep(min(timing.beat, timing.patience) / 5)
+        time.sleep(min(LOOK_SECONDS, timing.beat / 5, timing.patience / 5))
 
 
 def take(store: ArtifactStore, claim: Claim, version: str | None) -> Taken | None:

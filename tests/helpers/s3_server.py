@@ -202,9 +202,10 @@ node_timeout = 60
 container_update_timeout = 60
 """
 
+FILTERS = ("catch_errors", "listing_formats", "bulk", "slo", "symlink")
 PROXY = f"""
 [pipeline:main]
-pipeline = catch_errors listing_formats bulk s3api tempauth slo proxy-server
+pipeline = catch_errors listing_formats bulk s3api tempauth slo versioned_writes symlink proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
@@ -215,15 +216,10 @@ location = {REGION}
 use = egg:swift#tempauth
 user_{OWNER.id.replace(":", "_")} = {OWNER.secret} .admin
 user_{STRANGER.id.replace(":", "_")} = {STRANGER.secret}
-[filter:catch_errors]
-use = egg:swift#catch_errors
-[filter:listing_formats]
-use = egg:swift#listing_formats
-[filter:bulk]
-use = egg:swift#bulk
-[filter:slo]
-use = egg:swift#slo
-"""
+[filter:versioned_writes]
+use = egg:swift#versioned_writes
+allow_object_versioning = true
+""" + "".join(f"[filter:{name}]\nuse = egg:swift#{name}\n" for name in FILTERS)
 
 
 def log_to_stderr() -> None:
