@@ -52,7 +52,8 @@ class OfTheWork(BaseSettings):
         "Data",
         (),
         "mirrors of the CIFAR-10 archive, tried in order, with commas between them; http(s), file, s3. With "
-        "`DATASET=folder`: an archive (zip, tar, tar.gz, tar.zst) or an `s3://bucket/prefix/` of files, fetched into `DATA_DIR`",
+        "`DATASET=folder`: an archive (zip, tar, tar.gz, tar.zst) or an `s3://bucket/prefix/` of files, fetched into "
+        "`DATA_DIR`",
     )
     test_percent: float = variable(
         "Data",
