@@ -5,7 +5,8 @@
 - **limit**: what decoding costs by itself: the bytes are in memory already, as many threads, no checks, no bar,
   nothing looked at but pixels (`draft` as the job does it, decode, cut and resize).
 
-They take turns; medians of images a second, and of images a second and core. `python -m tests.helpers.photographs
+They take turns; medians of images a second, and of images a second of processor time, which is a core's rate and hardly
+depends on who else is at work. `python -m tests.helpers.photographs
 FOLDER COUNT` draws photographs.
 """
 
@@ -51,15 +52,17 @@ def limit(contents: list[bytes], shape: Shape, cores: int) -> None:
             pass
 
 
-def rates(contenders: dict[str, Callable[[], None]], count: int, rounds: int) -> dict[str, float]:
-    """Images a second, medians over rounds in turns."""
-    taken: dict[str, list[float]] = {title: [] for title in contenders}
+def rates(contenders: dict[str, Callable[[], None]], count: int, rounds: int) -> dict[str, tuple[float, float]]:
+    """Images a second by the clock and of processor time, medians over rounds in turns."""
+    taken: dict[str, list[tuple[float, float]]] = {title: [] for title in contenders}
     for _ in range(rounds):
         for title, run in contenders.items():
-            started = time.perf_counter()
+            started, used = time.perf_counter(), time.process_time()
             run()
-            taken[title].append(count / (time.perf_counter() - started))
-    return {title: median(each) for title, each in taken.items()}
+            taken[title].append((count / (time.perf_counter() - started), count / (time.process_time() - used)))
+    return {
+        title: (median(each[0] for each in all_), median(each[1] for each in all_)) for title, all_ in taken.items()
+    }
 
 
 def measure(root: Path, most: int, shape: Shape, rounds: int) -> None:
@@ -72,10 +75,11 @@ def measure(root: Path, most: int, shape: Shape, rounds: int) -> None:
     }
     found = rates(contenders, len(files), rounds)
     print(f"{len(files):,} images of {root.name} to {shape.side} pixels, {rounds} rounds, {cores} cores")
-    for title, rate in found.items():
-        used = 1 if title == "plain" else cores
-        print(f"  {title:<6} {rate:8.1f} images/s, {rate / used:8.1f} a core")
-    print(f"  job over plain {found['job'] / found['plain']:.2f}, job over limit {found['job'] / found['limit']:.3f}")
+    for title, (rate, each) in found.items():
+        print(f"  {title:<6} {rate:8.1f} images/s, {each:8.1f} a core")
+    for how, what in enumerate(("by the clock", "a core")):
+        mine, loop, most = (found[title][how] for title in ("job", "plain", "limit"))
+        print(f"  {what}: job over plain {mine / loop:.2f}, job over limit {mine / most:.3f}")
 
 
 def main() -> None:

@@ -1,14 +1,16 @@
 """A data set as uint8 tensors that stay on the device: loaded once, no per-image work in an epoch.
 
 In reading order: this file (what a data set is, and parts of it), `dataset` (the one that the settings name),
-`arrays`, `draws` (parts of a data set), `synthetic`, `cifar10` with `download`; `folder` with `layouts`, `labels`,
-`files`, `decoding`, `picture` and `cache`; `survey`; `fetched` (what DATA_URL names for a folder) with `archive`,
-`unpack`, `bucket` and `staging`; `inputs` are images to predict on.
+`split` and `places` (where its images lie), `arrays`, `draws` and `remade` (parts of a data set), `synthetic`,
+`cifar10` with `download`; `folder` with `layouts`, `labels`, `files`, `known`, `decoding`, `picture` and `cache`;
+`survey`; `fetched` (what DATA_URL names for a folder) with `archive`, `unpack`, `bucket` and `staging`; `inputs` are
+images to predict on.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from job.data.arrays import Arrays, Bad
 from job.data.attentive import Opener
 from job.data.download import Bar
 from job.data.draws import stratified
+from job.data.remade import AT_ONCE, made
 from job.data.split import Split as Split
 from job.data.split import split_of
 from job.data.survey import Survey, doubts, survey
@@ -30,7 +33,6 @@ from job.device.mapping import Mapping
 from job.errors import Fault
 from job.seeds import seed_for
 
-AT_ONCE = 1000  # images that are scaled, or hashed, together
 EXAMPLES = 8  # training images of a class that a report shows
 NAMES = ("cifar10", "folder", "synthetic")
 
@@ -121,8 +123,8 @@ def load(wanted: Wanted, bar: Bar, open_s3: Opener) -> Dataset:
             arrays = cifar10.load(wanted.directory, cifar10.Sources(wanted.urls, wanted.kaggle_input), bar, open_s3)
         else:
             arrays = folder.load(wanted.directory, bar=bar, rules=wanted.rules)
-        arrays = reduced(arrays, wanted.limit, wanted.seed)
-    arrays = scaled(arrays, wanted.rules.shape.side)
+        arrays = reduced(arrays, wanted.limit, wanted.seed, wanted.directory)
+    arrays = scaled(arrays, wanted.rules.shape.side, wanted.directory)
     return Dataset(
         name=wanted.name,
         origin=arrays.origin,
@@ -138,20 +140,22 @@ def load(wanted: Wanted, bar: Bar, open_s3: Opener) -> Dataset:
     )
 
 
-def scaled(arrays: Arrays, side: int) -> Arrays:
+def scaled(arrays: Arrays, side: int, directory: Path) -> Arrays:
     """The images `side` pixels wide and high, for data sets that come in one size; bilinear, some at a time."""
     if arrays.train_images.shape[1] == side:
         return arrays
 
-    def bigger(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        out = np.empty((len(images), side, side, 3), dtype=np.uint8)
-        for start in range(0, len(images), AT_ONCE):
-            planes = torch.from_numpy(images[start : start + AT_ONCE]).permute(0, 3, 1, 2)  # [count, 3, rows, columns]
-            drawn = interpolate(planes, (side, side), mode="bilinear", antialias=True)
-            out[start : start + AT_ONCE] = drawn.permute(0, 2, 3, 1).numpy()
-        return out
+    def bigger() -> Iterator[NDArray[np.uint8]]:
+        for images in (arrays.train_images, arrays.test_images):
+            for start in range(0, len(images), AT_ONCE):
+                part = torch.from_numpy(images[start : start + AT_ONCE])
+                planes = part.permute(0, 3, 1, 2)  # [count, 3, rows, columns]
+                drawn = interpolate(planes, (side, side), mode="bilinear", antialias=True)
+                yield drawn.permute(0, 2, 3, 1).numpy()
 
-    return replace(arrays, train_images=bigger(arrays.train_images), test_images=bigger(arrays.test_images))
+    anew = made(bigger(), [len(arrays.train_labels), len(arrays.test_labels)], side, directory)
+    train, test = anew.parts
+    return replace(arrays, train_images=train, test_images=test, mapping=anew.mapping)
 
 
 def digest(arrays: Arrays) -> str:
@@ -166,7 +170,7 @@ def digest(arrays: Arrays) -> str:
     return sha.hexdigest()
 
 
-def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
+def reduced(arrays: Arrays, limit: int | None, seed: int, directory: Path) -> Arrays:
     """At most `limit` training images and the same fraction of the test images, with the classes' shares kept.
 
     Raises Fault where less than one image a class would be left.
@@ -178,11 +182,14 @@ def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
     train = stratified(arrays.train_labels, limit, seed_for(seed, "limit", "train"))
     test = stratified(arrays.test_labels, test_limit, seed_for(seed, "limit", "test"))
     names = arrays.names()
-    validation, rows = arrays.validation, test[:0]
-    if validation is not None:
-        images, labels = validation
-        rows = stratified(labels, round(len(labels) * limit / count), seed_for(seed, "limit", "validation"))
-        validation = images[rows], labels[rows]
+    rows, own = test[:0], arrays.validation or (arrays.train_images[:0], arrays.train_labels[:0])
+    if arrays.validation is not None:
+        rows = stratified(own[1], round(len(own[1]) * limit / count), seed_for(seed, "limit", "validation"))
+    parts = ((arrays.train_images, train), (own[0], rows), (arrays.test_images, test))
+    pieces = (
+        images[chosen[start : start + AT_ONCE]] for images, chosen in parts for start in range(0, len(chosen), AT_ONCE)
+    )
+    anew = made(pieces, [len(chosen) for _, chosen in parts], arrays.train_images.shape[1], directory)
     sizes, contents = arrays.sizes, arrays.contents
     if sizes is not None:
         sizes = sizes[0][train], sizes[1][rows], sizes[2][test]
@@ -190,15 +197,15 @@ def reduced(arrays: Arrays, limit: int | None, seed: int) -> Arrays:
         contents = contents[0][train], contents[1][rows], contents[2][test]
     return replace(
         arrays,
-        train_images=arrays.train_images[train],
+        train_images=anew.parts[0],
         train_labels=arrays.train_labels[train],
-        test_images=arrays.test_images[test],
+        test_images=anew.parts[2],
         test_labels=arrays.test_labels[test],
         test_names=tuple(names[row] for row in test),
-        validation=validation,
+        validation=(anew.parts[1], own[1][rows]) if arrays.validation else None,
         sizes=sizes,
         contents=contents,
-        mapping=None,
+        mapping=anew.mapping,
     )
 
 

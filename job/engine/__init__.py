@@ -26,7 +26,8 @@ from job.engine.step import prepare, train_step
 from job.results import Score
 from job.seeds import seed_for
 
-EVALUATION_BATCH = 1000
+EVALUATION_BATCH = 1000  # images, of up to 90 pixels a side
+EVALUATION_PIXELS = 8 * EVALUATION_BATCH * 32**2  # of larger ones: what a model keeps of them grows with their pixels
 
 OnBatch = Callable[[int], object]
 """Called after every batch with its count of images; it may raise to stop there."""
@@ -95,7 +96,7 @@ def judged(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch, 
     model.eval()
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    for images, labels in split.in_turn(EVALUATION_BATCH):
+    for images, labels in split.in_turn(evaluation_batch(split)):
         loss, answers = answer(images, labels)
         loss_sum += loss.double()
         correct += (answers.argmax(dim=1) == labels).sum()
@@ -108,10 +109,15 @@ def predict(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch)
     """The logits of all images, `param_dtype` `[count, classes]` on the CPU, computed in `evaluate`'s very batches."""
     model.eval()
     parts = []
-    for images, _ in split.in_turn(EVALUATION_BATCH):
+    for images, _ in split.in_turn(evaluation_batch(split)):
         parts.append(full(logits_of(model, images, compute)))
         on_batch(len(images))
     return torch.cat(parts).cpu()
+
+
+def evaluation_batch(split: Split) -> int:
+    """How many images are judged at once: 1,000, but 163 of 224 pixels a side."""
+    return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // split.images.shape[1] ** 2))
 
 
 def logits_of(model: nn.Module, images: Tensor, compute: Compute) -> Tensor:

@@ -117,7 +117,7 @@ def images(bytes_of_images: int, chosen: Compute, settings: Settings) -> tuple[i
     place = places.choose(bytes_of_images, chosen.device, kept=kept)
     copied = 0 if settings.learning_rate is not None else bytes_of_images * settings.tune_percent / 100
     needed = int(copied) * (place.name == places.DEVICE and not chosen.on_gpu) if kept else COPIES * bytes_of_images
-    return needed, [ok("images", place.words())]
+    return needed, [ok("place", place.words())]
 
 
 def memory(bytes_of_images: int, parameters: int, workers: int, root: Path = Path("/")) -> list[Finding]:

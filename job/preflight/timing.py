@@ -26,7 +26,7 @@ from job.settings import Settings
 
 ENOUGH_SECONDS = 0.4  # a measurement that takes so long says something; the median of three is taken
 LONG_SECONDS = 1.0  # one that takes so long is taken as it is
-MOST_STEPS, MOST_IMAGES = 100, 20_000
+MOST_STEPS, MOST_IMAGES, MOST_BYTES = 100, 20_000, 1 << 28
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def measure(settings: Settings, compute: Compute, counts: Counts, check: Callabl
     def evaluate(split: Split) -> None:
         engine.evaluate(learner.model, split, compute, on_batch)
 
-    images = random_split(max(batch, min(MOST_STEPS * batch, MOST_IMAGES)), counts.classes, build.image_size, compute)
+    most = min(MOST_STEPS * batch, MOST_IMAGES, MOST_BYTES // (3 * build.image_size**2))
+    images = random_split(max(batch, most), counts.classes, build.image_size, compute)
     return Speed(
         seconds_an_image(train, images, batch, recorded=compute.step == "graph"),
         seconds_an_image(evaluate, images, min(len(images), 128)),

@@ -16,9 +16,10 @@ from torchvision.datasets import CIFAR10
 
 from job import data
 from job.console.progress import Progress
-from job.data import Dataset, cifar10, decoding, synthetic
+from job.data import Dataset, Wanted, cifar10, decoding, remade, synthetic
 from job.data.draws import stratified
-from job.data.picture import SMALL
+from job.data.folder import Rules
+from job.data.picture import SMALL, Shape
 from job.errors import Fault, TemporaryFault
 from tests.data.test_download import no_s3
 from tests.helpers.mirror import mirror
@@ -220,11 +221,29 @@ def decoded(tree: Path, name: str) -> np.ndarray:
     return read.pixels
 
 
-def test_an_image_without_a_file_is_found_by_its_number() -> None:
+def test_an_image_without_a_file_is_found_by_its_number(tmp_path: Path) -> None:
     """Its number in the whole test set, whatever a limit leaves of it."""
     arrays = synthetic.draw(3407, 500)
     assert arrays.names() == tuple(map(str, range(100)))
-    reduced = data.reduced(arrays, 100, seed=1)
+    reduced = data.reduced(arrays, 100, 1, tmp_path)
     assert len(reduced.names()) == len(reduced.test_labels) == 20
     for name, image in zip(reduced.names(), reduced.test_images, strict=True):
         assert np.array_equal(image, arrays.test_images[int(name)])
+
+
+def test_images_that_memory_would_not_hold_are_put_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of a set, and one that is scaled: the same images, mapped from a file that nobody sees."""
+    wanted = Wanted("synthetic", tmp_path, 50, 1, rules=Rules(shape=Shape(64)))
+    first = data.load(wanted, BAR, no_s3)
+    arrays = synthetic.draw(3407, 500)
+    part = data.reduced(arrays, 100, 1, tmp_path)
+    assert (first.mapping, part.mapping) == (None, None)
+    monkeypatch.setattr(remade, "free_on_host", lambda: 1000)
+    kept, other = data.load(wanted, BAR, no_s3), data.reduced(arrays, 100, 1, tmp_path)
+    assert kept.mapping is not None
+    assert other.mapping is not None
+    assert kept.sha256 == first.sha256
+    assert data.digest(other) == data.digest(part)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(remade, "free", lambda place: 0)
+    assert data.load(wanted, BAR, no_s3).sha256 == first.sha256, "in memory, come what may"

@@ -93,7 +93,7 @@ def test_sizes(tree: Path) -> None:
 
 
 def test_the_sizes_are_those_of_the_images_that_are_used(tree: Path) -> None:
-    arrays = reduced(folder.load(tree, bar=quiet), 4, seed=1)
+    arrays = reduced(folder.load(tree, bar=quiet), 4, 1, tree)
     assert arrays.sizes is not None
     assert [len(part) for part in arrays.sizes] == [4, 0, 2]
     (tree / "train/cats/0.png").write_text("no image")

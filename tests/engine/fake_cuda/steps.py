@@ -18,6 +18,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from job import device, engine, models
 from job.data import Split
 from job.device import CHANNELS_LAST, Compute, graphs
+from job.device.feed import Feed
 from job.device.precision import DTYPES, native_precisions
 from job.engine import learner as alone_learner
 from job.engine import replay
@@ -138,6 +140,11 @@ def pretend(capability: int) -> None:
     for name in FUSED:
         setattr(torch, name, partial(at_a_rate, getattr(torch, name)))
     graphs.aside = lambda where: nullcontext()  # type: ignore[assignment]
+    torch.cuda.Stream = torch.cuda.Event = Mock  # type: ignore[assignment, misc]
+    torch.cuda.current_stream = Mock()
+    torch.cuda.stream = lambda where: nullcontext()  # type: ignore[assignment]
+    torch.empty = partial(unpinned, torch.empty)
+    Feed.gather = lambda self, images, rows, into: None  # type: ignore[method-assign]
     device.run_one_kernel = lambda where: None
     Compute.fetch = fetch  # type: ignore[method-assign]
 
@@ -153,6 +160,11 @@ def at_a_rate(fused: Callable[..., Any], *arguments: Any, lr: Any, **options: An
     assert not list(uneven(arguments[:3])), "SGD has no rule at all: this is all that is to be seen of it"
     assert {(one.device, one.dtype) for part in arguments[:3] for one in part} == {(CUDA, torch.float32)}
     return None
+
+
+def unpinned(empty: Callable[..., Tensor], *shape: Any, pin_memory: bool = False, **options: Any) -> Tensor:
+    """`torch.empty`, which pins memory by the driver."""
+    return empty(*shape, **options)
 
 
 def made(tensor: Callable[..., Tensor], values: Any, device: torch.device | None = None, **options: Any) -> Tensor:
@@ -237,6 +249,7 @@ def alone(name: str, precision: str, spoil: str = "nothing") -> Row:
         recorded.steps[BATCH]()
     check_state(learner)
     engine.train_epoch(learner, split, 1, BATCH, ignore)
+    odd = fed_steps(learner, split)
     with Watch() as evaluation:
         engine.evaluate(learner.model, split, compute, ignore)
     logits = engine.predict(learner.model, split, compute, ignore)
@@ -248,7 +261,28 @@ def alone(name: str, precision: str, spoil: str = "nothing") -> Row:
     check_state(again)
     engine.train_epoch(again, split, 2, BATCH, ignore)
     check_state(again)
-    return row_of(name, compute, spoil if spoil == "strong" else "alone", step, evaluation)
+    row = row_of(name, compute, spoil if spoil == "strong" else "alone", step, evaluation)
+    row.odd += odd
+    return row
+
+
+def fed_steps(learner: Learner, split: Split) -> list[str]:
+    """What is odd about the same steps with the images on the host: a recorded one finds its batch on the device, and
+    the batches' way there waits for nothing.
+    """
+    host = Split(split.images.cpu(), split.labels).fed(Feed(CUDA))
+    recorded = replay.record_steps(learner, host, BATCH, recorder=itself)
+    assert (recorded.track.images.device, len(recorded.track.images)) == (CUDA, BATCH)
+    with Watch() as step:
+        recorded.steps[BATCH]()
+        for images in [split.images[:BATCH], split.images[:REST]]:
+            assert list(graphs.brought(recorded.track, [images])) == [len(images)]
+    sizes = [BATCH, REST]
+    for images, size in zip(host.batches(torch.arange(BATCH + REST), sizes), sizes, strict=True):
+        assert (images.device, len(images)) == (CUDA, size)
+    engine.train_epoch(learner, host, 1, BATCH, ignore)
+    engine.evaluate(learner.model, host, learner.compute, ignore)
+    return step.odd
 
 
 def check_state(learner: Learner) -> None:
