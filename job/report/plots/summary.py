@@ -1,19 +1,22 @@
-"""Runs side by side: accuracy against size, time and cost."""
+"""Runs side by side: accuracy against size, time and cost, and how they learned."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from job.report.comparison import Run, labels
-from job.report.plots.drawing import TRAIN, small_figure
+from job.report.plots.drawing import FAILED, TEST, TRAIN, WINNER, shorter, small_figure
 
 MARGINS = (52, 46)  # of a figure, for its ticks and labels, in points
 FONT, LETTER = 9, 5.2  # the size of a name in a plot and how wide one of its letters is on average, in points
+STYLES = tuple((colour, style) for style in ("-", "--", ":") for colour in (TRAIN, TEST, WINNER))  # of curves by name
+FEW, WIDE = 30, 8  # epochs below which they are dots as well; times as many as another run's, from which on x is log
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
@@ -51,6 +54,52 @@ def against(
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel=f"{label}, log scale", ylabel="test accuracy (%)")
     name_points(axes, group, values, size)
+    return figure
+
+
+def accuracies(group: Sequence[Run]) -> Figure | None:
+    """Test accuracy over the epochs of each run's final training; None where no run tells it."""
+    return curves(group, [run.tested for run in group], "epoch of the final training", "test accuracy (%)")
+
+
+def losses(group: Sequence[Run]) -> Figure | None:
+    """Validation loss over the epochs of each search's winning trial; None where no run has one."""
+    return curves(group, [run.validated for run in group], "epoch of the winning trial", "validation loss")
+
+
+def curves(group: Sequence[Run], values: Sequence[Sequence[float]], label: str, what: str) -> Figure | None:
+    """A line for each run that has `values`, the most accurate ones by name, all others faint and behind them."""
+    lines = [(name, line) for name, line in zip(labels(group), values, strict=True) if line]
+    if not lines:
+        return None
+    named, others = lines[: len(STYLES)], lines[len(STYLES) :]
+    rows = -(-(len(named) + bool(others)) // 2)
+    figure, axes = small_figure((4.8, 3.1 + 0.2 * rows))
+    longest, shortest = max(len(line) for _, line in lines), min(len(line) for _, line in lines)
+    marker = "o" if shortest < FEW else ""
+    for number, (_, line) in enumerate(others):
+        title = f"{len(others)} less accurate" if number == 0 else None
+        axes.plot(range(1, len(line) + 1), line, color=FAILED, linewidth=0.9, alpha=0.7, label=title, zorder=1)
+    for (name, line), (colour, style) in reversed(list(zip(named, STYLES, strict=False))):
+        look: dict[str, Any] = {
+            "color": colour,
+            "linestyle": style,
+            "marker": marker,
+            "markersize": 3,
+            "linewidth": 1.6,
+        }
+        axes.plot(range(1, len(line) + 1), line, label=shorter(name, 26), zorder=2, **look)
+    if longest > WIDE * shortest:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(PLAIN)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        label += ", log scale"
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel=label, ylabel=what)
+    handles, titles = axes.get_legend_handles_labels()
+    figure.legend(handles[::-1], titles[::-1], loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure
 
 
