@@ -48,14 +48,20 @@ def models(rows: Sequence[Sequence[str]]) -> Figure:
         accuracy, low, high = numbers[place]
         axes.plot([low, high], [height, height], color=TRAIN, linewidth=5, alpha=0.35, solid_capstyle="butt")
         axes.plot(accuracy, height, "o", color=TRAIN, markersize=6)
-        said = f"{accuracy:.2f} %   {rows[place][4]} epochs, training {rows[place][6]}"
+        said = f"{accuracy:.2f} % · {rows[place][4]} epochs · {rows[place][6]}"
         axes.annotate(said, (high, height), (8, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_yticks(range(len(rows)), [rows[place][0] for place in order])
-    axes.set(xlabel="test accuracy (%), with its 95 % interval", xlim=(45, 115), ylim=(-0.6, len(rows) - 0.4))
+    axes.set(
+        xlabel="test accuracy (%), with its 95 % interval; time of the training",
+        xlim=(45, 115),
+        ylim=(-0.6, len(rows) - 0.4),
+    )
     axes.set_xticks(range(50, 101, 10))
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
+    axes.spines["bottom"].set_bounds(45, 100)
+    axes.xaxis.label.set_x(0.4)
     return figure
 
 

@@ -11,6 +11,8 @@ from job.report.plots import summary as plots
 from job.report.templating import Drawing, Section, drawing, page
 from job.report.words import plural
 
+LINES = "Lines are 95 % intervals."
+UNNAMED = "A point without a name had no room for it."
 TESTED = "The test set is looked at after each epoch and chooses nothing."
 
 
@@ -77,7 +79,7 @@ def drawings(group: Sequence[Run], number: int, price_per_hour: float | None) ->
     inches = (3.7, 3.1) if price_per_hour else (4.8, 3.4)  # three of them in a row are smaller
     points = ", ".join(f"{name} {100 * run.accuracy:.1f} %" for name, run in zip(labels(group), group, strict=True))
     made = [
-        ("size", "parameters", plots.size(group, inches), "Lines are 95 % intervals."),
+        ("size", "parameters", plots.size(group, inches), LINES if len(group) <= plots.MANY else f"{LINES} {UNNAMED}"),
         ("time", "training time", plots.time(group, inches), ""),
     ]
     if price_per_hour:
