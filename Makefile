@@ -36,7 +36,7 @@ LINT := .venv-ci/bin
 .DEFAULT_GOAL := list
 .PHONY: list install demo run run-all preflight summary build docker-run k8s kaggle help-variables test test-slow check format
 .PHONY: lint-deploy build-ray test-container install-ray test-ray test-taken
-.PHONY: screenshot test-cpus bench bench-scale test-gpu chaos lock clean
+.PHONY: screenshot pictures test-cpus bench bench-scale test-gpu chaos lock clean
 
 list: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -119,6 +119,9 @@ test-taken: $(DEV) ## what takes too long for make test: every model in every ex
 
 screenshot: $(DEV) ## docs/report.png from a run's page: REPORT=outputs/RUN/report.html; needs Chromium
 	$(RUN) -m tests.helpers.screenshot $(REPORT) docs/report.png
+
+pictures: $(READY) ## docs/models.svg and bench/speed.svg anew from the tables of README.md and bench/README.md
+	$(RUN) -m bench.pictures
 
 bench-scale: $(READY) ## 1,000 simulated trials over 64 workers: overhead, memory, and when a cluster pays
 	$(RUN) -m bench.scale

@@ -11,6 +11,11 @@ COLOURS = ("#4e79a7", "#76b7b2", "#b07aa1", "#d4a6c8", "#9c9c9c")
 
 
 def draw(results: dict[str, Any], conditions: str, path: Path) -> None:
+    """The picture as PNG."""
+    ratios(results, conditions).savefig(path, dpi=144)
+
+
+def ratios(results: dict[str, Any], conditions: str) -> Figure:
     """A group of bars for each model: how many times the job's time the others take."""
     titles = [title for title in next(iter(results.values()))["median_seconds"] if title != "job"]
     figure = Figure(figsize=(9, 1.6 + 1.0 * len(results)), layout="constrained")
@@ -29,4 +34,4 @@ def draw(results: dict[str, Any], conditions: str, path: Path) -> None:
     axes.margins(x=0.12)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=len(titles), fontsize="small", frameon=False)
-    figure.savefig(path, dpi=144)
+    return figure

@@ -8,6 +8,7 @@ goes on from, and put together at the end. In reading order: this file, `predict
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -137,14 +138,15 @@ def of_part(work: Prediction, part: Part, answered: Iterator[Batch], images: Inp
 def hand_over(work: Prediction, parts: Sequence[Part], images: Inputs) -> None:
     """Puts the parts together, and removes them where nothing is left to be looked at again."""
     store, name = work.kept.store, f"{work.folder}/predictions.csv"
-    content, may_mend = [heading(work.columns).encode(errors="backslashreplace")], False
+    content, may_mend = io.BytesIO(), False  # its value is no second copy
+    content.write(heading(work.columns).encode(errors="backslashreplace"))
     bad: list[tuple[str, str]] = []
     for part in parts:
         found = work.kept.get(part)
-        content.append(found.rows)
+        content.write(found.rows)
         bad += found.bad
         may_mend |= found.may_mend
-    publish.put_checked(store, name, b"".join(content))
+    publish.put_checked(store, name, content.getvalue())
     if work.heats:
         work.heats.tidy(len(images))
     if not may_mend:

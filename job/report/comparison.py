@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,8 @@ from job.report.words import count
 class Run:
     """What a comparison needs of a finished run. `recalls` are class → (found, all), empty for an old run's results.
 
-    `answers` are None for a run that kept none.
+    `answers` are None for a run that kept none. `tested` is the test accuracy in percent after each epoch of the final
+    training, `validated` the validation loss after each of the winning trial; empty where there was no search.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Run:
     answers: Answers | None = field(default=None, compare=False)
     recipe: str = PLAIN.name
     max_hours: float | None = None
+    tested: tuple[float, ...] = ()
+    validated: tuple[float, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -103,9 +107,21 @@ def run_from(name: str, manifest: dict[str, Any], results: dict[str, Any], answe
                 zip(evaluation["classes"], evaluation["confusion_matrix"], strict=True)
             )
         },
+        tested=series(results["training"].get("epochs", []), "test_accuracy_percent"),
+        validated=series(epochs_of_winner(results["tuning"]), "validation_loss"),
         origin=str(results["data"].get("origin", "")),
         answers=None if answers is None else answers_of(answers, results["data"]["classes"], images, correct),
     )
+
+
+def epochs_of_winner(tuning: dict[str, Any]) -> Sequence[dict[str, Any]]:
+    best = tuning.get("best_trial")
+    return next((trial["epochs"] for trial in tuning.get("trials", []) if trial["trial"] == best), [])
+
+
+def series(epochs: Sequence[dict[str, Any]], key: str) -> tuple[float, ...]:
+    """A value of each epoch; what is no number in JSON is none here."""
+    return tuple(math.nan if epoch[key] is None else float(epoch[key]) for epoch in epochs)
 
 
 def answers_of(content: bytes, classes: Sequence[str], images: int, correct: int) -> Answers:

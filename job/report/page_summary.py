@@ -11,6 +11,10 @@ from job.report.plots import summary as plots
 from job.report.templating import Drawing, Section, drawing, page
 from job.report.words import plural
 
+LINES = "Lines are 95 % intervals."
+UNNAMED = "A point without a name had no room for it."
+TESTED = "The test set is looked at after each epoch and chooses nothing."
+
 
 def html(groups: Sequence[Sequence[Run]], left_out: Sequence[str], price_per_hour: float | None) -> str:
     """The page for `groups` of runs, each on one data set; `left_out` says of other runs why they are not there."""
@@ -36,6 +40,7 @@ class Data:
     hardware: int
     price_per_hour: float | None
     drawings: tuple[Drawing, ...]
+    curves: tuple[Drawing, ...]
     differences: Differences | None
     classes: Classes | None
 
@@ -63,6 +68,7 @@ def data(group: Sequence[Run], number: int, price_per_hour: float | None) -> Dat
         hardware=len({run.hardware for run in group}),
         price_per_hour=price_per_hour,
         drawings=drawings(group, number, price_per_hour) if several else (),
+        curves=curves(group, number) if several else (),
         differences=differences(group) if several else None,
         classes=classes(group) if several else None,
     )
@@ -73,7 +79,7 @@ def drawings(group: Sequence[Run], number: int, price_per_hour: float | None) ->
     inches = (3.7, 3.1) if price_per_hour else (4.8, 3.4)  # three of them in a row are smaller
     points = ", ".join(f"{name} {100 * run.accuracy:.1f} %" for name, run in zip(labels(group), group, strict=True))
     made = [
-        ("size", "parameters", plots.size(group, inches), "Lines are 95 % intervals."),
+        ("size", "parameters", plots.size(group, inches), LINES if len(group) <= plots.MANY else f"{LINES} {UNNAMED}"),
         ("time", "training time", plots.time(group, inches), ""),
     ]
     if price_per_hour:
@@ -81,6 +87,19 @@ def drawings(group: Sequence[Run], number: int, price_per_hour: float | None) ->
     return tuple(
         drawing(figure, f"{name}-{number}", f"Test accuracy against {what}: {points}.", caption)
         for name, what, figure, caption in made
+    )
+
+
+def curves(group: Sequence[Run], number: int) -> tuple[Drawing, ...]:
+    """How all runs learned, as far as they tell it."""
+    made = (
+        ("tested", "Test accuracy over the epochs of each final training", plots.accuracies(group), TESTED),
+        ("validated", "Validation loss over the epochs of each search's winning trial", plots.losses(group), ""),
+    )
+    return tuple(
+        drawing(figure, f"{name}-{number}", f"{what}; the runs by their names.", caption)
+        for name, what, figure, caption in made
+        if figure is not None
     )
 
 
