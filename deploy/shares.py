@@ -62,8 +62,8 @@ class Shares:
     def of(self, model: str, waiting: Sequence[str]) -> str:
         """The model's MAX_HOURS; `waiting` are those that begin after it. Decided once.
 
-        Of the time that is left each has `LEAST`, so that a small model beside a large one is not left with nothing, and
-        of the rest as large a part as it is predicted to cost.
+        Of the time that is left each has `LEAST`, so that a small model beside a large one is not left with nothing,
+        and of the rest as large a part as it is predicted to cost.
         """
         with self._lock:
             hours: dict[str, float] = self._kept["hours"]
