@@ -17,7 +17,7 @@ from typing import Any
 
 NAME = "run-all.json"
 HOUR = 3600.0
-FIXED = 30.0  # seconds that every model takes beside what is predicted: loading, the report
+LEAST = 60.0  # seconds that every model is given beside its part: to load, an epoch of each kind, the end of its budget
 OUTSIDE = 15.0  # seconds of a model's time that its own limit does not see: the start, and the container's
 
 
@@ -60,14 +60,21 @@ class Shares:
         return HOUR * float(self._kept["max_hours"]) - self._before - (self._clock() - self._began)
 
     def of(self, model: str, waiting: Sequence[str]) -> str:
-        """The model's MAX_HOURS; `waiting` are those that begin after it. Decided once."""
+        """The model's MAX_HOURS; `waiting` are those that begin after it. Decided once.
+
+        Of the time that is left each has `LEAST`, so that a small model beside a large one is not left with nothing,
+        and of the rest as large a part as it is predicted to cost.
+        """
         with self._lock:
             hours: dict[str, float] = self._kept["hours"]
             if model not in hours:
                 later = [name for name in waiting if name not in hours]
                 costs = self._costs([model, *later])
                 part = min(1.0, self._at_once * costs[model] / sum(costs.values()))
-                seconds = (self.left - OUTSIDE * (1 + len(later) / self._at_once)) * part
+                turns = 1 + len(later) / self._at_once  # the model's own, and those of the ones after it
+                left = self.left - OUTSIDE * turns
+                least = min(LEAST, left / turns)
+                seconds = left if part == 1.0 else least + (left - least * turns) * part
                 hours[model] = round(max(seconds, 1.0) / HOUR, 5)
                 self._write()
             return f"{hours[model]:g}"
@@ -81,7 +88,7 @@ class Shares:
     def _costs(self, models: Sequence[str]) -> dict[str, float]:
         known = [cost for cost in self._kept["costs"].values() if cost]
         usual = sum(known) / len(known) if known else 1.0
-        return {model: FIXED + (self._kept["costs"].get(model) or usual) for model in models}
+        return {model: self._kept["costs"].get(model) or usual for model in models}
 
     def _write(self) -> None:
         self._told = self._clock()

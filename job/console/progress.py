@@ -5,17 +5,18 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from job.console.forecast import Done, Images, Work, clock, expected_epochs, remaining
+from job.console.forecast import Done, Images, Work, clock, remaining
 from job.console.logs import event
 from job.results import WAITS, Epoch, Trial, rate
 
 KEPT = 0.9  # of what was measured before, at each epoch: a neighbour that has left the machine is soon forgotten
+NOTHING: Mapping[int, int] = {}
 LINE_EVERY_SECONDS = 10.0  # for downloads and decoding, where there is no terminal
 
 
@@ -80,11 +81,14 @@ class Progress:
 
         yield update
 
-    def begin(self, work: Work, finished: Sequence[Trial] = (), running: int = 0) -> None:
-        """Starts counting the time that is left; what an earlier attempt did (`running`: epochs) is not done again."""
+    def begin(self, work: Work, finished: Sequence[Trial] = (), begun: Mapping[int, int] = NOTHING) -> None:
+        """Starts counting the time that is left; what an earlier attempt did is not done again (`begun`: epochs of
+        trials that it did not end, by number).
+        """
         self.work = work
         waiting = {trial.number: len(trial.epochs) for trial in finished if trial.ending == WAITS}
-        self.done = Done([len(trial.epochs) for trial in finished if trial.ending != WAITS], running, waiting)
+        ended = [trial for trial in finished if trial.ending != WAITS]
+        self.done = Done(ended, max(begun.values(), default=0), waiting | dict(begun))
 
     def batch(self, images: int) -> None:
         """Moves the bar by one batch."""
@@ -118,7 +122,7 @@ class Progress:
         )
 
     def trial_done(self, trial: Trial) -> None:
-        self.done.finished.append(len(trial.epochs))
+        self.done.finished.append(trial)
         self.done.under_way.pop(trial.number, None)
         self.done.running = 0
         for follower in self.followers:
@@ -129,9 +133,7 @@ class Progress:
         self.done.running = 0
 
     def training_begins(self, epochs: int, done: int) -> None:
-        assert self.work is not None
         self.done.final, self.done.final_epochs = done, epochs
-        self.done.finished += [0] * (self.work.trials - len(self.done.finished))
 
     def final_epoch(self, epoch: Epoch) -> None:
         assert self.work is not None
@@ -173,7 +175,7 @@ class Progress:
         assert self.work is not None
         tuning, training = self._parts_left()
         if self.done.final_epochs is None:
-            usual = expected_epochs(self.work.trial_epochs, self.work.patience)
+            usual = round(self.work.tuning_epochs / self.work.trials)
             text = f"search about {clock(tuning)} (if trials take {usual} epochs), then training {clock(training)}"
         else:
             text = f"training about {clock(training)}"

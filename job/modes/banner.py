@@ -21,7 +21,7 @@ from job.report.text import text as as_text
 from job.report.words import duration
 from job.results import STOPPED, WAITS, Choice, Trial, rate
 from job.runs.standing import FINAL, START, Standing
-from job.search import halving
+from job.search import rungs
 from job.settings import Settings
 
 
@@ -128,7 +128,7 @@ def search_begins(run: Run, drawn: Tuning, validation: int) -> None:
 def halves(settings: Settings) -> str:
     if settings.search != "halving":
         return ""
-    after = ", ".join(map(str, halving.rungs(settings.tune_max_epochs)))
+    after = ", ".join(map(str, rungs.rungs(settings.tune_max_epochs)))
     return f", of which the best third goes on after {after} epochs" if after else ""
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from job import device, preflight, tracking
@@ -82,7 +83,7 @@ class Run:
     keeper: Keeper
     budget: Budget
 
-    @property
+    @cached_property
     def work(self) -> Work:
         data = self.data
         own = len(data.validation or ())
@@ -120,7 +121,9 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
         data = places.put(data, place, compute.device)
         with Keeper(owned.brief, last, owned.status.stands, owned.stop, owned.pace.states) as keeper:
             progress.check = both(both(owned.check, keeper.check), budget.check)
-            running = len(standing.history) if standing.part != FINAL else 0
+            begun = {trial.number: len(trial.epochs) for trial in standing.begun}
+            if isinstance(standing.part, int):
+                begun[standing.part] = len(standing.history)
             run = Run(
                 settings,
                 owned,
@@ -136,7 +139,7 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
                 keeper,
                 budget,
             )
-            progress.begin(run.work, standing.trials, running)
+            progress.begin(run.work, standing.trials, begun)
             yield run
 
 

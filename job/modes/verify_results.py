@@ -16,7 +16,7 @@ from job.report.reading import NEAR, differing, recipe_from, report_from, trial_
 from job.report.records import OfRecipe, RunReport
 from job.report.tables import as_json
 from job.results import STOPPED, Score, Trial
-from job.search import halving, tune
+from job.search import rungs, tune
 from job.settings import Settings, variables
 from job.settings.effects import without_effect
 
@@ -147,7 +147,7 @@ def stopped(facts: Facts) -> Row:
     if not trials:
         return Row(RUNGS, "not compared", "LEARNING_RATE and EPOCHS were given")
     first = trials[: settings["TUNE_STARTUP_TRIALS"]]
-    now = halving.stops(first, settings["TUNE_MAX_EPOCHS"])
+    now = rungs.stops(first, settings["TUNE_MAX_EPOCHS"])
     said = {trial.number: len(trial.epochs) for trial in trials if trial.ending == STOPPED}
     wrong = [
         f"trial {number + 1} was stopped at {said.get(number, 'none')} and must be at {now.get(number, 'none')}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from job.console.forecast import EXPECTED_BEST_EPOCH, Work, expected_epochs
+from job.console.forecast import EXPECTED_BEST_EPOCH, Work
 from job.errors import Fault
 from job.preflight import timing
 from job.preflight.data import Counts
@@ -40,8 +40,7 @@ def fitting(work: Work, speeds: Speeds, limit: float) -> tuple[int, int, int]:
     wanted = work.final_epochs or min(EXPECTED_BEST_EPOCH, work.trial_epochs)
     if not work.trials:
         return 0, max(1, budget.fitting(limit, speeds, wanted)), wanted
-    in_all = work.search_epochs or work.trials * expected_epochs(work.trial_epochs, work.patience)
-    each = in_all / work.trials / work.workers
+    each = work.tuning_epochs / work.trials / work.workers
     trials = budget.trials_fitting(limit, speeds, each, wanted, work.trials)
     left = limit - trials * each * speeds.trial
     return trials, max(1, budget.fitting(left, speeds, wanted)), wanted

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from job import engine
-from job.console.forecast import EXPECTED_BEST_EPOCH, Images, Work, clock, expected_epochs
+from job.console.forecast import EXPECTED_BEST_EPOCH, Images, Work, clock
 from job.data import Split
-from job.data.draws import tuning_counts
 from job.device import Compute
 from job.engine.build import Builder
 from job.engine.learner import new_learner
@@ -21,7 +20,8 @@ from job.engine.proof import settle
 from job.preflight.data import Counts
 from job.preflight.findings import Finding, ok
 from job.runs.budget import ENDING, EVALUATIONS, Speeds
-from job.search import halving
+from job.search import rungs
+from job.search.workload import work_of
 from job.settings import Settings
 
 ENOUGH_SECONDS = 0.4  # a measurement that takes so long says something; the median of three is taken
@@ -125,26 +125,25 @@ def predict(settings: Settings, counts: Counts, speed: Speed, workers: int) -> P
         assert settings.epochs is not None
         given = epochs(settings.epochs, counts.train, counts.test) + speed.build
         return Prediction(0.0, given, 0.0, given, f"{settings.epochs} epochs given")
-    rows, validation_rows = tuning_counts(counts.train, settings.tune_percent, counts.validation)
-    usual = expected_epochs(settings.tune_max_epochs, settings.trial_patience)
+    work = work_of(settings, counts.train, counts.test, counts.validation, workers)
     final = settings.final_epochs or min(EXPECTED_BEST_EPOCH, settings.tune_max_epochs)
-    halved = halving.search_epochs(settings) if settings.search == "halving" else None
-    most = settings.tune_max_epochs
-    known = f"RECIPE=strong: {usual} epochs a trial, {final} in the training"
-    each = f"{usual} epochs a trial" if halved is None else f"{halved} epochs in all trials"
-    guess = f"if epoch {final} is the best, which is usual: {each}, {final} in the training"
+    known = f"RECIPE=strong: {settings.tune_max_epochs} epochs a trial, {final} in the training"
+    guess = f"if that is as usual: {work.tuning_epochs:.0f} epochs in all trials, {final} in the training"
+    most = settings.max_evals * settings.tune_max_epochs
+    if settings.search == "halving":
+        most = rungs.search_epochs(settings, settings.tune_max_epochs)
 
     def tuning(in_all: float) -> float:
-        trials = epochs(in_all, rows, validation_rows) + settings.max_evals * speed.build
+        trials = epochs(in_all, work.trial.train, work.trial.heldout) + settings.max_evals * speed.build
         return trials / min(workers, settings.max_evals)
 
     def training(each: float) -> float:
         return epochs(each, counts.train, counts.test) + speed.build
 
     return Prediction(
-        tuning(settings.max_evals * usual if halved is None else halved),
+        tuning(work.tuning_epochs),
         training(final),
-        tuning(settings.max_evals * most if halved is None else halving.search_epochs(settings, most)),
+        tuning(most),
         training(settings.final_epochs or settings.tune_max_epochs),
         known if settings.way.scheduled else guess,
     )

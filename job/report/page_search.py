@@ -96,8 +96,9 @@ def drawings(report: RunReport, early: tuple[int, ...]) -> tuple[Drawing, Drawin
     count = plural(len(report.trials), "trial")
     numbers = f"trial{'s' * (len(early) > 1)} {', '.join(map(str, early))}"
     rates = f"Hollow: stopped early ({numbers})." if early else ""
-    if any(trial.ending == STOPPED for trial in report.trials):
-        rates += " Triangles: stopped at a rung, after one epoch or the number beside them."
+    stops = plots.at_rungs(report.trials)
+    if stops:
+        rates += f" Triangles: stopped at a rung, after {plural(min(stops), 'epoch')} or as many as stand beside them."
     which = "last" if report.recipe.scheduled else "best"
     dots = f"Dots mark each trial’s {which} epoch; the winner is green."
     if any(trial.failure for trial in report.trials):

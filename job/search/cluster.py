@@ -188,6 +188,7 @@ class Tasks:
         for reference in self._open:
             with suppress(Exception):  # a cluster that is gone has nothing to call back
                 ray.cancel(reference, force=True)
+        self._open = {}
 
     def _record(self, reference: Any) -> Trial:
         """The record of a task that has ended. Raises what it could not mend."""

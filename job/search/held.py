@@ -15,6 +15,7 @@ import torch
 from job.console.logs import event
 from job.device.memory import free_memory
 from job.results import Paused, Trial
+from job.search.rungs import outlook
 from job.search.trial import Order, Rung
 
 SHARE = 0.25  # of the memory that is free when the first state comes
@@ -45,7 +46,8 @@ class Held:
 
     def offer(self, rung: Rung, trial: Trial, take: Callable[[], dict[str, Any]]) -> None:
         """Holds what `take` copies of a trial that waits at `rung`, while it is among those that may go on."""
-        better = sum((loss, number) < (trial.validation_loss, trial.number) for number, (loss, _) in self._at(rung))
+        mine = outlook(trial, rung.epochs)
+        better = sum((its, number) < (mine, trial.number) for number, (its, _) in self._at(rung))
         if better >= rung.places:
             return
         for number, _ in sorted(self._at(rung), key=lambda entry: (entry[1][0], entry[0]))[rung.places - 1 :]:
@@ -55,12 +57,12 @@ class Held:
         if self._room is None:
             self._room = int(SHARE * free_memory(torch.device("cpu")))
         if (len(self._held) + 1) * size <= self._room:
-            self._held[trial.number] = (trial.validation_loss, Paused(trial.epochs, state))
+            self._held[trial.number] = (mine, Paused(trial.epochs, state))
         self._tell(rung, size)
 
     def put(self, trial: Trial, state: dict[str, Any]) -> None:
         """Holds the state of a trial that an earlier attempt held."""
-        self._held[trial.number] = (trial.validation_loss, Paused(trial.epochs, state))
+        self._held[trial.number] = (outlook(trial, len(trial.epochs)), Paused(trial.epochs, state))
 
     def waiting(self) -> list[tuple[int, Paused]]:
         """What is held, by number."""

@@ -115,7 +115,7 @@ class OfTheWork(BaseSettings):
     search: Literal["full", "halving"] = variable(
         "Search",
         "full",
-        "`full`: every trial to its own end; `halving`: synchronous successive halving: after 1, 3, 9, 27 … epochs "
+        "`full`: every trial to its own end; `halving`: synchronous successive halving: after 2, 4, 8, 16 … epochs "
         "the best third of the start-up trials goes on; not with `RECIPE=strong`",
         shapes=True,
         later=True,

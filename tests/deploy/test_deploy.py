@@ -283,14 +283,14 @@ def test_time_is_shared_by_predicted_cost_and_what_is_not_needed_goes_on(tmp_pat
     """An hour for costs of 1, 2 and 3 with 30 s each for the report, less 15 s a model: a sixth, then two fifths."""
     clock, file = Clock(), tmp_path / "run-all.json"
     shares = Shares(file, 1.0, 1, clock=clock)
-    for model, seconds in (("mlp", 70.0), ("cnn", 170.0), ("vit", 270.0)):
+    for model, seconds in (("mlp", 100.0), ("cnn", 200.0), ("vit", 300.0)):
         shares.cost(model, seconds)
-    assert float(shares.of("mlp", ["cnn", "vit"])) == pytest.approx((3600 - 45) / 6 / 3600, abs=1e-5)
+    assert float(shares.of("mlp", ["cnn", "vit"])) == pytest.approx((60 + (3600 - 45 - 180) / 6) / 3600, abs=1e-5)
     clock.now = 100
     again = Shares(file, 1.0, 1, clock=clock)
     assert again.known("vit")
     assert again.of("mlp", ["cnn", "vit"]) == shares.of("mlp", ["cnn", "vit"]), "decided once, for the same run"
-    assert float(shares.of("cnn", ["vit"])) == pytest.approx((3500 - 30) * 2 / 5 / 3600, abs=1e-5)
+    assert float(shares.of("cnn", ["vit"])) == pytest.approx((60 + (3500 - 30 - 120) * 2 / 5) / 3600, abs=1e-5)
     clock.now = 3000
     assert float(shares.of("vit", [])) == pytest.approx((600 - 15) / 3600, abs=1e-5), "all that is left"
     assert Shares(file, 1.0, 1, clock=clock).left == 3600 - 3000
@@ -300,11 +300,24 @@ def test_time_is_shared_by_predicted_cost_and_what_is_not_needed_goes_on(tmp_pat
 
 def test_side_by_side_models_have_the_time_at_once(tmp_path: Path) -> None:
     shares = Shares(tmp_path / "run-all.json", 1.0, 2, clock=Clock())
-    shares.cost("mlp", 70.0)
-    shares.cost("cnn", 270.0)
+    shares.cost("mlp", 100.0)
+    shares.cost("cnn", 300.0)
     shares.cost("vit", None)  # could not be told: the others' mean
     assert float(shares.of("cnn", ["mlp", "vit"])) == pytest.approx((3600 - 30) / 3600, abs=1e-5), "no more than all"
-    assert float(shares.of("mlp", ["vit"])) == pytest.approx((3600 - 22.5) * 2 / 3 / 3600, abs=1e-5)
+    expected = 60 + (3600 - 22.5 - 90) * 2 / 3
+    assert float(shares.of("mlp", ["vit"])) == pytest.approx(expected / 3600, abs=1e-5)
+
+
+def test_a_small_model_beside_a_large_one_is_not_left_with_nothing(tmp_path: Path) -> None:
+    """By its cost alone it would have 6 of 600 s, which are not enough for the report."""
+    shares = Shares(tmp_path / "run-all.json", 630 / 3600, 1, clock=Clock())
+    shares.cost("mlp", 100.0)
+    shares.cost("vit", 9900.0)
+    assert float(shares.of("mlp", ["vit"])) == pytest.approx((60 + (600 - 120) / 100) / 3600, abs=1e-5)
+    short = Shares(tmp_path / "short.json", 90 / 3600, 1, clock=Clock())
+    short.cost("mlp", 100.0)
+    short.cost("vit", 9900.0)
+    assert float(short.of("mlp", ["vit"])) == pytest.approx(30 / 3600, abs=1e-5), "the same for each"
 
 
 def test_every_model_gets_its_hours(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:

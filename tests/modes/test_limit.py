@@ -160,7 +160,7 @@ def test_a_machine_that_becomes_three_times_slower(monkeypatch: pytest.MonkeyPat
     assert shorter > 2, "also in the middle of the final training"
 
 
-@pytest.mark.parametrize(("search", "limit"), [("full", 125), ("halving", 70)])
+@pytest.mark.parametrize(("search", "limit"), [("full", 125), ("halving", 64)])
 def test_killed_in_each_part_it_ends_in_time_and_decides_nothing_twice(
     search: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -412,7 +412,7 @@ def test_rungs_and_what_halving_saved_are_shown() -> None:
     run = replace(records.run_report(), trials=halved)
     said = read(run)
     assert "3 of 9 trials went on after 1 epoch, 1 of 3 trials went on after 3 epochs." in said
-    assert "taken 54 epochs: halving saved 67 % of them" in said
+    assert "taken 54 epochs: halving saved up to 67 % of them" in said
     assert "3 of 9 go on" in said
     assert "at a rung" in said
     assert "Successive halving" not in read(records.run_report())

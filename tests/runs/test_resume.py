@@ -87,6 +87,28 @@ def test_others_killed_at_random_moments(others: dict[str, str], kills: int, tmp
     assert report.kills == kills
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_killed_in_every_rung(workers: str, tmp_path: Path) -> None:
+    """One run that kill -9 ends in the rungs of 2, 4 and 8 epochs and in what follows; the twin has one process."""
+    halved = {"SEARCH": "halving", "MAX_EVALS": "10", "TUNE_MAX_EPOCHS": "10", "PATIENCE": "10", "OUTPUT": "out"}
+    (tmp_path / "whole").mkdir()
+    whole = chaos.attempt(halved, tmp_path / "whole")
+    assert whole.code == 0, whole.output
+    for epoch in (2, 3, 5, 9):
+        process = start_job(tmp_path, chaos.SMALL | halved | {"WORKERS": workers})
+        assert process.stdout is not None
+        told = (json.loads(line) for line in process.stdout if tells(line, "epoch"))
+        assert any(each["phase"] == "tune" and each["epoch"] == epoch for each in told)
+        process.kill()
+        process.communicate()
+    last = chaos.attempt(halved | {"WORKERS": workers}, tmp_path)
+    assert last.code == 0, last.output
+    files = [chaos.comparable(chaos.directory_files(place / "out" / "run")) for place in (tmp_path, tmp_path / "whole")]
+    assert files[0] == files[1]
+
+
 # --- checkpoints ---
 
 

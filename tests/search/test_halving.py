@@ -14,10 +14,11 @@ from job.results import STOPPED, WAITS, Epoch, Score, Trial, winner
 from job.runs.checkpoint import Identity, Saved, decode, encode
 from job.runs.keeper import Keeper
 from job.runs.standing import START, Standing
-from job.search import halving, runners, tune
+from job.search import rungs, runners, tune
 from job.search.book import Book
 from job.search.held import Held
 from job.search.inline import Inline
+from job.search.rungs import Rule
 from job.search.runners import Plan
 from job.search.trial import Order, Rung, Setup
 from tests.search.test_batched import unequal
@@ -36,58 +37,72 @@ def trial(number: int, *losses: float, failure: str = "", ending: str = "") -> T
     ("most", "expected"),
     [
         (1, ()),
-        (2, (1,)),
-        (3, (1,)),
-        (4, (1, 3)),
-        (9, (1, 3)),
-        (10, (1, 3, 9)),
-        (50, (1, 3, 9, 27)),
-        (81, (1, 3, 9, 27)),
+        (2, ()),
+        (3, (2,)),
+        (4, (2,)),
+        (5, (2, 4)),
+        (16, (2, 4, 8)),
+        (17, (2, 4, 8, 16)),
+        (50, (2, 4, 8, 16, 32)),
     ],
 )
-def test_rungs_are_powers_of_three_below_the_last_epoch(most: int, expected: tuple[int, ...]) -> None:
-    assert halving.rungs(most) == expected
+def test_rungs_double_below_the_last_epoch(most: int, expected: tuple[int, ...]) -> None:
+    assert rungs.rungs(most) == expected
 
 
 def test_a_third_rounded_up_goes_on() -> None:
-    assert [halving.places(count) for count in (1, 2, 3, 4, 20, 7, 3)] == [1, 1, 1, 2, 7, 3, 1]
+    assert [rungs.places(count) for count in (1, 2, 3, 4, 20, 7, 3)] == [1, 1, 1, 2, 7, 3, 1]
+    assert [rungs.places(count, Rule(least=2)) for count in (1, 2, 3, 20)] == [1, 2, 2, 7]
 
 
 def test_the_best_go_on_and_of_equals_the_lower_number() -> None:
-    trials = [trial(4, 0.5), trial(1, 0.5), trial(0, 0.9), trial(3, 0.5), trial(2, 0.7), trial(5, 1.0)]
-    assert halving.going_on(trials, 1) == {1, 3}
-    assert halving.going_on(trials[::-1], 1) == {1, 3}, "whoever came first"
+    trials = [trial(number, 2.0, loss) for number, loss in ((4, 0.5), (1, 0.5), (0, 0.9), (3, 0.5), (2, 0.7), (5, 1.0))]
+    assert rungs.going_on(trials, 2) == {1, 3}
+    assert rungs.going_on(trials[::-1], 2) == {1, 3}, "whoever came first"
+
+
+def test_what_still_falls_is_ahead_of_what_has_come_to_rest() -> None:
+    """The lowest loss, less twice what the second half of the epochs brought."""
+    falling, resting = trial(0, 2.0, 1.5, 1.0), trial(1, 1.0, 0.75, 0.75)
+    assert rungs.outlook(falling, 2) == 1.5 - 2 * 0.5
+    assert rungs.outlook(resting, 2) == 0.75 - 2 * 0.25
+    assert rungs.outlook(trial(0, 1.0, 1.5, 2.0, 2.0, 2.0), 4) == 1.0
+    assert rungs.outlook(trial(0, 4.0, 3.0, 3.5, 2.5, 0.0), 4) == 2.5 - 2 * 0.5, "of the first half its lowest, too"
+    assert rungs.outlook(falling, 2, Rule(ahead=0.0)) == 1.5
+    assert rungs.outlook(falling, 1) == 2.0, "one epoch has no halves"
 
 
 def test_what_failed_is_behind_all_others() -> None:
     nothing = trial(0, failure="its worker died")
     diverged = trial(1, math.nan, failure="the loss diverged in epoch 1")
     infinite = trial(2, math.inf, failure="the loss diverged in epoch 1")
-    assert halving.going_on([nothing, diverged, infinite, trial(3, 99.0)], 1) == {0, 3}
+    assert rungs.going_on([nothing, diverged, infinite, trial(3, 99.0, 99.0)], 2) == {0, 3}
     later = trial(1, 0.1, 0.1, math.nan, failure="the loss diverged in epoch 3")
-    assert halving.going_on([later, trial(2, 0.5), trial(3, 0.6)], 1) == {1}, "by what was known at the rung"
-    assert halving.going_on([later, trial(2, 0.5, 0.4, 0.3), trial(3, 0.6, 0.6, 0.6)], 3) == {2}
+    assert rungs.going_on([later, trial(2, 0.5, 0.5), trial(3, 0.6, 0.6)], 2) == {1}, "by what was known at the rung"
+    assert rungs.going_on([later, trial(2, 0.5, 0.4, 0.3, 0.3), trial(3, *[0.6] * 4)], 4) == {2}
 
 
 def test_a_rung_looks_at_nothing_behind_it() -> None:
     """A trial that becomes the best one later is stopped all the same, and one that ended by itself keeps its place."""
     late = trial(0, 0.9, 0.9, 0.1)
-    assert halving.going_on([late, trial(1, 0.5, 0.6, 0.7), trial(2, 0.6)], 1) == {1}
+    assert rungs.going_on([late, trial(1, 0.5, 0.5, 0.7), trial(2, 0.6, 0.6)], 2) == {1}
     ended = trial(1, 0.2, 0.3)
-    assert halving.going_on([ended, trial(2, 0.4, 0.4, 0.3), trial(3, 0.5, 0.5, 0.5)], 3) == {1}
+    assert rungs.going_on([ended, trial(2, *[0.4] * 4), trial(3, *[0.5] * 4)], 4) == {1}
+    assert rungs.outlook(trial(1, 0.4, 0.2), 2) == 0.2, "it gains no more"
+    assert rungs.outlook(trial(1, 0.4, 0.2, ending=WAITS), 2) == pytest.approx(-0.2)
 
 
-def test_the_default_search_takes_a_fifth_of_the_epochs() -> None:
-    """20 trials, 7 after one epoch, 3 after three, 1 after nine, which goes on to 15: 20 + 14 + 18 + 6 of 20 × 15."""
-    assert halving.expected_epochs(20, 50, 15) == 58
-    assert halving.expected_epochs(1, 50, 15) == 15
-    assert halving.expected_epochs(3, 2, 2) == 3 + 1
+def test_the_default_search_takes_a_quarter_of_the_epochs() -> None:
+    """20 trials, 7 after two epochs, 3 after four, 1 after eight, to epoch 15: 40 + 14 + 12 + 7 of 20 × 15."""
+    assert rungs.expected_epochs(20, 50, 15) == 73
+    assert rungs.expected_epochs(1, 50, 15) == 15
+    assert rungs.expected_epochs(3, 3, 3) == 3 * 2 + 1
 
 
 def test_a_whole_search_tells_what_halving_would_stop() -> None:
     trials = [trial(n, *(1.0 - 0.01 * n for _ in range(12))) for n in range(9)]
-    assert halving.stops(trials, 12) == dict.fromkeys(range(6), 1) | {6: 3, 7: 3}
-    assert halving.stops(trials[:1], 12) == {}
+    assert rungs.stops(trials, 12) == dict.fromkeys(range(6), 2) | {6: 4, 7: 4}
+    assert rungs.stops(trials[:1], 12) == {}
 
 
 # --- the same records whoever runs them ---
@@ -129,8 +144,8 @@ INLINE = Plan("inline", 1, ("cpu",))
 def test_a_halved_search_is_a_whole_one_cut_at_the_rungs() -> None:
     whole = search(setup(**settings_of(search="full", max_evals=7)), INLINE)
     trials = search(setup(**settings_of()), INLINE)
-    stops = halving.stops(whole, 5)
-    assert sorted(stops.values()) == [1, 1, 1, 1, 3, 3]
+    stops = rungs.stops(whole, 5)
+    assert sorted(stops.values()) == [2, 2, 2, 2, 4, 4]
     assert {t.number: len(t.epochs) for t in trials if t.ending} == stops
     for mine, full in zip(trials, whole, strict=False):
         assert mine.ending == (STOPPED if mine.number in stops else "")

@@ -11,14 +11,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from job.results import CUT, STOPPED, Trial
+from job.search import tune
+from job.search.cluster import connected, tasks
 from tests.conftest import TINY, Job, bare_environment, start_job, tells
 from tests.helpers.chaos import comparable, directory_files
 from tests.helpers.loopback import isolated
+from tests.search.test_runners import quiet, setup
 
 here = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None or not isolated(),
@@ -113,6 +117,7 @@ def inline(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 @here
+@pytest.mark.timeout(900)
 def test_a_node_killed_in_the_search_changes_nothing(cluster: Cluster, inline: object, tmp_path: Path) -> None:
     """SIGTERM first (143 within ten seconds), the driver killed next, then a node killed; 20 trials, byte-equal."""
     log: list[str] = []
@@ -140,6 +145,63 @@ def test_a_node_killed_in_the_search_changes_nothing(cluster: Cluster, inline: o
     assert len(set(ended)) == len(ended) < 20, "no trial that had ended was run again, not even after the kill"
     assert files(tmp_path / "outputs") == inline
     cluster.node = join()  # for the tests that follow
+
+
+@here
+@pytest.mark.timeout(900)
+def test_a_halved_search_is_that_of_one_process(cluster: Cluster, tmp_path: Path) -> None:
+    """The driver killed at two moments, then a node: at a rung some trials wait in the driver, which is gone."""
+    whole, halved = tmp_path / "inline", tmp_path / "ray"
+    whole.mkdir(), halved.mkdir()
+    process = start(whole, SEARCH="halving")
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+
+    log: list[str] = []
+    for _ in range(2):
+        process = start(halved, SEARCH="halving", RAY_ADDRESS=HEAD)
+        next(events(process, "trial", log))  # the first one that is stopped at a rung
+        process.kill()
+        process.communicate()
+    process = start(halved, SEARCH="halving", RAY_ADDRESS=HEAD)
+    trials = events(process, "trial", log)
+    next(trials)
+    end(cluster.node)
+    list(trials)
+    assert process.wait() == 0, log
+    assert files(halved / "outputs") == files(whole / "outputs")
+    cluster.node = join()
+
+
+@here
+def test_out_of_time_what_is_under_way_is_called_back(cluster: Cluster) -> None:
+    """In the second rung; the trials after the start-up, a round of their own, do not wait for what was called back."""
+    common = setup(search="halving", max_evals=8, tune_startup_trials=6, tune_max_epochs=4, patience=4)
+    known: list[Trial] = []
+    looks: list[int] = []  # of the runner, since two trials went on from the first rung
+
+    def on_batch(images: int) -> None:
+        looks.extend([images] if len(known) >= 6 + 4 else [])
+
+    callbacks = replace(quiet(), on_batch=on_batch, starts=lambda order: not looks, in_time=lambda: not looks)
+    with connected(HEAD, lambda: None), tasks(common, callbacks, 2) as runner:
+        trials = tune.search(common.settings, runner, 1, known.append)
+    assert len(looks) > 1, "asked again after the end"
+    assert [each.ending for each in trials].count(STOPPED) == 4
+    assert [each.ending for each in trials].count(CUT) == 2
+    assert not any(each.failure for each in trials), "what was called back has not failed"
+
+
+@here
+def test_a_limited_search_on_a_cluster_is_published(cluster: Cluster, tmp_path: Path) -> None:
+    many = {"MAX_EVALS": "3000", "TUNE_STARTUP_TRIALS": "3000", "MAX_HOURS": "0.03"}
+    process = start(tmp_path, RAY_ADDRESS=HEAD, **many)
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+    results = json.loads((tmp_path / "outputs" / "run" / "results.json").read_text())
+    assert 1 <= len(results["tuning"]["trials"]) < 3000
+    assert "of 3000 trials" in said
+    assert "fitted into 0.03 hours" in said
 
 
 @here

@@ -70,12 +70,13 @@ def search(report: RunReport) -> Figure:
         if part:
             points = ([t.learning_rate for t in part], [t.validation_loss for t in part])
             axes.scatter(*points, facecolors=fill, edgecolors=TRAIN, s=28, linewidths=1.5, label=label)
-    for rung, stopped in sorted(at_rungs(good).items()):
+    stops = at_rungs(good)
+    for rung, stopped in sorted(stops.items()):
         points = ([t.learning_rate for t in stopped], [t.validation_loss for t in stopped])
         axes.scatter(*points, marker="v", facecolors="none", edgecolors=FAILED, s=12 + 8 * rung**0.5, zorder=2)
-        for trial in stopped if rung > 1 else ():
+        for trial in stopped if rung > min(stops) else ():
             axes.annotate(str(rung), (trial.learning_rate, trial.validation_loss), (4, 2), **LITTLE)
-    if at_rungs(good):
+    if stops:
         axes.scatter([], [], marker="v", facecolors="none", edgecolors=FAILED, label="at a rung")
     if failed:
         top = [max(t.validation_loss for t in good)] * len(failed)
