@@ -32,10 +32,11 @@ UV := $(VENV)/bin/uv
 READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
 LINT := .venv-ci/bin
+OLDEST := .venv-oldest/bin/python
 
 .DEFAULT_GOAL := list
 .PHONY: list install demo run run-all preflight summary build docker-run k8s kaggle help-variables test test-slow check format
-.PHONY: lint-deploy build-ray test-container install-ray test-ray test-taken
+.PHONY: lint-deploy build-ray test-container install-ray test-ray test-taken test-notebook test-oldest
 .PHONY: screenshot pictures test-cpus bench bench-scale test-gpu chaos lock clean
 
 list: ## list the targets
@@ -114,6 +115,13 @@ install-ray: $(READY) ## add Ray to .venv, which RAY_ADDRESS needs
 test-ray: .venv-ray/.ready ## search on a real Ray cluster of two nodes and kill one; in a venv of its own
 	OMP_NUM_THREADS=1 .venv-ray/bin/python -m tests.helpers.loopback .venv-ray/bin/python -m pytest -q tests/search/test_ray.py
 
+test-notebook: .venv-notebook/.ready $(READY) ## `!make demo` in a notebook's cell, with a real kernel; in a venv of its own
+	OMP_NUM_THREADS=1 .venv-notebook/bin/python -m pytest -q tests/deploy/test_notebook.py
+
+test-oldest: .venv-oldest/.ready ## the numbers, and a small run of each model, on torch 2.6.0, the oldest that the job runs on
+	OMP_NUM_THREADS=1 $(OLDEST) -m pytest -q -m "not slow" $$($(OLDEST) -c 'from tests.helpers.cpus import FILES; print(*FILES)')
+	OMP_NUM_THREADS=1 $(OLDEST) -m pytest -q tests/models/test_small_runs.py
+
 test-taken: $(DEV) ## what takes too long for make test: every model in every exported format, runs as MLflow has them
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 -m slow tests/modes/test_export.py tests/tracking
 
@@ -169,7 +177,14 @@ $(LINT)/.ready: requirements-ci.lock | $(UV)
 	$(UV) pip install -q --python $(LINT)/python --require-hashes -r requirements-ci.lock
 	@touch $@
 
-# The core, one extra (ray, bench) and what the tests need, beside .venv and not in it.
+# The oldest torch and its CUDA 12.4 are 3 GB to fetch; TORCH=cpu takes the small build, where the PyTorch index is reachable.
+.venv-oldest/.ready: requirements-oldest.lock requirements-dev.lock | $(UV)
+	$(UV) venv -q --clear --python $(PYTHON) .venv-oldest
+	$(UV) pip install -q --python $(OLDEST) $(subst requirements.,requirements-oldest.,$(INSTALL))
+	$(UV) pip install -q --python $(OLDEST) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# The core, one extra (ray, bench, notebook) and what the tests need, beside .venv and not in it.
 .venv-%/.ready: requirements.lock requirements-%.lock requirements-dev.lock | $(UV)
 	$(UV) venv -q --clear --python $(PYTHON) .venv-$*
 	$(UV) pip install -q --python .venv-$*/bin/python $(INSTALL)

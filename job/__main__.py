@@ -74,7 +74,8 @@ def started(arguments: list[str], stop: Stop) -> int:
     from job.console import progress
 
     mode = loaded(MODES[wanted.mode])
-    shown = progress.Progress(progress.mode(wanted.progress, wanted.log_format), stop.check)
+    how = progress.mode(wanted.progress, wanted.log_format, settings.in_notebook())
+    shown = progress.Progress(how, stop.check)
     try:
         mode.run(wanted, shown, stop)
     finally:
@@ -85,7 +86,9 @@ def started(arguments: list[str], stop: Stop) -> int:
 def loaded(module: str) -> Any:
     """The mode's module, and torch with it: only now that the settings proved right."""
     from job import settings
+    from job.errors import check_torch
 
+    check_torch()
     try:
         return import_module(module)
     except Exception as error:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 
 class Fault(Exception):
@@ -172,6 +174,26 @@ def os_faults(doing: str, variable: str, call: str = "read") -> Iterator[None]:
 
 
 # ---- what the machine refuses ----
+
+
+OLDEST_TORCH = (2, 6)
+"""What `make test-oldest` holds: torch 2.6.0 with torchvision 0.21.0."""
+
+
+def check_torch() -> None:
+    """Raises Fault where the torch that is installed is older than OLDEST_TORCH. It is not loaded: an older one may
+    lack what this job names at its import. None at all is told by that import.
+    """
+    try:
+        found = version("torch")
+    except PackageNotFoundError:
+        return
+    numbers = re.match(r"(\d+)\.(\d+)", found)
+    if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST_TORCH:
+        raise Fault(
+            f"torch {found} of this Python ({sys.executable}) is older than 2.6, the oldest that this job runs on.",
+            "Run make install, then make run; or install torch 2.6.0 with torchvision 0.21.0, or a newer pair.",
+        )
 
 
 def as_fault(error: Exception) -> Fault | None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from job import models
+from job import errors, models
 from tests.conftest import ROOT, TINY, Job, bare_environment, on_a_terminal, start_job
 
 FILES = {
@@ -228,6 +230,27 @@ def test_without_the_packages_it_says_how_to_get_them() -> None:
     )
     assert done.returncode == 78
     assert re.fullmatch(r"this Python .* lacks the package \w+\.\n  Run make install, then .*\n", done.stderr)
+
+
+def test_a_torch_that_is_too_old_is_refused(tiny: Job, tmp_path: Path) -> None:
+    """By what its package says of itself, before it is loaded."""
+    about = tmp_path / "packages" / "torch-2.5.1.dist-info" / "METADATA"
+    about.parent.mkdir(parents=True)
+    about.write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.5.1\n")
+    done = tiny(PYTHONPATH=f"{about.parent.parent}{os.pathsep}{ROOT}")
+    assert done.returncode == 78, done.stdout + done.stderr
+    assert f"torch 2.5.1 of this Python ({sys.executable}) is older than 2.6, the oldest" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "too_old"),
+    [("1.13.1", True), ("2.5.1+cu124", True), ("2.6.0a0+git1", False), ("2.10.0", False), ("unknown", False)],
+)
+def test_which_torch_is_too_old(monkeypatch: pytest.MonkeyPatch, version: str, too_old: bool) -> None:
+    monkeypatch.setattr(errors, "version", lambda name: version)
+    with pytest.raises(errors.Fault, match=r"older than 2\.6") if too_old else nullcontext():
+        errors.check_torch()
 
 
 def test_cifar10_that_does_not_arrive_is_not_replaced_by_anything(tiny: Job, tmp_path: Path) -> None:

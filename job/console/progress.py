@@ -206,13 +206,15 @@ def screen() -> dict[str, Any]:
     return {"ncols": size.columns, "nrows": size.lines}
 
 
-def mode(wanted: str, log_format: str) -> str:
-    """`bar`, `line` or `off`: `auto` takes the bar where a person looks on, and JSON never has one."""
+def mode(wanted: str, log_format: str, notebook: bool = False) -> str:
+    """`bar`, `line` or `off`: `auto` takes the bar where a person looks on a terminal, which a notebook's cell only
+    pretends to be, and JSON never has one.
+    """
     if log_format == "json":
         return "off" if wanted == "off" else "line"
     if wanted != "auto":
         return wanted
-    return "bar" if sys.stderr.isatty() and sys.stdout.isatty() else "line"
+    return "bar" if sys.stderr.isatty() and sys.stdout.isatty() and not notebook else "line"
 
 
 def shown(value: float) -> str:

@@ -21,7 +21,7 @@ from job.interrupt import Stop
 from job.preflight import data, disk, limit, machine, store, timing, weights
 from job.preflight.data import Counts
 from job.preflight.findings import Finding, failed, ok, warn
-from job.settings import OF_S3, Settings, faults, no_color, notes
+from job.settings import OF_S3, Settings, faults, in_notebook, no_color, notes
 
 T = TypeVar("T")
 COLOURS = {"ok": "32", "warn": "33", "fail": "31", "skip": "2"}  # green, yellow, red, dim (ECMA-48)
@@ -78,7 +78,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     """
     wrong = faults()
     shaping = f"MODEL RECIPE DATASET DATA_LIMIT {OF_SEARCH} LEARNING_RATE EPOCHS BATCH_SIZE MAX_HOURS"
-    terminal = sys.stdout.isatty()
+    terminal = sys.stdout.isatty() and not in_notebook()
     show = for_machines if settings.log_format == "json" else for_people(terminal, terminal and not no_color())
     look = Preflight(wrong, show, stop)
     look.tell(settings_findings(settings, wrong))

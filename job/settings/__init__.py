@@ -6,7 +6,7 @@ Loaded before torch, so that a wrong setting is told within a second.
 from __future__ import annotations
 
 from job.settings.checked import Settings
-from job.settings.environment import authorities, blamed, faults, load, log_format, no_color, notes, settle
+from job.settings.environment import authorities, blamed, faults, in_notebook, load, log_format, no_color, notes, settle
 from job.settings.foreign import OF_S3
 from job.settings.help import env_file, help_text
 from job.settings.rules import default_of
@@ -22,6 +22,7 @@ __all__ = [
     "extra",
     "faults",
     "help_text",
+    "in_notebook",
     "load",
     "log_format",
     "no_color",

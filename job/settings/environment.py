@@ -115,6 +115,15 @@ def no_color() -> bool:
     return bool(os.environ.get("NO_COLOR"))
 
 
+def in_notebook() -> bool:
+    """Whether this is a command in a notebook's cell. IPython runs it on a terminal of its own, where a bar would be
+    control characters: what tells are the kernel's parent, and how kernels have programs behave (ipykernel/zmqshell.py,
+    `init_environment`).
+    """
+    cell = {"TERM": "xterm-color", "PAGER": "cat", "GIT_PAGER": "cat"}
+    return "JPY_PARENT_PID" in os.environ or all(os.environ.get(name) == value for name, value in cell.items())
+
+
 def describe(detail: Mapping[str, Any]) -> str:
     """`VARIABLE=value: what is allowed`, from one of pydantic's errors."""
     name = str(detail["loc"][0]).upper()

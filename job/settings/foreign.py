@@ -30,6 +30,10 @@ class Rule:
     secret: bool = False
 
 
+def choice(*values: str) -> Rule:
+    return Rule(f"(?i:{'|'.join(values)})", f"choose from: {', '.join(values)}")
+
+
 AUTHORITIES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """What programs call a file of certificate authorities: whichever is set counts for all that the job fetches."""
 OF_PROXY = dict.fromkeys(
@@ -45,8 +49,21 @@ OF_S3 = {
         ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
         Rule(r"[^\s\"']+", "must stand alone, without quotes, blanks and line ends", secret=True),
     ),
-    "AWS_MAX_ATTEMPTS": Rule(r"[1-9][0-9]*", "must be a whole number, at least 1"),
-    "AWS_RETRY_MODE": Rule("legacy|standard|adaptive", "choose from: legacy, standard, adaptive"),
+    **dict.fromkeys(
+        ("AWS_MAX_ATTEMPTS", "AWS_METADATA_SERVICE_TIMEOUT", "AWS_METADATA_SERVICE_NUM_ATTEMPTS"),
+        Rule(r"[1-9][0-9]*", "must be a whole number, at least 1"),
+    ),
+    "AWS_REQUEST_MIN_COMPRESSION_SIZE_BYTES": Rule(WHOLE, "must be a whole number"),
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT": Rule(ENDPOINT, "must be an address, such as http://169.254.169.254"),
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": choice("ipv4", "ipv6"),
+    "AWS_S3_DISABLE_EXPRESS_SESSION_AUTH": choice("true", "false"),
+    "AWS_RETRY_MODE": choice("legacy", "standard", "adaptive"),
+    "AWS_DEFAULTS_MODE": choice("legacy", "standard", "cross-region", "in-region", "mobile", "auto"),
+    "AWS_ACCOUNT_ID_ENDPOINT_MODE": choice("preferred", "disabled", "required"),
+    "AWS_STS_REGIONAL_ENDPOINTS": choice("legacy", "regional"),
+    "AWS_S3_US_EAST_1_REGIONAL_ENDPOINT": choice("legacy", "regional"),
+    "AWS_REQUEST_CHECKSUM_CALCULATION": choice("when_supported", "when_required"),
+    "AWS_RESPONSE_CHECKSUM_VALIDATION": choice("when_supported", "when_required"),
 }
 OF_ALL = {
     "SOURCE_DATE_EPOCH": Rule(WHOLE, "must be a whole number of seconds since 1970"),

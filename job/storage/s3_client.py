@@ -66,7 +66,10 @@ def connect(bucket: str, variable: str, *limits: Limits) -> tuple[list[Any], Pla
         for client in clients:
             s3_answers.watch(client)
     except boto_errors.ProfileNotFound:
-        raise Fault("AWS_PROFILE names a profile that no AWS file has.", "Correct it, or mount the file.") from None
+        raise Fault(
+            "AWS_PROFILE or AWS_DEFAULT_PROFILE names a profile that no AWS file has.",
+            "Correct it, or mount the file.",
+        ) from None
     except (*TROUBLE, ValueError) as error:  # credentials are looked for at once, ValueError is about addresses
         raise explained(error, Place(bucket, variable, "the store"), "open it", "") from None
     return clients, Place(bucket, variable, urllib.parse.urlsplit(probe.meta.endpoint_url).netloc.rpartition("@")[2])

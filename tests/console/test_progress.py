@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -105,3 +106,11 @@ def test_json_has_no_bar() -> None:
     assert mode("bar", "json") == "line"
     assert mode("off", "json") == "off"
     assert mode("bar", "text") == "bar"
+
+
+def test_a_notebooks_cell_has_none_though_it_is_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert mode("auto", "text") == "bar"
+    assert mode("auto", "text", notebook=True) == "line"
+    assert mode("bar", "text", notebook=True) == "bar"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -156,11 +158,42 @@ def test_results_that_would_be_lost_are_told(machine: Machine, point: str, lost:
     assert "nothing is mounted" not in machine.start("--help").said
 
 
+def other_programs(folder: Path, *names: str) -> None:
+    """Modules of such names, that say so when they are taken."""
+    for name in names:
+        (folder / f"{name}.py").write_text("raise SystemExit('another program')\n")
+
+
+def python_3_10() -> str:
+    """The program, by whatever name; empty where there is none that works."""
+    ask = ["-c", "import sys; print(sys.executable if sys.version_info[:2] == (3, 10) else '')"]
+    for found in (*Path.home().glob(".pyenv/versions/3.10.*/bin/python3.10"), shutil.which("python3.10")):
+        said = subprocess.run([found, *ask], capture_output=True, text=True).stdout.strip() if found else ""
+        if said:
+            return said
+    return ""
+
+
+def test_the_job_is_the_job_on_python_3_10(tmp_path: Path) -> None:
+    """Without the packages it comes as far as to say so, and it is this job that does."""
+    program = python_3_10()
+    if not program:
+        pytest.skip("NOT TESTED: there is no Python 3.10 here, which has no PYTHONSAFEPATH")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python3").symlink_to(program)
+    other_programs(tmp_path, "job", "random", "runpy", "tempfile", "json", "logging", "pydantic")
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    done = subprocess.run([ENTRYPOINT], cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True, timeout=60)
+    said = done.stdout + done.stderr
+    assert "another program" not in said
+    assert done.returncode == 78, said
+    assert re.search(r"this Python \(\S+\) lacks the package \w+\.", said), said
+
+
 @pytest.mark.slow
 def test_the_job_is_the_job(tmp_path: Path) -> None:
     """In a folder that holds modules of the same names, by entrypoint.sh and with workers of its own."""
-    for name in ("job", "random", "runpy", "torch", "tempfile"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('another program')\n")
+    other_programs(tmp_path, "job", "random", "runpy", "torch", "tempfile")
     environment = (
         bare_environment() | TINY | {"WORKERS": "2", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     )

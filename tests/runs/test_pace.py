@@ -20,7 +20,7 @@ from job.runs.budget import NEWS
 from job.runs.checkpoint import SLOTS, Identity, Saved
 from job.runs.keeper import Keeper, Patience
 from job.runs.owner import PATIENCE_MOST
-from job.runs.pace import SELDOM, USUAL, Pace, pace_of
+from job.runs.pace import SELDOM, USUAL, pace_of
 from job.runs.standing import FINAL, START, Standing
 from job.runs.status import Status
 from job.storage import open_store
@@ -66,26 +66,23 @@ def test_patience_has_room_for_several_heartbeats_and_others_grant_it() -> None:
     assert (USUAL.news, SELDOM.news) == (NEWS, SELDOM.states.apart)
 
 
-@pytest.mark.parametrize(("pace", "most"), [(USUAL, 40), (SELDOM, 3)], ids=["usual", "seldom"])
-def test_writes_are_counted(s3_environment: dict[str, str], owner: Any, versioned: str, pace: Pace, most: int) -> None:
-    """An owner whose every epoch is over at once: the first state and the last one are written, no more a minute."""
-    stop, epochs = Stop(), 40
+def test_writes_are_counted(s3_environment: dict[str, str], owner: Any, versioned: str) -> None:
+    """An owner with a state every 50 ms: the first one and the last one are written, between them one a minute."""
+    stop, states, began = Stop(), 40, time.monotonic()
     store = open_store(f"s3://{versioned}", "run")
-    with lock.held(store, stop, pace.timing) as held, Status(held.brief, stop) as status:
+    with lock.held(store, stop, SELDOM.timing) as held, Status(held.brief, stop) as status:
         status.tell("train")
-        with Keeper(held.brief, NOTHING, status.stands, stop, pace.states) as keeper:
-            for number in range(1, epochs + 1):
+        with Keeper(held.brief, NOTHING, status.stands, stop, SELDOM.states) as keeper:
+            for number in range(1, states + 1):
                 keeper.hand_over(standing(number))
                 time.sleep(0.05)
         saved = checkpoint.load(held.store)
     assert saved is not None
-    assert saved.standing.history[0].number == epochs
-    found = writes(owner, versioned)
-    assert 2 <= found["checkpoint"] <= most
-    assert found["lock.json"] <= 1 + 2.0 * epochs / pace.timing.beat
-    assert 2 <= found["status.json"] <= 1 + found["checkpoint"], "on change alone"
-    if pace is USUAL:
-        assert found["checkpoint"] > 3, "else this test would tell nothing"
+    assert saved.standing.history[0].number == states
+    found, took = writes(owner, versioned), time.monotonic() - began
+    assert 1 <= found["checkpoint"] <= 2 + took / SELDOM.states.apart
+    assert 1 <= found["lock.json"] <= 1 + took / SELDOM.timing.beat
+    assert 1 <= found["status.json"] <= 1 + found["checkpoint"], "on change alone"
 
 
 def test_the_same_status_is_not_written_again(tmp_path: Path) -> None:
@@ -109,16 +106,23 @@ def test_what_waits_is_the_newest_and_a_stop_writes_it(tmp_path: Path) -> None:
     with suppress(Interrupted), keeper:
         keeper.hand_over(standing(1))
         keeper.flush()
-        for number in range(2, 12):
-            keeper.offer(lambda number=number: standing(number))
-            time.sleep(0.05)
+        taken, deadline = 1, time.monotonic() + 30
+        while taken < 4 and time.monotonic() < deadline:  # a copy may take but its share of the time
+
+            def take() -> Standing:
+                nonlocal taken
+                taken += 1
+                return standing(taken)
+
+            keeper.offer(take)
+            time.sleep(0.01)
         on_disk = checkpoint.load(LocalStore(tmp_path))
         raise Interrupted(signal.SIGTERM)
     assert on_disk is not None
     assert on_disk.sequence == 1
     saved = checkpoint.load(LocalStore(tmp_path))
     assert saved is not None
-    assert (saved.sequence, saved.standing.history[0].number) == (2, 11)
+    assert (saved.sequence, saved.standing.history[0].number) == (2, taken) == (2, 4)
 
 
 def test_what_was_refused_does_not_wait_a_minute(tmp_path: Path) -> None:

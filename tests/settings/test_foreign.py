@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import botocore.session
 import pytest
+from botocore.exceptions import BotoCoreError
 
 from job import settings
 from job.errors import Fault
@@ -31,8 +33,14 @@ OF_S3 = [
     ("AWS_REGION", "eu-west-3 # Paris", "must be a region's name"),
     ("AWS_SECRET_ACCESS_KEY", "canary\n", "must stand alone"),
     ("AWS_ACCESS_KEY_ID", "'canary'", "must stand alone"),
+    ("AWS_DEFAULT_REGION", "eu west 3", "must be a region's name"),
+    ("AWS_ENDPOINT_URL", "garbage", "such as https://minio.example:9000"),
     ("AWS_MAX_ATTEMPTS", "many", "must be a whole number"),
+    ("AWS_METADATA_SERVICE_TIMEOUT", "x", "must be a whole number"),
+    ("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "0", "must be a whole number"),
+    ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "x", "must be an address"),
     ("AWS_RETRY_MODE", "often", "legacy, standard, adaptive"),
+    ("AWS_REQUEST_CHECKSUM_CALCULATION", "never", "when_supported, when_required"),
 ]
 
 
@@ -93,6 +101,25 @@ def test_aws_variables_are_looked_at_where_a_bucket_is_used(
     assert list(settings.faults()) == [name]
 
 
+def test_what_botocore_refuses_is_told_before_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All variables that it knows, with garbage: what stops it, and names nothing or only itself, is refused before."""
+    session = botocore.session.get_session()
+    known = [entry[1] for entry in session.SESSION_VARIABLES.values()]
+    names = {name for entry in known for name in ([entry] if isinstance(entry, str) else entry or ())}
+    refused = set()
+    for name in sorted({*names, *foreign.OF_S3}):
+        with monkeypatch.context() as patch:
+            patch.setenv("AWS_DEFAULT_REGION", "eu-west-3")
+            patch.setenv(name, "x y")
+            try:
+                botocore.session.get_session().create_client("s3", aws_access_key_id="a", aws_secret_access_key="b")
+            except (BotoCoreError, ValueError):
+                refused.add(name)
+    by_their_file = {"AWS_PROFILE", "AWS_DEFAULT_PROFILE"}  # told by the store, which looks into ~/.aws
+    assert "AWS_DEFAULTS_MODE" in refused
+    assert refused - by_their_file <= foreign.OF_S3.keys()
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -104,6 +131,21 @@ def test_aws_variables_are_looked_at_where_a_bucket_is_used(
 def test_what_torch_takes_is_taken(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", value)
     settings.load()
+
+
+def test_a_notebooks_cell_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what Jupyter's launcher sets, and by what every kernel does (VS Code launches without the former)."""
+    for name in ("JPY_PARENT_PID", "TERM", "PAGER", "GIT_PAGER"):
+        monkeypatch.delenv(name, raising=False)
+    assert not settings.in_notebook()
+    monkeypatch.setenv("PAGER", "cat")
+    monkeypatch.setenv("GIT_PAGER", "cat")
+    assert not settings.in_notebook()
+    monkeypatch.setenv("TERM", "xterm-color")
+    assert settings.in_notebook()
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("JPY_PARENT_PID", "7")
+    assert settings.in_notebook()
 
 
 def test_settling() -> None:
