@@ -85,7 +85,9 @@ def rates(contenders: dict[str, Callable[[], None]], count: int, rounds: int) ->
             started, used = time.perf_counter(), time.process_time()
             run()
             taken[title].append((count / (time.perf_counter() - started), count / (time.process_time() - used)))
-    return {title: (median(rate for rate, _ in each), median(core for _, core in each)) for title, each in taken.items()}
+    return {
+        title: (median(rate for rate, _ in all_), median(core for _, core in all_)) for title, all_ in taken.items()
+    }
 
 
 def measure(root: Path, most: int, side: int, rounds: int, run: Path | None) -> None:
