@@ -31,6 +31,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def side(self) -> int:
+        """Pixels."""
+        return self.images.shape[1]
+
     def to(self, device: torch.device) -> Split:
         """With all images on the device."""
         return Split(self.images.to(device), self.labels.to(device))
