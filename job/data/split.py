@@ -62,7 +62,7 @@ class Split:
         """
         if self.feed is not None:
             rows = order if self.rows is None else self.rows[order]
-            yield from self.feed.batches(self.images, rows.numpy(), sizes)
+            yield from self.feed.batches(self.images, rows, sizes)
             return
         for rows in torch.split(order.to(self.images.device), list(sizes)):
             yield self.images.index_select(0, rows)

@@ -134,9 +134,7 @@ def test_no_more_than_a_few_batches_are_gathered_ahead(monkeypatch: pytest.Monke
     gathered: list[int] = []
     real = Feed.gather
 
-    def gather(
-        self: Feed, images: torch.Tensor, rows: np.ndarray[tuple[int], np.dtype[np.int64]], into: torch.Tensor
-    ) -> None:
+    def gather(self: Feed, images: torch.Tensor, rows: torch.Tensor, into: torch.Tensor) -> None:
         gathered.append(int(rows[0]))
         real(self, images, rows, into)
 
