@@ -114,25 +114,12 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
         owned.status.doubts(data.doubts())
         last = replace(saved, identity=identity) if saved else Saved(identity, 0, START)
         standing = last.standing
-        place = places.place_for(data, compute.device)
-        data = places.put(data, place, compute.device)
+        data, at = places.placed(data, compute.device)
         with Keeper(owned.brief, last, owned.status.stands, owned.stop) as keeper:
             progress.check = both(both(owned.check, keeper.check), budget.check)
             running = len(standing.history) if standing.part != FINAL else 0
             run = Run(
-                settings,
-                owned,
-                progress,
-                data,
-                place,
-                weights,
-                compute,
-                builder,
-                plan,
-                identity,
-                standing,
-                keeper,
-                budget,
+                settings, owned, progress, data, at, weights, compute, builder, plan, identity, standing, keeper, budget
             )
             progress.begin(run.work, standing.trials, running)
             yield run
