@@ -9,7 +9,7 @@ import torch
 from job.data import Dataset, Split
 from job.device.feed import Feed
 from job.device.mapping import Mapping
-from job.device.memory import free_memory, free_on_host
+from job.device.memory import free_memory, free_on_host, has_own
 from job.storage.room import size
 
 DEVICE, HOST, DISK = "device", "host", "disk"
@@ -56,7 +56,7 @@ def choose(images: int, device: torch.device, *, kept: bool) -> Place:
 
     No variable: memory decides, and a wrong guess costs time, not a result.
     """
-    on_gpu = device.type == "cuda"
+    on_gpu = has_own(device)
     host = free_on_host()
     free = free_memory(device) if on_gpu else host
     if images <= SHARE * free or not (kept or on_gpu):
@@ -68,10 +68,11 @@ def choose(images: int, device: torch.device, *, kept: bool) -> Place:
     return Place(name, images, free, host, on_gpu, kept)
 
 
-def place_for(data: Dataset, device: torch.device) -> Place:
-    """Of a data set as it was loaded."""
+def placed(data: Dataset, device: torch.device) -> tuple[Dataset, Place]:
+    """A data set as it was loaded, for this device, and where its images are now."""
     splits = filter(None, (data.train, data.validation, data.test))
-    return choose(sum(split.images.nbytes for split in splits), device, kept=data.mapping is not None)
+    place = choose(sum(split.images.nbytes for split in splits), device, kept=data.mapping is not None)
+    return put(data, place, device), place
 
 
 def put(data: Dataset, place: Place, device: torch.device) -> Dataset:

@@ -31,6 +31,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def side(self) -> int:
+        """Pixels."""
+        return self.images.shape[1]
+
     def to(self, device: torch.device) -> Split:
         """With all images on the device."""
         return Split(self.images.to(device), self.labels.to(device))
@@ -57,7 +62,7 @@ class Split:
         """
         if self.feed is not None:
             rows = order if self.rows is None else self.rows[order]
-            yield from self.feed.batches(self.images, rows.numpy(), sizes)
+            yield from self.feed.batches(self.images, rows, sizes)
             return
         for rows in torch.split(order.to(self.images.device), list(sizes)):
             yield self.images.index_select(0, rows)

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from job.device.mapping import Mapping
@@ -34,19 +33,20 @@ class Feed:
     file: Mapping | None = None
     first: int = 0
 
-    def gather(self, images: Tensor, rows: NDArray[np.int64], into: Tensor) -> None:
+    def gather(self, images: Tensor, rows: Tensor, into: Tensor) -> None:
         """`images[rows]`, uint8, in the host's memory; `into` is `[len(rows), ...]`."""
         if self.file is not None:
-            self.file.read(rows + self.first, into.numpy())
+            self.file.read(rows.numpy() + self.first, into.numpy())
         else:
-            np.take(images.numpy(), rows, axis=0, out=into.numpy(), mode="clip")  # any other mode would copy twice
+            np.take(
+                images.numpy(), rows.numpy(), axis=0, out=into.numpy(), mode="clip"
+            )  # any other mode would copy twice
 
-    def batches(self, images: Tensor, rows: NDArray[np.int64], sizes: Sequence[int]) -> Iterator[Tensor]:
+    def batches(self, images: Tensor, rows: Tensor, sizes: Sequence[int]) -> Iterator[Tensor]:
         """`images[rows]` in pieces of `sizes`, one after the other, on the device. Each is good until the next is asked
         for.
         """
-        ends = np.cumsum(sizes)
-        pieces = [rows[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+        pieces = torch.split(rows, list(sizes))
         slots = [Slot(images, max(sizes, default=0), self.device) for _ in pieces[:SLOTS]]
         side = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         with ThreadPoolExecutor(1, "feed") as pool:

@@ -69,9 +69,14 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         found = found.__cause__ or found.__context__
 
 
+def has_own(device: torch.device) -> bool:
+    """Whether the device has a memory of its own, beside the host's."""
+    return device.type == "cuda"
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that the device, or this machine for a CPU, has free at this moment."""
-    if device.type == "cuda":
+    if has_own(device):
         torch.cuda.empty_cache()  # what torch keeps for reuse is free to it
         return int(torch.cuda.mem_get_info(device)[0])
     return free_on_host()

@@ -96,7 +96,7 @@ def judged(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch, 
     model.eval()
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    for images, labels in split.in_turn(evaluation_batch(split)):
+    for images, labels in split.in_turn(evaluation_batch(split.side)):
         loss, answers = answer(images, labels)
         loss_sum += loss.double()
         correct += (answers.argmax(dim=1) == labels).sum()
@@ -109,15 +109,15 @@ def predict(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch)
     """The logits of all images, `param_dtype` `[count, classes]` on the CPU, computed in `evaluate`'s very batches."""
     model.eval()
     parts = []
-    for images, _ in split.in_turn(evaluation_batch(split)):
+    for images, _ in split.in_turn(evaluation_batch(split.side)):
         parts.append(full(logits_of(model, images, compute)))
         on_batch(len(images))
     return torch.cat(parts).cpu()
 
 
-def evaluation_batch(split: Split) -> int:
+def evaluation_batch(side: int) -> int:
     """How many images are judged at once: 1,000, but 163 of 224 pixels a side."""
-    return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // split.images.shape[1] ** 2))
+    return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // side**2))
 
 
 def logits_of(model: nn.Module, images: Tensor, compute: Compute) -> Tensor:

@@ -117,27 +117,14 @@ def begun(settings: Settings, owned: Owned, progress: Progress) -> Iterator[Run]
         owned.status.doubts(data.doubts())
         last = replace(saved, identity=identity) if saved else Saved(identity, 0, START)
         standing = last.standing
-        place = places.place_for(data, compute.device)
-        data = places.put(data, place, compute.device)
+        data, at = places.placed(data, compute.device)
         with Keeper(owned.brief, last, owned.status.stands, owned.stop, owned.pace.states) as keeper:
             progress.check = both(both(owned.check, keeper.check), budget.check)
             begun = {trial.number: len(trial.epochs) for trial in standing.begun}
             if isinstance(standing.part, int):
                 begun[standing.part] = len(standing.history)
             run = Run(
-                settings,
-                owned,
-                progress,
-                data,
-                place,
-                weights,
-                compute,
-                builder,
-                plan,
-                identity,
-                standing,
-                keeper,
-                budget,
+                settings, owned, progress, data, at, weights, compute, builder, plan, identity, standing, keeper, budget
             )
             progress.begin(run.work, standing.trials, begun)
             yield run

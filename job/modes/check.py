@@ -95,10 +95,7 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
         look.skip("split", "the data set's size is not known")
     parameters = build.parameters(settings.model, counts.classes if counts else 10, settings.image_size)
     workers = workers_of(settings, compute)
-    images = 3 * settings.image_size**2 * (counts.images if counts else 0)
-    held = 0
-    if compute is not None and counts is not None:
-        held = look.look("place", "IMAGE_SIZE TUNE_PERCENT", lambda: machine.images(images, compute, settings)) or 0
+    held = look.look("place", "IMAGE_SIZE TUNE_PERCENT", lambda: machine.place(settings, compute, counts)) or 0
     look.see("memory", "MODEL WORKERS", lambda: machine.memory(held, parameters, workers))
     look.see("temporary", "", machine.temporary_folder)
     look.see("shared memory", "", lambda: machine.shared_memory(settings))

@@ -87,7 +87,7 @@ def gather(found: Finished, settings: Settings, progress: Progress, stop: Stop) 
     compute = device.choose(settings.device, settings.precision, was["arithmetic"] | precision)
     wanted = tolerance(compute, was)
     data = finished.data_of(found, settings, progress)
-    on_device = places.put(data, places.place_for(data, compute.device), compute.device)
+    on_device, _ = places.placed(data, compute.device)
     tell_beginning(found, was, compute, wanted)
     progress.check = stop.check
     weights = finished.read(found, finished.WEIGHTS)

@@ -16,6 +16,7 @@ from job.data import places
 from job.device import Compute, cgroup
 from job.device.memory import available
 from job.errors import as_fault, not_installed
+from job.preflight.data import Counts
 from job.preflight.findings import Finding, failed, ok, warn
 from job.settings import Settings, temporary
 from job.storage.room import size
@@ -109,15 +110,17 @@ def threads(count: int) -> list[Finding]:
     return [ok("threads", f"{wanted} may be started")]
 
 
-def images(bytes_of_images: int, chosen: Compute, settings: Settings) -> tuple[int, list[Finding]]:
+def place(settings: Settings, chosen: Compute | None, counts: Counts | None) -> tuple[int, list[Finding]]:
     """Where a run's images would lie, and how many bytes of them must be in memory: those of a folder are mapped, and
     but for the search's part of them the system can give them up; what is fed takes no more than a few batches.
     """
-    kept = settings.dataset == "folder"
-    place = places.choose(bytes_of_images, chosen.device, kept=kept)
-    copied = 0 if settings.learning_rate is not None else bytes_of_images * settings.tune_percent / 100
-    needed = int(copied) * (place.name == places.DEVICE and not chosen.on_gpu) if kept else COPIES * bytes_of_images
-    return needed, [ok("place", place.words())]
+    if chosen is None or counts is None:
+        return 0, []
+    images, kept = 3 * settings.image_size**2 * counts.images, settings.dataset == "folder"
+    found = places.choose(images, chosen.device, kept=kept)
+    copied = 0 if settings.learning_rate is not None else images * settings.tune_percent / 100
+    needed = int(copied) * (found.name == places.DEVICE and not chosen.on_gpu) if kept else COPIES * images
+    return needed, [ok("place", found.words())]
 
 
 def memory(bytes_of_images: int, parameters: int, workers: int, root: Path = Path("/")) -> list[Finding]:

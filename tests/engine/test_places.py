@@ -134,9 +134,7 @@ def test_no_more_than_a_few_batches_are_gathered_ahead(monkeypatch: pytest.Monke
     gathered: list[int] = []
     real = Feed.gather
 
-    def gather(
-        self: Feed, images: torch.Tensor, rows: np.ndarray[tuple[int], np.dtype[np.int64]], into: torch.Tensor
-    ) -> None:
+    def gather(self: Feed, images: torch.Tensor, rows: torch.Tensor, into: torch.Tensor) -> None:
         gathered.append(int(rows[0]))
         real(self, images, rows, into)
 
@@ -166,5 +164,4 @@ def test_a_cache_that_is_cut_short_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("side", "images"), [(32, 1000), (64, 1000), (96, 888), (224, 163), (512, 31)])
 def test_large_images_are_judged_fewer_at_a_time(side: int, images: int) -> None:
     """What a model keeps of a batch grows with its pixels: 1,000 photographs of 224 pixels would take gigabytes."""
-    split = Split(torch.empty(0, side, side, 3, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
-    assert engine.evaluation_batch(split) == images
+    assert engine.evaluation_batch(side) == images

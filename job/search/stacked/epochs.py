@@ -73,7 +73,7 @@ def evaluate(stack: Stack, split: Split, batch_size: int, on_batch: OnBatch) -> 
     loss_sums = torch.zeros(learners, dtype=torch.float64, device=device)
     correct = torch.zeros(learners, dtype=torch.int64, device=device)
     batch = min(
-        evaluation_batch(split), 4 * batch_size
+        evaluation_batch(split.side), 4 * batch_size
     )  # nothing is kept for a backward pass: no more memory than a step's
     for pixels, labels in split.in_turn(batch):
         logits = forward(stack, weights, None, prepare(pixels, stack.compute), shared=True)

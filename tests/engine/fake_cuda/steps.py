@@ -140,7 +140,7 @@ def pretend(capability: int) -> None:
     for name in FUSED:
         setattr(torch, name, partial(at_a_rate, getattr(torch, name)))
     graphs.aside = lambda where: nullcontext()  # type: ignore[assignment]
-    torch.cuda.Stream = torch.cuda.Event = Mock  # type: ignore[assignment, misc]
+    torch.cuda.Stream = torch.cuda.Event = lambda *given: Mock()  # type: ignore[assignment, misc]
     torch.cuda.current_stream = Mock()
     torch.cuda.stream = lambda where: nullcontext()  # type: ignore[assignment]
     torch.empty = partial(unpinned, torch.empty)
