@@ -96,7 +96,11 @@ def run(settings: Settings, progress: Progress, stop: Stop) -> None:
     parameters = build.parameters(settings.model, counts.classes if counts else 10, settings.image_size)
     workers = workers_of(settings, compute)
     images = 3 * settings.image_size**2 * (counts.train + counts.test if counts else 0)
-    look.see("memory", "MODEL WORKERS", lambda: machine.memory(images, parameters, workers))
+    look.see(
+        "memory",
+        "MODEL WORKERS DATASET DATA_LIMIT IMAGE_SIZE",
+        lambda: machine.images_fit(data.bytes_in_memory(settings)) or machine.memory(images, parameters, workers),
+    )
     look.see("temporary", "", machine.temporary_folder)
     look.see("shared memory", "", lambda: machine.shared_memory(settings))
     look.see("extras", "RAY_ADDRESS", lambda: machine.extras(settings))

@@ -9,18 +9,20 @@ from job.console.logs import event
 from job.device import Compute
 from job.engine import build
 from job.errors import TemporaryFault
-from job.preflight import disk, machine
+from job.preflight import data, disk, machine
 from job.settings import Settings
 
 
 def before_run(settings: Settings, compute: Compute) -> None:
-    """What costs no time: room on the disk, processors. The lock proved that the store takes objects, `device.choose`
-    that the GPU runs a kernel, and the data set is what a run loads first.
+    """What costs no time: room on the disk, processors, a memory limit. The lock proved that the store takes objects,
+    `device.choose` that the GPU runs a kernel, and the data set is what a run loads first.
 
-    Raises TemporaryFault where the disk has too little room for this run's checkpoints and files.
+    Raises TemporaryFault where the disk has too little room for this run's checkpoints and files, or the memory for its
+    images.
     """
     findings = disk.room_for_output(settings, build.parameters(settings.model, 10, settings.image_size))
     findings += machine.processors(compute.threads)
+    findings += machine.images_fit(data.bytes_in_memory(settings))
     for finding in findings:
         if finding.result == "fail":
             raise TemporaryFault(finding.detail, finding.remedy)

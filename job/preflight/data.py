@@ -34,16 +34,31 @@ class Counts:
     validation: int = 0
 
 
+KNOWN = {
+    "synthetic": Counts(synthetic.TRAIN_COUNT, synthetic.TEST_COUNT, synthetic.CLASSES),
+    "cifar10": Counts(cifar10.TRAIN_COUNT, cifar10.TEST_COUNT, cifar10.CLASSES),
+}
+
+
+def bytes_in_memory(settings: Settings) -> int:
+    """Of the images as a run holds them, where those are not mapped from a file; 0 for a folder, whose images are."""
+    if settings.dataset not in KNOWN:
+        return 0
+    known = KNOWN[settings.dataset]
+    counts = data.reduced_counts(known.train, known.test, known.classes, settings.data_limit)
+    return 3 * settings.image_size**2 * sum(counts)
+
+
 def look(settings: Settings, kaggle_input: Path, check: Callable[[], object]) -> tuple[Counts | None, list[Finding]]:
     """The data set's size (None where it cannot be told) and what was found.
 
     Raises Fault for a data set that is not as it must be. `check` is called between images and may raise.
     """
     if settings.dataset == "synthetic":
-        counts = Counts(synthetic.TRAIN_COUNT, synthetic.TEST_COUNT, synthetic.CLASSES)
+        counts = KNOWN[settings.dataset]
         findings = [ok("data", "synthetic: drawn by the job")]
     elif settings.dataset == "cifar10":
-        counts = Counts(cifar10.TRAIN_COUNT, cifar10.TEST_COUNT, cifar10.CLASSES)
+        counts = KNOWN[settings.dataset]
         findings = look_for_cifar10(settings, kaggle_input, check)
     else:
         place, findings = fetched.look(settings, check) if settings.data_url else (settings.data_dir, [])

@@ -13,7 +13,7 @@ import torch
 
 from job import device
 from job.device import Compute, cgroup
-from job.errors import as_fault, not_installed
+from job.errors import TemporaryFault, as_fault, not_installed
 from job.preflight.findings import Finding, failed, ok, warn
 from job.settings import Settings, temporary
 from job.storage.room import size
@@ -119,6 +119,18 @@ def memory(bytes_of_images: int, parameters: int, workers: int, root: Path = Pat
     if room < needed:
         return [warn("memory", detail, "Raise the memory limit, lower WORKERS, or take less data with DATA_LIMIT.")]
     return [ok("memory", detail)]
+
+
+def images_fit(bytes_of_images: int, root: Path = Path("/")) -> list[Finding]:
+    """Nothing, or that the memory limit is below what the images alone take: the kernel would kill the run without a
+    word.
+    """
+    limit = cgroup.memory(root)
+    if limit is None or bytes_of_images < limit:
+        return []
+    told = f"a memory limit of {size(limit)}, but the images alone take {size(bytes_of_images)} of it."
+    remedy = "Raise it (docker run --memory, resources.limits.memory), or take less: DATA_LIMIT, a smaller IMAGE_SIZE."
+    return [failed("memory", TemporaryFault(told, remedy))]
 
 
 def available_memory(root: Path = Path("/")) -> int | None:

@@ -1,10 +1,13 @@
-"""Containers as some platforms start them: odd users, hardly anything to write to, little shared memory."""
+"""Containers as some platforms start them: odd users, hardly anything to write to, little memory of either kind."""
 
 from __future__ import annotations
 
 from tests.container.place import FILES, TINY, Place, outputs_are_whole
+from tests.container.shell import IMAGE, sh
 
 ODD = ("--env=HOME=", "--umask", "077", "--shm-size", "64m")
+MEMORY = "900m"
+MORE_THAN_THAT = {"IMAGE_SIZE": "256", "DATA_LIMIT": "6000"}  # 1.4 GB of images
 
 
 def user(place: Place) -> str:
@@ -14,3 +17,30 @@ def user(place: Place) -> str:
     run = place.finished_run()
     assert {file.stat().st_mode & 0o077 for file in run.iterdir()} == {0}
     return outputs_are_whole(run, FILES)
+
+
+def nowhere_temporary(place: Place) -> str:
+    """A read-only root, and no /tmp or /var/tmp in memory either: the mounted folders alone can be written."""
+    bare = ("--user", "12345", "--read-only", "--read-only-tmpfs=false", "--network", "none")
+    options = place.options({**TINY, "MODEL": "mlp"})
+    assert sh(
+        "podman", "run", "--rm", *bare, *options, "--entrypoint", "touch", IMAGE, "/tmp/a", check=False
+    ).returncode
+    done = sh("podman", "run", "--rm", *bare, *options, IMAGE, check=False)
+    assert done.returncode == 0, f"exit {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-2000:]}"
+    said = outputs_are_whole(place.finished_run(), FILES - {"tuning.png"})
+    left = [file.name for folder in (place.outputs, place.data) for file in folder.glob(".job-tmp-*")]
+    assert not left, left
+    return said
+
+
+def little_memory(place: Place) -> str:
+    """A limit below what the images alone take: told with the way out, before the kernel would say nothing."""
+    limited = ("--memory", MEMORY, "--memory-swap", MEMORY)
+    log = place.run({**TINY, "MODEL": "mlp", **MORE_THAN_THAT}, *limited, code=75)
+    told = next(line for line in log.splitlines() if "a memory limit of" in line)
+    assert "but the images alone take" in told, told
+    assert not list(place.outputs.glob("*/manifest.json"))
+    place.run({**TINY, "MODEL": "mlp"}, *limited)
+    outputs_are_whole(place.finished_run(), FILES - {"tuning.png"})
+    return told

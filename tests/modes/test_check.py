@@ -23,7 +23,7 @@ from job.device import cgroup
 from job.errors import Fault
 from job.interrupt import Stop
 from job.modes import check as preflight
-from job.preflight import disk, limit, machine, timing
+from job.preflight import data, disk, limit, machine, timing
 from job.preflight.data import Counts
 from job.preflight.timing import Speed
 from job.settings import Settings
@@ -337,6 +337,19 @@ def test_more_threads_than_the_quota_and_too_little_memory_are_warned_of(tmp_pat
     (memory,) = machine.memory(60_000 * 3072, 1_000_000, 1, tmp_path)
     assert memory.result == "warn"
     assert memory.detail.startswith("a limit of 300 MB; a run takes about 1.6 GB")
+
+
+def test_a_memory_limit_below_the_images_alone_is_told_before_they_are_made(tmp_path: Path) -> None:
+    """A fault of its own, for a data set in memory; where the limit is above, or the images are mapped, nothing."""
+    put(tmp_path, sys__fs__cgroup__memory_DOT_max="300000000")
+    large = data.bytes_in_memory(Settings(dataset="synthetic", image_size=256, data_limit=4000))
+    assert large == 3 * 256**2 * 4800
+    (found,) = machine.images_fit(large, tmp_path)
+    assert (found.result, found.exit_code) == ("fail", 75)
+    assert found.detail.startswith("a memory limit of 300 MB, but the images alone take 944 MB")
+    assert machine.images_fit(data.bytes_in_memory(Settings()), tmp_path) == []
+    assert machine.images_fit(data.bytes_in_memory(Settings(dataset="folder", image_size=512)), tmp_path) == []
+    assert machine.images_fit(large, tmp_path / "no limit") == []
 
 
 # --- the prediction, from known speeds ---
