@@ -232,12 +232,12 @@ def test_without_the_packages_it_says_how_to_get_them() -> None:
     assert re.fullmatch(r"this Python .* lacks the package \w+\.\n  Run make install, then .*\n", done.stderr)
 
 
-def test_a_torch_that_is_too_old_is_refused(tiny: Job, tmp_path: Path) -> None:
+def test_a_torch_that_is_too_old_is_refused(job: Job, tmp_path: Path) -> None:
     """By what its package says of itself, before it is loaded."""
     about = tmp_path / "packages" / "torch-2.5.1.dist-info" / "METADATA"
     about.parent.mkdir(parents=True)
     about.write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.5.1\n")
-    done = tiny(PYTHONPATH=f"{about.parent.parent}{os.pathsep}{ROOT}")
+    done = job(**TINY, PYTHONPATH=f"{about.parent.parent}{os.pathsep}{ROOT}")
     assert done.returncode == 78, done.stdout + done.stderr
     assert f"torch 2.5.1 of this Python ({sys.executable}) is older than 2.6, the oldest" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr

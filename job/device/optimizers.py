@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from job.device.adam import Adam
+from job.device.adam import Adam, AdamW
 from job.device.sgd import SGD
 from job.models import Recipe
 
@@ -25,8 +25,8 @@ def optimizer_of(model: nn.Module, recipe: Recipe, learning_rate: float, on_gpu:
     groups = by_decay(model, recipe.weight_decay)
     if recipe.optimizer == "sgd-nesterov":
         return SGD(groups, lr=learning_rate, momentum=MOMENTUM, nesterov=True, fused=True)
-    decoupled = recipe.optimizer == "adamw"
-    return Adam(groups, lr=learning_rate, fused=True, capturable=on_gpu, decoupled_weight_decay=decoupled)
+    kind = AdamW if recipe.optimizer == "adamw" else Adam
+    return kind(groups, lr=learning_rate, fused=True, capturable=on_gpu)
 
 
 def by_decay(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

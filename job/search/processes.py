@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import IO
@@ -26,11 +26,11 @@ from job.errors import Fault
 from job.results import CUT, Epoch, Paused, Trial
 from job.search.held import Held
 from job.search.shared import SharedImages, nothing, share, shared_file
+from job.search.spawned import SPAWN, no_working_folder
 from job.search.trial import Callbacks, Order, Setup, ending, run_trial
 
 DEATHS = 3  # of workers at one trial, after which that trial counts as failed
 LOOK_SECONDS = 0.1  # between two looks at signals while waiting for workers
-SPAWN = get_context("spawn")  # a forked process could not use a GPU that its parent has used
 
 
 @dataclass
@@ -117,7 +117,8 @@ class Processes:
         name = self._devices[place % len(self._devices)]
         process = SPAWN.Process(target=work, args=(its, self._common, self._images, name), name=f"worker {place + 1}")
         process.daemon = True
-        process.start()
+        with no_working_folder():
+            process.start()
         its.close()  # so that the pipe ends with the worker
         worker = Worker(process, mine)
         self._workers[place] = worker

@@ -47,6 +47,7 @@ def settle(folders: Iterable[Path]) -> None:
             full = full or error.errno in (errno.ENOSPC, errno.EDQUOT)
             continue
         tempfile.tempdir = os.environ["TMPDIR"] = place
+        os.environ["MPLCONFIGDIR"] = str(Path(place) / "matplotlib")  # else it complains of one that cannot be written
         atexit.register(leave)  # the first to be registered is the last to be called
         return
     remedy = "Name one in TMPDIR that this user may write to (docker run --tmpfs /tmp)."

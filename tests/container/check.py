@@ -57,6 +57,8 @@ def main() -> int:
                 check(f"{place}, as an ordinary user", partial(documented.as_written, line, work))
             check("a folder that root made is told with its remedy", lambda: documented.folder_of_root(work))
             check("an odd user: no HOME, umask 077, little shared memory", lambda: odd.user(Place(work, "odd")))
+            check("a read-only root without a temporary folder", lambda: odd.nowhere_temporary(Place(work, "no-tmp")))
+            check("a memory limit below the images", lambda: odd.little_memory(Place(work, "memory")))
             check("make docker-run", lambda: platforms.make_docker_run(work))
             check("make run-all RUNNER=docker", lambda: platforms.make_run_all(work))
     except Skipped as reason:

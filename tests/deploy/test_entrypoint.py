@@ -190,6 +190,29 @@ def test_the_job_is_the_job_on_python_3_10(tmp_path: Path) -> None:
     assert re.search(r"this Python \(\S+\) lacks the package \w+\.", said), said
 
 
+SPAWN = """
+import sys
+sys.path[:] = [place for place in sys.path if place]
+from job.search.spawned import SPAWN, no_working_folder
+with no_working_folder():
+    process = SPAWN.Process(target=print, args=("a worker",))
+    process.start()
+process.join()
+"""
+
+
+def test_the_jobs_workers_are_its_own_on_python_3_10(tmp_path: Path) -> None:
+    """What a new process imports first is Python's, and so it is in the process that tracks its resources."""
+    program = python_3_10()
+    if not program:
+        pytest.skip("NOT TESTED: there is no Python 3.10 here, which has no PYTHONSAFEPATH")
+    other_programs(tmp_path, "job", "random", "runpy", "tempfile", "signal", "threading", "pickle")
+    done = subprocess.run(
+        [program, "-c", SPAWN], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("a worker\n", "", 0)
+
+
 @pytest.mark.slow
 def test_the_job_is_the_job(tmp_path: Path) -> None:
     """In a folder that holds modules of the same names, by entrypoint.sh and with workers of its own."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 import torch
 from torch import nn
 
-from job.device.adam import Adam
+from job.device.adam import Adam, AdamW
 from tests.conftest import ROOT, bare_environment
 
 START = """
@@ -35,17 +36,18 @@ def test_a_training_starts_without_what_takes_a_second_to_load() -> None:
     assert said.stdout == "[]\n"
 
 
-def test_it_is_torchs_adam_to_the_bit() -> None:
+@pytest.mark.parametrize(("ours", "torchs"), [(Adam, torch.optim.Adam), (AdamW, torch.optim.AdamW)])
+def test_it_is_torchs_adam_to_the_bit(ours: type[torch.optim.Optimizer], torchs: type[torch.optim.Optimizer]) -> None:
     """Steps, new gradients, and a state handed from one to the other and on."""
     torch.manual_seed(1)
     start = nn.Linear(5, 3).state_dict()
     trained = []
-    for first, second in ((Adam, torch.optim.Adam), (torch.optim.Adam, Adam), (torch.optim.Adam, torch.optim.Adam)):
+    for first, second in ((ours, torchs), (torchs, ours), (torchs, torchs)):
         model = nn.Linear(5, 3)
         model.load_state_dict(start)
         state = None
         for kind in (first, second):
-            optimizer = kind(model.parameters(), lr=0.01, fused=True)
+            optimizer = kind(model.parameters(), lr=0.01, weight_decay=0.1, fused=True)
             if state:
                 optimizer.load_state_dict(state)
             for number in range(3):

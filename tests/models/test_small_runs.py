@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 
 from job import models
-from tests.conftest import TINY, Job
+from tests.conftest import Job
 from tests.helpers import weight_files
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("model", models.names())
-def test_a_small_run(job: Job, tmp_path: Path, model: str) -> None:
+def test_a_small_run(tiny: Job, tmp_path: Path, model: str) -> None:
     given = {"MODEL": model, "DATA_LIMIT": "100", "TUNE_MAX_EPOCHS": "1", "PRECISION": "auto"}
     if hasattr(models.find(model), "expected"):  # weights to start from
         (tmp_path / "weights.pth").write_bytes(
             weight_files.saved(weight_files.published(weight_files.network().state_dict()))
         )
         given["PRETRAINED_WEIGHTS"] = "weights.pth"
-    done = job(**TINY | given)
+    done = tiny(**given)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert len(list(tmp_path.glob("outputs/*/manifest.json"))) == 1

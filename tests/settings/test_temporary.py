@@ -23,6 +23,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "none"))
     return tmp_path
 
 
@@ -41,6 +42,7 @@ def test_else_one_below_the_users_folders(nowhere: Path) -> None:
     (made,) = (nowhere / "data").iterdir()
     assert made.name.startswith(temporary.NAME)
     assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(made)
+    assert Path(os.environ["MPLCONFIGDIR"]).is_relative_to(made)
     temporary.leave()
     assert not list((nowhere / "data").iterdir())
 
