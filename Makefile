@@ -36,7 +36,7 @@ OLDEST := .venv-oldest/bin/python
 
 .DEFAULT_GOAL := list
 .PHONY: list install demo run run-all preflight summary build docker-run k8s kaggle help-variables test test-slow check format
-.PHONY: lint-deploy build-ray test-container install-ray test-ray test-taken test-notebook test-oldest
+.PHONY: lint-deploy build-ray release parts-list test-container install-ray test-ray test-taken test-notebook test-oldest
 .PHONY: screenshot pictures test-cpus bench bench-scale test-gpu chaos lock clean
 
 list: ## list the targets
@@ -72,6 +72,13 @@ build: ## build the image; TORCH=cpu and TORCH=cu126 choose other wheels, ENGINE
 
 build-ray: ## build the image for rayjob.yaml on top of `make build`'s: the same with Ray
 	$(ENGINE) build -t $(IMAGE)-ray -f deploy/kubernetes/ray.Dockerfile --build-arg IMAGE=$(IMAGE) .
+
+release: $(LINT)/.ready ## build, test and tag the images of this commit's version tag, with parts lists; ONLY=default,cpu for some
+	@$(PYTHON) -m deploy.release --engine $(ENGINE) --name $(firstword $(subst :, ,$(IMAGE))) --tools $(LINT) $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(filter command environment,$(word 1,$(origin BASE_IMAGE))),--base $(BASE_IMAGE)) --build-args='$(BUILD_ARGS)'
+
+parts-list: $(LINT)/.ready $(READY) ## what is installed in .venv, without an image: SBOM and licences in build/release/venv
+	@$(RUN) deploy/installed.py python | $(LINT)/python -m deploy.parts_list image-classification-job $(VERSION) build/release/venv
 
 docker-run: ## run the image with the variables given, e.g. make docker-run MODEL=vit; results in outputs/
 	@$(PYTHON) -m deploy.container --engine $(ENGINE) --gpus $(GPUS) $(IMAGE) -- $(RUN_ARGS)
