@@ -18,7 +18,7 @@ from typing import Any
 NAME = "run-all.json"
 HOUR = 3600.0
 LEAST = 60.0  # seconds that every model is given beside its part: to load, an epoch of each kind, the end of its budget
-OUTSIDE = 15.0  # seconds of a model's time that its own limit does not see: the start, and the container's
+OUTSIDE = 15.0  # seconds of a model's time that its own limit does not see: the start, and the container's; the summary
 
 
 def place(output: str) -> Path:
@@ -72,7 +72,7 @@ class Shares:
                 costs = self._costs([model, *later])
                 part = min(1.0, self._at_once * costs[model] / sum(costs.values()))
                 turns = 1 + len(later) / self._at_once  # the model's own, and those of the ones after it
-                left = self.left - OUTSIDE * turns
+                left = self.left - OUTSIDE * (turns + 1)  # and the summary's
                 least = min(LEAST, left / turns)
                 seconds = left if part == 1.0 else least + (left - least * turns) * part
                 hours[model] = round(max(seconds, 1.0) / HOUR, 5)

@@ -285,14 +285,14 @@ def test_time_is_shared_by_predicted_cost_and_what_is_not_needed_goes_on(tmp_pat
     shares = Shares(file, 1.0, 1, clock=clock)
     for model, seconds in (("mlp", 100.0), ("cnn", 200.0), ("vit", 300.0)):
         shares.cost(model, seconds)
-    assert float(shares.of("mlp", ["cnn", "vit"])) == pytest.approx((60 + (3600 - 45 - 180) / 6) / 3600, abs=1e-5)
+    assert float(shares.of("mlp", ["cnn", "vit"])) == pytest.approx((60 + (3600 - 60 - 180) / 6) / 3600, abs=1e-5)
     clock.now = 100
     again = Shares(file, 1.0, 1, clock=clock)
     assert again.known("vit")
     assert again.of("mlp", ["cnn", "vit"]) == shares.of("mlp", ["cnn", "vit"]), "decided once, for the same run"
-    assert float(shares.of("cnn", ["vit"])) == pytest.approx((60 + (3500 - 30 - 120) * 2 / 5) / 3600, abs=1e-5)
+    assert float(shares.of("cnn", ["vit"])) == pytest.approx((60 + (3500 - 45 - 120) * 2 / 5) / 3600, abs=1e-5)
     clock.now = 3000
-    assert float(shares.of("vit", [])) == pytest.approx((600 - 15) / 3600, abs=1e-5), "all that is left"
+    assert float(shares.of("vit", [])) == pytest.approx((600 - 30) / 3600, abs=1e-5), "all that is left"
     assert Shares(file, 1.0, 1, clock=clock).left == 3600 - 3000
     assert Shares(file, 2.0, 1, clock=clock).left == 7200, "another limit is another matter"
     assert Shares(file, 1.0, 1, clock=clock, fresh=True).left == 3600
@@ -303,18 +303,18 @@ def test_side_by_side_models_have_the_time_at_once(tmp_path: Path) -> None:
     shares.cost("mlp", 100.0)
     shares.cost("cnn", 300.0)
     shares.cost("vit", None)  # could not be told: the others' mean
-    assert float(shares.of("cnn", ["mlp", "vit"])) == pytest.approx((3600 - 30) / 3600, abs=1e-5), "no more than all"
-    expected = 60 + (3600 - 22.5 - 90) * 2 / 3
+    assert float(shares.of("cnn", ["mlp", "vit"])) == pytest.approx((3600 - 45) / 3600, abs=1e-5), "no more than all"
+    expected = 60 + (3600 - 37.5 - 90) * 2 / 3
     assert float(shares.of("mlp", ["vit"])) == pytest.approx(expected / 3600, abs=1e-5)
 
 
 def test_a_small_model_beside_a_large_one_is_not_left_with_nothing(tmp_path: Path) -> None:
     """By its cost alone it would have 6 of 600 s, which are not enough for the report."""
-    shares = Shares(tmp_path / "run-all.json", 630 / 3600, 1, clock=Clock())
+    shares = Shares(tmp_path / "run-all.json", 645 / 3600, 1, clock=Clock())
     shares.cost("mlp", 100.0)
     shares.cost("vit", 9900.0)
     assert float(shares.of("mlp", ["vit"])) == pytest.approx((60 + (600 - 120) / 100) / 3600, abs=1e-5)
-    short = Shares(tmp_path / "short.json", 90 / 3600, 1, clock=Clock())
+    short = Shares(tmp_path / "short.json", 105 / 3600, 1, clock=Clock())
     short.cost("mlp", 100.0)
     short.cost("vit", 9900.0)
     assert float(short.of("mlp", ["vit"])) == pytest.approx(30 / 3600, abs=1e-5), "the same for each"
@@ -326,8 +326,8 @@ def test_every_model_gets_its_hours(capfd: pytest.CaptureFixture[str], tmp_path:
     runner.predict(["mlp", "cnn"], shares)
     run_all.run_all(runner, ["mlp", "cnn"], [], shares)
     said = capfd.readouterr().out
-    assert "== mlp within 0.49583 hours\nmlp None 0.49583" in said
-    assert "cnn None 0.99583" in said, "the clock stands still, and nothing follows it"
+    assert "== mlp within 0.49375 hours\nmlp None 0.49375" in said
+    assert "cnn None 0.99167" in said, "the clock stands still, and nothing follows it"
 
 
 def test_the_gpus_are_shared_so_that_all_models_run_at_once() -> None:
