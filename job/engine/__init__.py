@@ -2,7 +2,8 @@
 
 In reading order: `schedule` (of the rate), `augmentation` with `trivial`, `criterion` (the loss), `learner` (a model
 with its optimizer), `step`, this file (epochs), `fit` (the final training), `build` (fresh models), `classifier` (a
-trained one as others use it), `attribution` (what it looked at), `replay` and `proof` (steps as CUDA graphs).
+trained one as others use it), `attribution` (what it looked at), `inputs` (images kept on a GPU), `replay`, `agreement`
+and `proof` (steps as CUDA graphs).
 """
 
 from __future__ import annotations
@@ -17,16 +18,14 @@ from torch.nn.functional import cross_entropy
 
 from job.data import Split
 from job.device import Compute
-from job.device.graphs import batch_sizes
 from job.device.precision import full
+from job.device.track import batch_sizes, right_answers
 from job.engine.learner import Learner
-from job.engine.replay import recorded_steps, replay_epoch
+from job.engine.replay import recorded_judging, recorded_steps, replay_epoch, replay_judging
 from job.engine.schedule import paced
-from job.engine.step import prepare, train_step
+from job.engine.step import EVALUATION_BATCH, prepare, train_step
 from job.results import Score
 from job.seeds import seed_for
-
-EVALUATION_BATCH = 1000
 
 OnBatch = Callable[[int], object]
 """Called after every batch with its count of images; it may raise to stop there."""
@@ -55,9 +54,10 @@ def train_epoch(learner: Learner, split: Split, number: int, batch_size: int, on
     correct = torch.zeros((), dtype=torch.int64, device=device)
     for start in range(0, count, batch_size):
         rows = order[start : start + batch_size]
-        loss, right = train_step(learner, split.images.index_select(0, rows), split.labels.index_select(0, rows), rows)
-        loss_sum += loss.double() * len(rows)
-        correct += right
+        images, labels = split.images.index_select(0, rows), split.labels.index_select(0, rows)
+        loss, logits, judged_by = train_step(learner, images, labels, rows)
+        loss_sum.add_(loss, alpha=len(rows))  # in float64, where the product is exact
+        correct += right_answers([logits], [judged_by])
         on_batch(len(rows))
     return score(learner.compute, loss_sum, correct, count)
 
@@ -145,4 +145,12 @@ def epochs(learner: Learner, course: Course, numbers: range) -> Iterator[tuple[i
     """
     for number in numbers:
         trained = train_epoch(learner, course.train, number, course.batch_size, course.on_batch)
-        yield number, trained, evaluate(learner.model, course.heldout, learner.compute, course.on_batch)
+        yield number, trained, held_out(learner, course.heldout, course.on_batch)
+
+
+def held_out(learner: Learner, split: Split, on_batch: OnBatch) -> Score:
+    """As `evaluate`, replayed where the learner's steps are."""
+    recorded = recorded_judging(learner, split)
+    if recorded is None:
+        return evaluate(learner.model, split, learner.compute, on_batch)
+    return score(learner.compute, *replay_judging(recorded, on_batch), len(split))

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from job.data import Split
-from job.engine import EVALUATION_BATCH, Course, OnBatch
+from job.engine import Course, OnBatch
 from job.engine.schedule import Schedule
-from job.engine.step import prepare
+from job.engine.step import EVALUATION_BATCH, prepare
 from job.results import Score
 from job.search.stacked.draws import drawn
 from job.search.stacked.step import Stack, forward, train_step
