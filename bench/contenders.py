@@ -21,7 +21,7 @@ from job import engine, models
 from job.data import Split
 from job.device import Compute, graphs
 from job.engine.learner import Learner, new_learner
-from job.engine.step import MEAN, STD, normalise
+from job.engine.step import EVALUATION_BATCH, MEAN, STD, normalise
 
 BATCH = 128
 LEARNING_RATE = 1e-3
@@ -170,8 +170,8 @@ def limit(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
     model = learner.model
     images, labels = normalise(train.images[:BATCH]), train.labels[:BATCH]
     rest = len(train) % BATCH
-    held = normalise(test.images[: engine.EVALUATION_BATCH])
-    whole, left = divmod(len(test), engine.EVALUATION_BATCH)
+    held = normalise(test.images[:EVALUATION_BATCH])
+    whole, left = divmod(len(test), EVALUATION_BATCH)
 
     steps = steps_of(learner, (images, labels), {BATCH, rest} - {0}, compute)
 
@@ -188,7 +188,7 @@ def limit(name: str, train: Split, test: Split, compute: Compute) -> Epoch:
             steps[rest]()
         model.eval()
         for _ in range(whole):
-            evaluate(engine.EVALUATION_BATCH)
+            evaluate(EVALUATION_BATCH)
         if left:
             evaluate(left)
         compute.fetch(next(model.parameters()).sum())  # waits for the device
@@ -203,8 +203,7 @@ def steps_of(
     images, labels = batch
 
     def step(count: int) -> None:
-        with compute.autocast():
-            logits = learner.model(images[:count])
+        logits = learner.answer(images[:count], learner.weights())
         loss = cross_entropy(logits.float(), labels[:count])
         learner.optimizer.zero_grad(set_to_none=True)
         learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

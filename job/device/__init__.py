@@ -1,14 +1,14 @@
 """Everything about speed: which device, which precision, how tensors lie in memory, how Adam runs.
 
 In reading order: this file (`Compute`, and how it is chosen), `hardware`, `precision`, `memory`, `cgroup` (what a
-container may use), `adam`, `sgd` and `optimizers` (a recipe's own), `graphs` (steps recorded once on a GPU), `kernels`
-with `attention`, `convolution`, `dropout` and `products` (quick on a CPU).
+container may use), `adam`, `sgd`, `optimizers`; on a GPU `flat` (weights in one row), `fused` (attention), `graphs` and
+`track` (recorded steps); quick on a CPU: `kernels`, `attention`, `convolution`, `dropout`, `products`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from job.device import cgroup
+from job.device.flat import Piece, by_decay, flatten
+from job.device.fused import fuse
 from job.device.hardware import hardware
 from job.device.kernels import quicken
 from job.device.memory import keep_freed_memory
@@ -40,7 +42,7 @@ class Compute:
     `kernels` is `quick` where `place` gives modules faster forwards (see `kernels.quicken`), else `plain`: torch's own.
     `products` says whose matrix products linear layers of quick kernels take in fp32, `torch` or `onednn`.
     `step` is `graph` where training steps are recorded once and replayed (see `graphs`), else `eager`. `layout` is how
-    images and convolution weights lie in memory, `channels-last` or `contiguous`.
+    images and convolution weights lie in memory, `channels-last` or `contiguous`; `flat`: weights in one row.
     """
 
     device: torch.device
@@ -51,6 +53,7 @@ class Compute:
     step: str = "eager"
     layout: str = CHANNELS_LAST
     products: str = TORCHS
+    flat: bool = False
 
     @property
     def param_dtype(self) -> torch.dtype:
@@ -73,6 +76,8 @@ class Compute:
         """The model on the device, its convolution weights in the layout of the images."""
         memory_format = torch.channels_last if self.layout == CHANNELS_LAST else torch.preserve_format
         placed: nn.Module = self.cast(model).to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
+        if self.on_gpu:
+            return fuse(placed)
         return quicken(placed, self.products) if self.kernels == "quick" else placed
 
     def lay_out(self, images: Tensor) -> Tensor:
@@ -83,9 +88,18 @@ class Compute:
         """The model as it was built, in fp64 with all of its floating-point tensors in float64."""
         return model.double() if self.precision == "fp64" else model
 
-    def optimizer(self, model: nn.Module, recipe: Recipe, learning_rate: float) -> torch.optim.Optimizer:
-        """The recipe's optimizer for a model that was placed."""
-        return optimizer_of(model, recipe, learning_rate, self.on_gpu)
+    def pieces(self, model: nn.Module, recipe: Recipe) -> tuple[Piece, ...]:
+        """Moves the weights of a model that was placed into pieces; none where they stay apart."""
+        if not self.flat:
+            return ()
+        half = DTYPES[self.precision] if self.precision in HALVES else None
+        return flatten(model, half, self.layout == CHANNELS_LAST, bool(recipe.weight_decay))
+
+    def optimizer(
+        self, model: nn.Module, recipe: Recipe, learning_rate: float, pieces: Sequence[Piece] = ()
+    ) -> torch.optim.Optimizer:
+        """The recipe's optimizer for a model that was placed, or for the pieces of its weights."""
+        return optimizer_of(model, recipe, learning_rate, self.on_gpu, by_decay(pieces))
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which fp16's narrow range needs; it does nothing in the other precisions."""
@@ -153,7 +167,7 @@ def choose(device: str, precision: str, kept: Mapping[str, Any] | None = None) -
     step, layout = ("graph" if where.type == "cuda" else "eager"), choose_layout(where, what)
     if kept is not None and kept["device"] == where.type:
         step, layout = kept.get("step", step), kept.get("layout", layout)
-    return Compute(where, what, reason, hardware(where), kernels, step, layout, products)
+    return Compute(where, what, reason, hardware(where), kernels, step, layout, products, where.type == "cuda")
 
 
 def choose_as(run: Compute, device: str, arithmetic: Mapping[str, Any]) -> Compute:

@@ -4,7 +4,7 @@ of its input. torch's own falls to its slow path as soon as the attention weight
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -69,14 +69,18 @@ def can_attend(module: nn.MultiheadAttention) -> bool:
     return plain and module.in_proj_weight is not None and module.in_proj_bias is not None
 
 
+def is_plain(query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]) -> bool:
+    """Whether a call asks for self-attention alone: no mask, and none of the weights."""
+    masks = options.get("attn_mask") is not None or options.get("key_padding_mask") is not None
+    asked = masks or options.get("is_causal", False) or options.get("need_weights", True)
+    return not asked and query is key and key is value and query.dim() == 3
+
+
 def attend(
     module: nn.MultiheadAttention, linear: Linear, query: Tensor, key: Tensor, value: Tensor, **options: Any
 ) -> tuple[Tensor, Tensor | None]:
     """`module`'s forward, its projections by `linear`; for anything else than plain self-attention torch's own."""
-    masks = options.get("attn_mask") is not None or options.get("key_padding_mask") is not None
-    asked = masks or options.get("is_causal", False) or options.get("need_weights", True)
-    same = query is key and key is value and query.dim() == 3
-    if asked or not same:
+    if not is_plain(query, key, value, options):
         return nn.MultiheadAttention.forward(module, query, key, value, **options)
     projected = linear(query, module.in_proj_weight, module.in_proj_bias)  # in autocast's dtype
     mask, kept = None, 1.0

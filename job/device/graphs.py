@@ -1,138 +1,43 @@
-"""A training step that needs nothing from the host: it finds its batch by a counter on the device, so that it can be
-recorded once as a CUDA graph and replayed (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
-
-Everything but `record_graph` runs on a CPU as well, where tests compare it with the eager step bit by bit.
+"""Functions on a GPU that are recorded once as CUDA graphs and replayed, hundreds of launches as one
+(https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from weakref import WeakSet
 
 import torch
-from torch import Tensor
 
-MARK_EVERY = 16  # replays between two marks by which the host sees how far the device is
+MARK_EVERY = 8  # replays between two marks by which the host sees how far the device is
 WARM_UP = 3  # steps on the capture's stream before it, as torch's notes on CUDA graphs ask
 
-Step = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Images, labels and row numbers of a batch to its mean loss and count of right answers, see `engine.train_step`."""
 Recorder = Callable[[Callable[[], None], Any], Callable[[], None]]
 """What makes a replay of a function; the second argument is a memory pool to share, None for a new one."""
 
 
-@dataclass(frozen=True)
-class Track:
-    """Tensors that stay where they are in memory: a recorded step reads from them and writes to them.
-
-    `images` uint8 `[count, 32, 32, 3]`, or where they are `staged` `[batch, 32, 32, 3]`, those of the next step;
-    `labels` int64 `[count]`, `order` int64 `[count]`: the rows as this epoch takes them; `position` int64: how many of
-    them are done; `loss_sum` float64 and `correct` int64 over the epoch;
-    `offsets` int64 `[batch]`: 0, 1, 2, ...
-    """
-
-    images: Tensor
-    labels: Tensor
-    order: Tensor
-    position: Tensor
-    loss_sum: Tensor
-    correct: Tensor
-    offsets: Tensor
-    staged: bool = False
-
-    def rewind(self, order: Tensor) -> None:
-        """To the beginning of an epoch in this order."""
-        self.order.copy_(order)
-        for tensor in (self.position, self.loss_sum, self.correct):
-            tensor.zero_()
-
-
-def lay_track(images: Tensor, labels: Tensor, batch: int, *, staged: bool = False) -> Track:
-    """`staged`: the images lie elsewhere, and each batch is `brought` before its step."""
-
-    def scalar(dtype: torch.dtype) -> Tensor:
-        return torch.zeros((), dtype=dtype, device=labels.device)
-
-    here = images if not staged else images.new_zeros(batch, *images.shape[1:], device=labels.device)
-    return Track(
-        here,
-        labels,
-        torch.arange(len(labels), device=labels.device),
-        scalar(torch.int64),
-        scalar(torch.float64),
-        scalar(torch.int64),
-        torch.arange(batch, device=labels.device),
-        staged,
-    )
-
-
-def brought(track: Track, batches: Iterable[Tensor]) -> Iterator[int]:
-    """Puts batch after batch where the recorded step looks for it, each when the one before is launched, and gives its
-    size.
-    """
-    for images in batches:
-        track.images[: len(images)].copy_(images)
-        yield len(images)
-
-
-def advance(track: Track, step: Step, size: int) -> None:
-    """One step on the next `size` images; no value ever comes to the host."""
-    rows = track.order.index_select(0, track.position + track.offsets[:size])
-    images = track.images[:size] if track.staged else track.images.index_select(0, rows)
-    loss, right = step(images, track.labels.index_select(0, rows), rows)
-    track.loss_sum.add_(loss.double() * size)
-    track.correct.add_(right)
-    track.position.add_(size)
-
-
-def batch_sizes(count: int, batch: int) -> list[int]:
-    """All full batches, then the rest: it is never dropped."""
-    return [batch] * (count // batch) + [count % batch] * (count % batch > 0)
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """Steps on one track, by their batch's size. They hold no reference to the model: the graph knows addresses."""
-
-    track: Track
-    steps: Mapping[int, Callable[[], None]]
-
-    def fits(self, labels: Tensor, batch: int) -> bool:
-        """Whether they are steps on these very images, which have their own labels."""
-        return self.track.labels is labels and len(self.track.offsets) == batch
-
-
-def record(
-    track: Track, step: Step, sizes: Iterable[int], *, undo: Callable[[], None], recorder: Recorder | None = None
-) -> Recorded:
-    """Warms up, has `undo` put everything back in place that the warm-up changed, and records a step of each size.
-
-    Raises RuntimeError where the device or a module of the model cannot be captured; `undo` was called then as well.
-    """
-    recorder = recorder or record_graph
-    sizes = sorted(set(sizes), reverse=True)  # the full batch first: its memory is enough for the smaller one
-    steps: dict[int, Callable[[], None]] = {}
-    pool = None
-    try:
-        with aside(track.labels.device):
-            for _ in range(WARM_UP):
-                for size in sizes:
-                    track.position.zero_()
-                    advance(track, step, size)
-            undo()
-            for size in sizes:
-                steps[size] = recorder(lambda size=size: advance(track, step, size), pool)  # type: ignore[misc]
-                pool = getattr(steps[size], "pool", None)
-    except BaseException:
+def record_all(
+    device: torch.device,
+    functions: Sequence[Callable[[], None]],
+    warm_up: Callable[[], None],
+    undo: Callable[[], None],
+    recorder: Recorder | None = None,
+) -> list[Callable[[], None]]:
+    """Records functions that never run beside each other, after a few warm-ups, which `undo` takes back."""
+    recorder, pool = recorder or record_graph, None
+    recorded: list[Callable[[], None]] = []
+    with aside(device):
+        for _ in range(WARM_UP):
+            warm_up()
         undo()
-        raise
-    track.rewind(track.order)
-    return Recorded(track, steps)
+        for function in functions:
+            recorded.append(recorder(function, pool))
+            pool = getattr(recorded[-1], "pool", None)
+    return recorded
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,15 +15,26 @@ from job.models import Recipe
 MOMENTUM = 0.9
 
 
-def optimizer_of(model: nn.Module, recipe: Recipe, learning_rate: float, on_gpu: bool) -> torch.optim.Optimizer:
+def optimizer_of(
+    model: nn.Module,
+    recipe: Recipe,
+    learning_rate: float,
+    on_gpu: bool,
+    pieces: Mapping[bool, Sequence[nn.Parameter]] | None = None,
+) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba, 2014, https://arxiv.org/abs/1412.6980), AdamW (Loshchilov and Hutter, 2017,
     https://arxiv.org/abs/1711.05101) or SGD with Nesterov momentum (Sutskever et al., ICML 2013).
 
-    On a GPU Adam's step count lies there as well, so that a CUDA graph can hold it.
+    On a GPU Adam's step count lies there as well, so that a CUDA graph can hold it. `pieces` hold the model's weights
+    where they are one row (see `flat`), those that decay and the others.
     """
     if recipe.optimizer == "adam" and not recipe.weight_decay:
-        return Adam(model.parameters(), lr=learning_rate, fused=True, capturable=on_gpu)
-    groups = by_decay(model, recipe.weight_decay)
+        weights = [one for part in pieces.values() for one in part] if pieces else model.parameters()
+        return Adam(weights, lr=learning_rate, fused=True, capturable=on_gpu)
+    if pieces:
+        groups = [{"params": pieces[heavy], "weight_decay": recipe.weight_decay * heavy} for heavy in sorted(pieces)]
+    else:
+        groups = by_decay(model, recipe.weight_decay)
     if recipe.optimizer == "sgd-nesterov":
         return SGD(groups, lr=learning_rate, momentum=MOMENTUM, nesterov=True, fused=True)
     kind = AdamW if recipe.optimizer == "adamw" else Adam

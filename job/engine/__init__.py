@@ -2,13 +2,14 @@
 
 In reading order: `schedule` (of the rate), `augmentation` with `trivial`, `criterion` (the loss), `learner` (a model
 with its optimizer), `step`, this file (epochs), `fit` (the final training), `build` (fresh models), `classifier` (a
-trained one as others use it), `attribution` (what it looked at), `replay` and `proof` (steps as CUDA graphs).
+trained one as others use it), `attribution` (what it looked at), `inputs` (images kept on a GPU), `replay`, `agreement`
+and `proof` (steps as CUDA graphs).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,17 +18,14 @@ from torch.nn.functional import cross_entropy
 
 from job.data import Split
 from job.device import Compute
-from job.device.graphs import batch_sizes, brought
 from job.device.precision import full
+from job.device.track import Run, batch_sizes, brought, right_answers, runs_of
 from job.engine.learner import Learner
-from job.engine.replay import recorded_steps, replay_epoch
+from job.engine.replay import recorded_judging, recorded_steps, replay_epoch, replay_judging
 from job.engine.schedule import paced
-from job.engine.step import prepare, train_step
+from job.engine.step import evaluation_batch, prepare, train_step
 from job.results import Score
 from job.seeds import seed_for
-
-EVALUATION_BATCH = 1000  # images, of up to 90 pixels a side
-EVALUATION_PIXELS = 8 * EVALUATION_BATCH * 32**2  # of larger ones: what a model keeps of them grows with their pixels
 
 OnBatch = Callable[[int], object]
 """Called after every batch with its count of images; it may raise to stop there."""
@@ -50,16 +48,18 @@ def train_epoch(learner: Learner, split: Split, number: int, batch_size: int, on
     if learner.schedule is not None and learner.rate is not None:
         on_batch = paced(learner.rate, learner.schedule.rates(number, len(sizes)), on_batch)
     if recorded is not None:
-        steps = sizes if split.feed is None else brought(recorded.track, split.batches(drawn, sizes))
-        loss_sum, correct = replay_epoch(recorded, order, dropout_seed, steps, on_batch)
+        runs: Iterable[Run] = runs_of(sizes, recorded.together)
+        if split.feed is not None:
+            runs = brought(recorded.track, split.batches(drawn, sizes))
+        loss_sum, correct = replay_epoch(recorded, order, dropout_seed, runs, on_batch)
         return score(learner.compute, loss_sum, correct, count)
     torch.manual_seed(dropout_seed)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     for images, rows in zip(split.batches(drawn, sizes), torch.split(order, sizes), strict=True):
-        loss, right = train_step(learner, images, split.labels.index_select(0, rows), rows)
-        loss_sum += loss.double() * len(rows)
-        correct += right
+        loss, logits, judged_by = train_step(learner, images, split.labels.index_select(0, rows), rows)
+        loss_sum.add_(loss, alpha=len(rows))  # in float64, where the product is exact
+        correct += right_answers([logits], [judged_by])
         on_batch(len(rows))
     return score(learner.compute, loss_sum, correct, count)
 
@@ -115,11 +115,6 @@ def predict(model: nn.Module, split: Split, compute: Compute, on_batch: OnBatch)
     return torch.cat(parts).cpu()
 
 
-def evaluation_batch(side: int) -> int:
-    """How many images are judged at once: 1,000, but 163 of 224 pixels a side."""
-    return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // side**2))
-
-
 def logits_of(model: nn.Module, images: Tensor, compute: Compute) -> Tensor:
     """Of a batch, uint8 `[batch, side, side, 3]`, to `[batch, classes]`."""
     with compute.autocast():
@@ -149,4 +144,12 @@ def epochs(learner: Learner, course: Course, numbers: range) -> Iterator[tuple[i
     """
     for number in numbers:
         trained = train_epoch(learner, course.train, number, course.batch_size, course.on_batch)
-        yield number, trained, evaluate(learner.model, course.heldout, learner.compute, course.on_batch)
+        yield number, trained, held_out(learner, course.heldout, course.on_batch)
+
+
+def held_out(learner: Learner, split: Split, on_batch: OnBatch) -> Score:
+    """As `evaluate`, replayed where the learner's steps are."""
+    recorded = recorded_judging(learner, split)
+    if recorded is None:
+        return evaluate(learner.model, split, learner.compute, on_batch)
+    return score(learner.compute, *replay_judging(recorded, on_batch), len(split))

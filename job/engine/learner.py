@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from job.device import Compute
-from job.device.graphs import Recorded
+from job.device import Compute, flat
 from job.device.optimizers import follow
+from job.device.track import Judging, Recorded
 from job.engine.augmentation import Augmentation, augmentation
 from job.engine.build import recipe_of
 from job.engine.criterion import Criterion, criterion_of
@@ -24,9 +24,10 @@ from job.seeds import seed_for
 class Learner:
     """What learns: a model with its optimizer. `part` names its place in the run, e.g. `("trial", 3)`, and seeds it.
 
-    `recorded` are its steps as CUDA graphs, once there are any; they hold for these very tensors. `note` says why they
-    are eager where the run's are not (see `fall_back`). Under a recipe with a schedule
-    `rate` is the tensor that the optimizer reads, `[]` in `param_dtype`, and `schedule` what sets it.
+    `pieces` are the model's weights where they are one row (see `device.flat`): what the optimizer sees. `recorded` are
+    its steps as CUDA graphs and `judging` is its evaluation, once there are any; they hold for these very tensors.
+    `note` says why they are eager where the run's are not (see `fall_back`). Under a recipe with a schedule `rate` is
+    the tensor that the optimizer reads, `[]` in `param_dtype`, and `schedule` what sets it.
     """
 
     model: nn.Module
@@ -39,8 +40,20 @@ class Learner:
     augmentation: Augmentation | None = None
     schedule: Schedule | None = None
     rate: Tensor | None = None
+    pieces: tuple[flat.Piece, ...] = ()
     recorded: Recorded | None = None
+    judging: Judging | None = None
     note: str = ""
+
+    def weights(self) -> dict[str, Tensor]:
+        """Of a forward pass, by name: those of `pieces`, in half precision where products take them; else none."""
+        return flat.views(self.pieces)
+
+    def answer(self, inputs: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        """Logits `[batch, classes]` of images `[batch, 3, side, side]`, with the learner's `weights`."""
+        with self.compute.autocast():
+            logits: Tensor = flat.run(self.model, weights, inputs) if weights else self.model(inputs)
+        return logits
 
 
 def new_model(build: Callable[[], nn.Module], seed: int, part: tuple[str | int, ...]) -> nn.Module:
@@ -60,8 +73,10 @@ def new_learner(
     recipe = recipe_of(build)
     peak = learning_rate.peak if isinstance(learning_rate, Schedule) else learning_rate
     model = compute.place(new_model(build, seed, part))
+    pieces = compute.pieces(model, recipe)
     like = torch.empty(0, dtype=compute.param_dtype, device=compute.device)
-    learner = Learner(model, compute.optimizer(model, recipe, peak), compute.scaler(), compute, seed, part)
+    optimizer = compute.optimizer(model, recipe, peak, pieces)
+    learner = Learner(model, optimizer, compute.scaler(), compute, seed, part, pieces=pieces)
     learner.criterion = criterion_of(build, like)
     learner.augmentation = augmentation(recipe, compute.device)
     if recipe.scheduled:
@@ -99,7 +114,7 @@ def restore(learner: Learner, state: dict[str, Any]) -> None:
     if learner.rate is not None:
         follow(learner.optimizer, learner.rate)  # which a step's number sets, not a state
     learner.scaler.load_state_dict(state["scaler"])
-    learner.recorded = None  # its tensors are others now
+    learner.recorded = learner.judging = None  # its tensors are others now
     if "note" in state:
         learner.note = state["note"]
         learner.compute = replace(learner.compute, step="eager")

@@ -6,7 +6,7 @@ last one does is what rounding alone does to this model in this precision, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,56 +15,30 @@ from torch import Tensor, nn
 from job.console.logs import event
 from job.data import Split
 from job.device import Compute
-from job.device.graphs import Recorder, advance, batch_sizes, lay_track, why
+from job.device.graphs import Recorder, why
 from job.device.memory import is_out_of_memory
-from job.engine import step
+from job.device.track import TOGETHER, advance, batch_sizes, lay_track, runs_of
+from job.engine import evaluate, score, step
+from job.engine.agreement import Trace, disagreement
 from job.engine.build import side
+from job.engine.inputs import Kept
 from job.engine.learner import Learner, new_learner
-from job.engine.replay import record_steps, replay_epoch, stepper
+from job.engine.replay import (
+    MOST_VALUES,
+    record_judging,
+    record_steps,
+    replay_epoch,
+    replay_judging,
+    stepper,
+    together,
+)
+from job.results import Score
 
-FULL_BATCHES = 3  # of each pass, before the short ones
+FULL_BATCHES = 3  # of each pass, before the short ones; where the run's epochs have as many, one more than a replay's
 STEPS = 3  # to be taken at least: in fp16 the first ones find no gradient that is finite, and are left out
 MOST_PASSES = 8  # fp16's scale, 65,536 at first, is halved with each step that is left out
 RATE = 1e-4  # so small that Adam does not turn gradients which are nothing but rounding into other losses
 DISTURBED = 1e-6  # of a weight; about the rounding of a sum of a hundred terms
-TIMES_NOISE = 4
-
-
-@dataclass(frozen=True)
-class Bound:
-    """How far apart replayed and eager steps may be: `TIMES_NOISE` times what rounding does, within these limits.
-
-    Dropout masks that are the same in every step, the smallest fault that a replay is known for, move losses by 0.01
-    to 0.05 and Adam's means by 0.4 to 0.9; other orders of summation in bf16 by 0.0004 and by 0.1.
-    """
-
-    least: float
-    most: float
-
-    def of(self, noise: float) -> float:
-        return min(max(TIMES_NOISE * noise, self.least), self.most)
-
-
-BOUNDS = {
-    "losses": Bound(1e-3, 5e-3),
-    "right answers": Bound(0.02, 0.1),
-    "buffers": Bound(0.01, 0.2),
-    "means of the gradients": Bound(0.05, 0.3),
-    "weights": Bound(0.05, 0.4),
-    "counts": Bound(0.0, 0.0),
-}
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What the steps leave behind, float64. `values` has the keys of `BOUNDS`; each tensor is compared by itself.
-
-    `losses`: the mean loss of each step, times the root of its images: small batches have more noise. `right answers`:
-    of each pass, a share of its images. `buffers` and `weights`: how far they have come. `counts`: Adam's steps,
-    whatever else is an integer, and fp16's scale.
-    """
-
-    values: dict[str, list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -120,30 +94,15 @@ def fault_of_replays(
         return why(error)
 
 
-def disagreement(found: Trace, expected: Trace, disturbed: Trace) -> str:
-    """What differs by more than its bound, with both; an empty text where nothing does."""
-    for name, bound in BOUNDS.items():
-        apart, noise = (distance(one.values[name], expected.values[name]) for one in (found, disturbed))
-        if not apart <= bound.of(noise):  # NaN is no agreement
-            return f"{name} {apart:.2g} apart, where rounding makes {noise:.2g}"
-    return ""
-
-
-def distance(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """The largest difference of two tensors' norms (Frobenius), as a share of the expected one's; NaN if any is."""
-    shares = [torch.zeros((), dtype=torch.float64)]
-    for one, other in zip(found, expected, strict=True):
-        difference = (one - other).norm().cpu()
-        shares.append(torch.where(difference == 0, difference, difference / other.norm().cpu()))
-    return float(torch.stack(shares).max())
-
-
 def prepare(compute: Compute, build: Callable[[], nn.Module], batch_size: int, counts: Iterable[int]) -> Trials:
     """Random images, half of them labelled with what the model itself takes them for: some answers are right then."""
+    counts = list(counts)
     every = {size for count in counts for size in batch_sizes(count, batch_size)} or {batch_size}
     batch = max(every)
-    sizes = (*[batch] * FULL_BATCHES, *sorted(every - {batch}, reverse=True))
     random, pixels = torch.Generator().manual_seed(0), side(build)
+    many = TOGETHER * batch <= min(max(counts, default=0), MOST_VALUES // (3 * pixels**2))
+    full = TOGETHER + 1 if many else FULL_BATCHES
+    sizes = (*[batch] * full, *sorted(every - {batch}, reverse=True))
     images = torch.randint(0, 256, (sum(sizes), pixels, pixels, 3), dtype=torch.uint8, generator=random)
     images = images.to(compute.device)
     order = torch.randperm(sum(sizes), generator=random).to(compute.device)
@@ -175,15 +134,19 @@ def eager(
     if disturbed:
         disturb(learner.model, disturbed)
     track = lay_track(trials.split.images, trials.split.labels, trials.batch)
+    step = stepper(learner, Kept(trials.split.images))
+    runs = runs_of(trials.sizes, together(learner, trials.split, trials.batch))
     sums: Sums = []
     while len(sums) < passes or (not passes and steps_taken(learner, sums) < STEPS and len(sums) <= MOST_PASSES):
         track.rewind(trials.order)
         torch.manual_seed(len(sums))
         sums.append([])
-        for size in trials.sizes:
-            advance(track, stepper(learner), size)
-            sums[-1].append((track.loss_sum.clone(), track.correct.clone()))
-    return len(sums), trace(learner, before, trials, sums)
+        for size, count in runs:
+            for _ in range(count):
+                advance(track, step, (size, 1))
+            sums[-1] += [(track.loss_sum.clone(), track.correct.clone())] * count
+    held = evaluate(learner.model, trials.split, compute, lambda images: None)
+    return len(sums), trace(learner, before, trials, sums, held)
 
 
 def replayed(
@@ -199,8 +162,9 @@ def replayed(
         def on_batch(_: int, done: list[tuple[Tensor, Tensor]] = done) -> None:
             done.append((recorded.track.loss_sum.clone(), recorded.track.correct.clone()))
 
-        replay_epoch(recorded, trials.order, seed, trials.sizes, on_batch)
-    return trace(learner, before, trials, sums)
+        replay_epoch(recorded, trials.order, seed, runs_of(trials.sizes, recorded.together), on_batch)
+    held = replay_judging(record_judging(learner, trials.split, recorder), lambda images: None)
+    return trace(learner, before, trials, sums, score(compute, *held, len(trials.split)))
 
 
 @torch.no_grad()
@@ -222,7 +186,7 @@ def tensors(learner: Learner) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
 
 
-def trace(learner: Learner, before: dict[str, Tensor], trials: Trials, sums: Sums) -> Trace:
+def trace(learner: Learner, before: dict[str, Tensor], trials: Trials, sums: Sums, held: Score) -> Trace:
     """What the steps changed; `before` are the model's tensors as they were built."""
     sizes = torch.tensor(trials.sizes, dtype=torch.float64, device=learner.compute.device)
     losses = torch.stack([torch.stack([loss for loss, _ in done]) for done in sums])  # [passes, steps]
@@ -238,8 +202,8 @@ def trace(learner: Learner, before: dict[str, Tensor], trials: Trials, sums: Sum
     scaler = [torch.tensor(float(value)) for value in learner.scaler.state_dict().values()]
     return Trace(
         {
-            "losses": [each * sizes.sqrt()],
-            "right answers": [right],
+            "losses": [each * sizes.sqrt(), torch.tensor(held.loss, dtype=torch.float64)],
+            "right answers": [right, torch.tensor(held.accuracy / 100, dtype=torch.float64)],
             "buffers": [way for name, way in ways.items() if name not in parameters],
             "means of the gradients": [torch.cat([mean.double().flatten() for mean in means])],
             "weights": [torch.cat([way.flatten() for name, way in ways.items() if name in parameters])],

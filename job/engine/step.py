@@ -12,9 +12,17 @@ from job.device.precision import full
 from job.engine.augmentation import Batch, augmented, blended
 from job.engine.learner import Learner
 
+EVALUATION_BATCH = 1000  # images, of up to 90 pixels a side
+EVALUATION_PIXELS = 8 * EVALUATION_BATCH * 32**2  # of larger ones: what a model keeps of them grows with their pixels
+
 # Mean and standard deviation of each colour after scaling to [0, 1]; the values commonly used for CIFAR-10.
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
+
+
+def evaluation_batch(side: int) -> int:
+    """How many images are judged at once: 1,000, but 163 of 224 pixels a side."""
+    return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // side**2))
 
 
 def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -30,6 +38,11 @@ def prepare(images: Tensor, compute: Compute) -> Tensor:
     return compute.lay_out(normalise(images, compute.param_dtype))
 
 
+def taken(images: Tensor, compute: Compute) -> Tensor:
+    """What the model takes of a batch that is pixels or was prepared before."""
+    return images if images.is_floating_point() else prepare(images, compute)
+
+
 @lru_cache
 def scale_and_shift(device: torch.device, pixels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """`pixel * scale + shift` normalises; `[pixels * 3]` each, copied to the device once."""
@@ -40,6 +53,12 @@ def scale_and_shift(device: torch.device, pixels: int, dtype: torch.dtype) -> tu
     return scale, shift
 
 
+@lru_cache
+def one(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The gradient of a loss, which torch would write anew in every step."""
+    return torch.ones((), dtype=dtype, device=device)
+
+
 def inputs_of(batch: Batch, compute: Compute) -> Tensor:
     """What the model takes of an augmented batch, `[batch, 3, side, side]`."""
     inputs = normalise(batch.images, compute.param_dtype)
@@ -48,20 +67,21 @@ def inputs_of(batch: Batch, compute: Compute) -> Tensor:
     return compute.lay_out(inputs)
 
 
-def train_step(learner: Learner, images: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """One step of the learner's optimizer on a batch (uint8 `[batch, 32, 32, 3]`, int64 `[batch]`); `rows` (int64
-    `[batch]`) are the images' numbers in their split.
+def train_step(learner: Learner, images: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of the learner's optimizer on a batch, its labels int64 `[batch]`; `rows` (int64 `[batch]`) are the
+    images' numbers in their split. `images` are pixels, uint8 `[batch, 32, 32, 3]`, or what the model takes, `[batch,
+    3, 32, 32]`.
 
-    Returns the mean loss and the count of right answers before the step, as scalars still on the device.
+    Returns, still on the device, the mean loss, the logits before the step and the labels that make an answer a right
+    one.
     """
     how, compute = learner.augmentation, learner.compute
     batch = Batch(images, labels) if how is None else augmented(how, images, labels, rows)
-    inputs = inputs_of(batch, compute)
-    with compute.autocast():
-        logits = learner.model(inputs)  # [batch, classes]
+    inputs = batch.images if images.is_floating_point() else inputs_of(batch, compute)
+    logits = learner.answer(inputs, learner.weights())  # [batch, classes]
     loss = learner.criterion.mean(full(logits), batch)
     learner.optimizer.zero_grad(set_to_none=True)
-    learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    learner.scaler.scale(loss).backward(one(loss.device, loss.dtype))  # type: ignore[no-untyped-call]
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
-    return loss.detach(), (logits.detach().argmax(dim=1) == batch.judged).sum()
+    return loss.detach(), logits.detach(), batch.judged

@@ -17,7 +17,6 @@ from job.data.decoding import CUT_OFF
 from job.data.inputs import CONNECTIONS, Inputs
 from job.data.picture import Picture, Shape, decoded
 from job.device import Compute
-from job.engine import evaluation_batch
 from job.engine.classifier import Classifier
 from job.errors import Fault, TemporaryFault, os_fault
 from job.modes.predict_rows import Answer
@@ -107,8 +106,7 @@ def answer(name: str, picture: Picture | Exception, shares: NDArray[np.float64])
 @torch.no_grad()
 def probabilities(model: Classifier, images: NDArray[np.uint8], compute: Compute) -> NDArray[np.float64]:
     """Shares `[images, classes]` that add up to 1, from uint8 `[images, rows, columns, 3]`."""
-    parts = torch.split(torch.from_numpy(images), evaluation_batch(images.shape[1]))
     with compute.autocast():
-        logits = torch.cat([model(part.to(compute.device)) for part in parts])
+        logits = model(torch.from_numpy(images).to(compute.device))
     shares: NDArray[np.float64] = torch.softmax(logits.double(), dim=1).cpu().numpy()
     return shares

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from job.data import Dataset
-from job.device.graphs import batch_sizes
+from job.device.track import batch_sizes
 from job.engine.augmentation import augmentation, shown
 from job.engine.schedule import planned, sampled
 from job.models import Recipe

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from job import device, engine, models
 from job.data import Split
-from job.device import Compute, graphs
+from job.device import Compute, graphs, track
 from job.device.memory import is_out_of_memory, release_memory
 from job.device.precision import native_precisions
 from job.engine import proof, replay
@@ -51,6 +51,12 @@ def cpu(monkeypatch: pytest.MonkeyPatch) -> Compute:
     return device.choose("cpu", "fp32")
 
 
+@pytest.fixture(params=["fp32", "bf16"])
+def gpu_like(cpu: Compute, request: pytest.FixtureRequest) -> Compute:
+    """What a GPU's steps are, on a CPU: weights in one row, torch's own modules."""
+    return replace(cpu, precision=request.param, step="graph", flat=True, kernels="plain")
+
+
 def learner_of(name: str, compute: Compute) -> Learner:
     return new_learner(partial(models.find(name).build, 10), 1e-3, compute, 7, ("trial", 0))
 
@@ -63,21 +69,25 @@ def state_bytes(learner: Learner) -> list[bytes]:
 
 @pytest.mark.parametrize(
     ("name", "count", "batch", "epochs"),
-    [("mlp", 1270, 50, 4), ("cnn", 87, 20, 2), ("vit", 21, 8, 1), ("cnn", 5, 20, 2)],
+    [("mlp", 1270, 50, 4), ("cnn", 87, 10, 2), ("vit", 21, 8, 1), ("cnn", 5, 20, 2)],
 )
 def test_an_epoch_by_the_counter_is_the_eager_one_bit_by_bit(
-    cpu: Compute, name: str, count: int, batch: int, epochs: int
+    gpu_like: Compute, name: str, count: int, batch: int, epochs: int
 ) -> None:
-    """Over 100 steps of the MLP, each epoch with its short last batch; scores, weights and Adam's state."""
-    split = images(count)
-    eager, counted = learner_of(name, cpu), learner_of(name, replace(cpu, step="graph"))
+    """Over 100 steps of the MLP, eight as one and each epoch with its short last batch; then the evaluation. Scores,
+    weights and Adam's state.
+    """
+    course, seen = engine.Course(images(count), images(13), batch), list[int]()
+    counting = replace(course, on_batch=seen.append)
+    eager, counted = learner_of(name, replace(gpu_like, step="eager")), learner_of(name, gpu_like)
     for number in range(1, epochs + 1):
-        seen: list[int] = []
-        assert engine.train_epoch(eager, split, number, batch, ignore) == engine.train_epoch(
-            counted, split, number, batch, seen.append
-        )
-        assert sum(seen) == count
+        assert [*engine.epochs(eager, course, range(number, number + 1))] == [
+            *engine.epochs(counted, counting, range(number, number + 1))
+        ]
+    assert sum(seen) == epochs * (count + 13)
     assert counted.recorded is not None
+    assert counted.judging is not None
+    assert ((batch, 8) in counted.recorded.runs) == (count >= 8 * batch)
     assert state_bytes(eager) == state_bytes(counted)
 
 
@@ -193,7 +203,7 @@ def test_a_replay_that_sums_in_another_order_is_kept(cpu: Compute) -> None:
     def backwards(run: Callable[[], None], pool: Any) -> Callable[[], None]:
         real, reverse = replay.train_step, torch.Tensor.flip
 
-        def step(learner: Learner, images: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        def step(learner: Learner, images: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             return real(learner, reverse(images, [0]), reverse(labels, [0]), reverse(rows, [0]))
 
         def turned() -> None:
@@ -251,12 +261,12 @@ def test_a_replay_that_spoils_one_weight_matrix_is_found(cpu: Compute) -> None:
     ],
 )
 def test_a_replay_that_spoils_one_sum_is_found(
-    cpu: Compute, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[graphs.Track], object], told: str
+    cpu: Compute, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[track.Track], object], told: str
 ) -> None:
-    tracks: list[graphs.Track] = []
+    tracks: list[track.Track] = []
 
-    def lay_track(*tensors: Any, staged: bool) -> graphs.Track:
-        tracks.append(graphs.lay_track(*tensors, staged=staged))
+    def lay_track(*given: Any, staged: bool) -> track.Track:
+        tracks.append(track.lay_track(*given, staged=staged))
         return tracks[-1]
 
     monkeypatch.setattr(replay, "lay_track", lay_track)

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from job.data import Split
-from job.engine import Course, OnBatch, evaluation_batch
+from job.engine import Course, OnBatch
 from job.engine.schedule import Schedule
-from job.engine.step import prepare
+from job.engine.step import evaluation_batch, prepare
 from job.results import Score
 from job.search.stacked.draws import drawn
 from job.search.stacked.step import Stack, forward, train_step
@@ -72,9 +72,8 @@ def evaluate(stack: Stack, split: Split, batch_size: int, on_batch: OnBatch) -> 
     weights = stack.kind.views(stack.state.weights)
     loss_sums = torch.zeros(learners, dtype=torch.float64, device=device)
     correct = torch.zeros(learners, dtype=torch.int64, device=device)
-    batch = min(
-        evaluation_batch(split.side), 4 * batch_size
-    )  # nothing is kept for a backward pass: no more memory than a step's
+    # Nothing is kept for a backward pass: no more memory than a step's.
+    batch = min(evaluation_batch(split.side), 4 * batch_size)
     for pixels, labels in split.in_turn(batch):
         logits = forward(stack, weights, None, prepare(pixels, stack.compute), shared=True)
         each = labels.expand(learners, -1)

@@ -30,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from job import device, engine, models
 from job.data import Split
 from job.device import CHANNELS_LAST, Compute, graphs
+from job.device import track as graphs_track
 from job.device.feed import Feed
 from job.device.precision import DTYPES, native_precisions
 from job.engine import learner as alone_learner
@@ -38,6 +39,7 @@ from job.engine import step as engine_step
 from job.engine.build import Builder
 from job.engine.learner import Learner, new_learner, restore
 from job.engine.schedule import planned
+from job.engine.step import EVALUATION_BATCH
 from job.search.stacked.architecture import Architecture, architecture, runs_stacked
 from job.search.stacked.epochs import evaluate
 from job.search.stacked.state import Part, fresh, joined, restored, snapshot
@@ -45,6 +47,8 @@ from job.search.stacked.step import Stack, train_step
 
 CUDA = torch.device("cuda", 0)
 BATCH, REST = 32, 6
+HELD = 3 * EVALUATION_BATCH
+FULL = graphs_track.TOGETHER + 1  # full batches: a run of several and one alone
 WAITS = {"_local_scalar_dense", "nonzero", "equal", "item"}  # the host has to know a value
 # Beside views, what launches nothing.
 FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "promote_types"}
@@ -65,9 +69,9 @@ class Row:
     precision: str
     kind: str
     layout: str = ""
-    kernels: int = 0
+    kernels: float = 0
     casts: int = 0
-    evaluation: int = 0
+    evaluation: float = 0
     products: list[str] = field(default_factory=list)
     attention: list[str] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
@@ -78,6 +82,7 @@ class Watch(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
+        self.steps = 1
         self.calls: Counter[str] = Counter()
         self.products: set[str] = set()
         self.odd: list[str] = []
@@ -102,8 +107,9 @@ class Watch(TorchDispatchMode):
         return result
 
     @property
-    def kernels(self) -> int:
-        return sum(self.calls.values())
+    def kernels(self) -> float:
+        """Of a step; what steps that are recorded as one have in common is shared among them."""
+        return round(sum(self.calls.values()) / self.steps, 1)
 
 
 def uneven(lists: tuple[list[Tensor], ...]) -> Iterator[list[tuple[int, ...]]]:
@@ -127,6 +133,8 @@ def pretend(capability: int) -> None:
         "get_device_name": lambda where=0: "fake",
         "get_device_capability": lambda where=0: divmod(capability, 10),
         "is_bf16_supported": lambda including_emulation=True: True,
+        "empty_cache": lambda: None,
+        "mem_get_info": lambda where=None: (80 << 30, 80 << 30),
     }
     for name, answer in answers.items():
         setattr(torch.cuda, name, answer)
@@ -227,8 +235,8 @@ SPOILS: dict[str, Callable[[Tensor], object]] = {
 }
 
 
-def spoiled(within: Callable[[Tensor], object]) -> Callable[..., tuple[Tensor, Tensor]]:
-    def step(learner: Learner, images: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def spoiled(within: Callable[[Tensor], object]) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    def step(learner: Learner, images: Tensor, labels: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         within(labels)
         return engine_step.train_step(learner, images, labels, rows)
 
@@ -238,20 +246,26 @@ def spoiled(within: Callable[[Tensor], object]) -> Callable[..., tuple[Tensor, T
 def alone(name: str, precision: str, spoil: str = "nothing") -> Row:
     """A learner: recorded steps, an epoch, evaluation, predictions, and all of that again from a snapshot."""
     replay.train_step = spoiled(SPOILS[spoil])
-    compute, split = compute_in(precision), images(BATCH + REST)
+    compute, split = compute_in(precision), images(FULL * BATCH + REST)
     recipe = models.recipe(name, "strong" if spoil == "strong" else "plain")
     new = partial(new_learner, Builder(name, 10, recipe=recipe), planned(recipe, 1e-3, 2), compute, 1, ("trial", 0))
     learner = new()
     learner.model.train()
     recorded = replay.record_steps(learner, split, BATCH, recorder=itself)
-    assert set(recorded.steps) == {BATCH, REST}
+    scheduled = learner.schedule is not None
+    assert set(recorded.runs) == {(BATCH, 1), (REST, 1)} | (set() if scheduled else {(BATCH, recorded.together)})
     with Watch() as step:
-        recorded.steps[BATCH]()
+        recorded.runs[BATCH, recorded.together]()
+    step.steps = recorded.together
     check_state(learner)
     engine.train_epoch(learner, split, 1, BATCH, ignore)
     odd = fed_steps(learner, split)
+    judging = replay.record_judging(learner, images(HELD), recorder=itself)
     with Watch() as evaluation:
-        engine.evaluate(learner.model, split, compute, ignore)
+        for _, part in judging.parts:
+            part()
+    evaluation.steps = HELD // EVALUATION_BATCH
+    engine.evaluate(learner.model, split, compute, ignore)
     logits = engine.predict(learner.model, split, compute, ignore)
     assert (logits.device.type, logits.dtype) == ("cpu", torch.float32)
     copied = alone_learner.snapshot(learner)
@@ -274,9 +288,9 @@ def fed_steps(learner: Learner, split: Split) -> list[str]:
     recorded = replay.record_steps(learner, host, BATCH, recorder=itself)
     assert (recorded.track.images.device, len(recorded.track.images)) == (CUDA, BATCH)
     with Watch() as step:
-        recorded.steps[BATCH]()
+        recorded.runs[BATCH, 1]()
         for images in [split.images[:BATCH], split.images[:REST]]:
-            assert list(graphs.brought(recorded.track, [images])) == [len(images)]
+            assert list(graphs_track.brought(recorded.track, [images])) == [(len(images), 1)]
     sizes = [BATCH, REST]
     for images, size in zip(host.batches(torch.arange(BATCH + REST), sizes), sizes, strict=True):
         assert (images.device, len(images)) == (CUDA, size)
@@ -339,7 +353,7 @@ def row_of(name: str, compute: Compute, kind: str, step: Watch, evaluation: Watc
         kind,
         layout=compute.layout,
         kernels=step.kernels,
-        casts=step.calls["_to_copy"],
+        casts=round(step.calls["_to_copy"] / step.steps, 1),
         evaluation=evaluation.kernels,
         products=sorted((step.products | evaluation.products) - wanted) or sorted(wanted),
         attention=sorted(call for call in step.calls if "attention" in call),
@@ -354,7 +368,8 @@ def main() -> None:
         name, precision, *spoil = argument.split(":")
         build = partial(models.find(name).build, 10)
         kind = architecture(build, Compute(torch.device("cpu"), "fp32", "", ""))
-        engine_step.scale_and_shift.cache_clear()  # its tensors belong to the mode below
+        engine_step.scale_and_shift.cache_clear()  # their tensors belong to the mode below
+        engine_step.one.cache_clear()
         rows = []
         with FakeTensorMode():
             try:
