@@ -552,6 +552,7 @@ def train(ml: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_sagemaker_gets_the_model_where_it_wants_it(ml: Path) -> None:
     done = train(ml, **TINY, LEARNING_RATE="0.001", EPOCHS="1")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -160,6 +160,7 @@ torch.cuda.get_arch_list = lambda: ["sm_75", "sm_80"]
 """
 
 
+@pytest.mark.slow
 def test_the_script_on_a_p100_says_which_accelerator_to_choose(kaggle: Path) -> None:
     """The whole way: script, entrypoint and job, with a torch that finds a P100 and has nothing that runs on it."""
     render.write(kaggle / "kaggle/src", {**TINY, "DEVICE": "auto"}, ME)

@@ -15,9 +15,8 @@ from tests.helpers import chaos
 CANARIES = ("canary-one", "canary-two", "canary-three", "canary-four")
 
 
-@pytest.mark.parametrize(
-    ("signum", "kills"), [(signal.SIGKILL, 1), pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "kills"), [(signal.SIGKILL, 1), (signal.SIGTERM, 2)])
 def test_killed_and_resumed_on_an_empty_disk(
     twin: tuple[dict[str, bytes], float],
     s3_environment: dict[str, str],

@@ -199,7 +199,7 @@ def test_killed_after_any_epoch_and_at_any_rung_it_goes_on_to_the_same_records()
         assert without_clock(search(common, INLINE, standing)) == whole
 
 
-@pytest.mark.parametrize("together", [7, 3])
+@pytest.mark.parametrize("together", [7, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_batched_search_stops_the_same_and_every_state_leads_to_the_same_bytes(together: int) -> None:
     common = unequal("residual")
     values = settings_of(max_evals=7, batch_size=16)

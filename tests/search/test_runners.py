@@ -118,6 +118,7 @@ def test_a_state_with_gaps_comes_back() -> None:
     assert decode(encode(Saved(Identity({}, "", {}), 1, standing))).standing == standing
 
 
+@pytest.mark.slow
 def test_a_trial_that_one_process_began_goes_on_in_another() -> None:
     common = setup(max_evals=1, tune_max_epochs=3)
     states: list[Paused] = []

@@ -28,7 +28,7 @@ PATIENT = s3.Limits(settle=4.0)  # for races, which need the whole time that a l
 Open = Callable[..., ArtifactStore]
 
 
-@pytest.fixture(params=["local", "s3", "s3 over TLS"])
+@pytest.fixture(params=["local", "s3", pytest.param("s3 over TLS", marks=pytest.mark.slow)])
 def open_here(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens a run's store below one and the same place."""
     if request.param == "local":

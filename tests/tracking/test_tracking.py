@@ -74,8 +74,8 @@ def test_both_phases_are_foretold_after_the_first_epoch(recorded: tuple[Path, st
 
 def test_the_log_begins_and_ends_with_all_that_a_person_needs(recorded: tuple[Path, str]) -> None:
     said = recorded[1]
-    head = [word for line in said.splitlines()[:7] if (word := line.split()[0]) != "products"][:6]  # as the probe says
-    assert head == ["run", "model", "data", "device", "precision", "output"]
+    head = [word for line in said.splitlines()[:8] if (word := line.split()[0]) != "products"][:7]  # as the probe says
+    assert head == ["run", "model", "data", "device", "precision", "images", "output"]
     assert "precision  fp32: set by PRECISION" in said
     end = said[said.index("finished: the files are in outputs/run") :]
     listed = re.findall(r"^  (\S+\.\w+)  +\w", end, flags=re.M)
