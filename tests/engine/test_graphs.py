@@ -294,7 +294,7 @@ def test_the_runs_own_sizes_are_proven(cpu: Compute) -> None:
         return run
 
     assert proof.fault_of_replays(cpu, small, 16, [50, 70, 5], sized) == ""
-    assert len(recorded) == 4, "16, and what 50, 70 and 5 leave: 2, 6 and 5"
+    assert len(recorded) == 5, "16, what 50, 70 and 5 leave: 2, 6 and 5, and the evaluation"
     trials = proof.prepare(cpu, small, 16, [50, 70, 5])
     assert trials.sizes == (16, 16, 16, 6, 5, 2)
 
