@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
@@ -19,11 +20,6 @@ from job.data.download import Bar
 from job.errors import Fault, os_fault
 from job.storage.objects import NotWritten, written
 from job.storage.room import lacking
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 MOST_FILES = 5_000_000
 MOST_TIMES = 100  # what an archive's bytes may become, each of them: photographs do not become twice as many
@@ -42,8 +38,8 @@ OTHERS = {
     b"7z\xbc\xaf\x27\x1c": "7-Zip",
     b"Rar!": "RAR",
 }
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError)
-Packed = gzip.GzipFile | zstd.ZstdFile | BinaryIO
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+Packed = gzip.GzipFile | BinaryIO
 FILE, FOLDER = "file", "folder"
 
 
@@ -205,12 +201,30 @@ def opened_tar(archive: Path, called: str, into: Path) -> Iterator[tuple[Iterato
     with archive.open("rb") as file:
         kind = format_of(file.read(512), called)
         file.seek(0)
-        unpacked: Packed = file
-        if kind != "tar":  # zstd refuses windows of more than 128 MiB by itself
-            unpacked = gzip.GzipFile(fileobj=file) if kind == "tar.gz" else zstd.ZstdFile(file)
+        unpacked: Packed = gzip.GzipFile(fileobj=file) if kind == "tar.gz" else file
+        damage: type[Exception] = EOFError
+        if kind == "tar.zst":
+            unpacked, damage = of_zstd(file, called)
         bounded = Bounded(unpacked, most_of(archive))
-        with tarfile.open(fileobj=bounded, mode="r|") as opened:  # type: ignore[call-overload]
-            yield (member_of_tar(opened, each) for each in opened), length if kind == "tar" else None
+        try:
+            with tarfile.open(fileobj=bounded, mode="r|") as opened:  # type: ignore[call-overload]
+                yield (member_of_tar(opened, each) for each in opened), length if kind == "tar" else None
+        except damage as error:
+            raise EOFError(str(error)) from None
+
+
+def of_zstd(file: BinaryIO, called: str) -> tuple[BinaryIO, type[Exception]]:
+    """What is packed in it, and the error of what is damaged; windows of more than 128 MiB are one as well. Python has
+    it from 3.14 on; before, a package does, which a platform's own Python may lack.
+    """
+    try:
+        zstd = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    except ImportError:
+        raise Fault(
+            f"DATA_URL: {called} is packed by zstd, for which backports.zstd is not installed.",
+            "Install it (pip install backports.zstd), or pack the images as tar.gz or zip.",
+        ) from None
+    return zstd.ZstdFile(file), zstd.ZstdError
 
 
 def member_of_tar(opened: tarfile.TarFile, each: tarfile.TarInfo) -> Member:

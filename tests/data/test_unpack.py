@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import stat
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -16,6 +17,7 @@ import pytest
 
 from job.data import unpack
 from job.errors import Fault, TemporaryFault
+from tests.conftest import ROOT
 from tests.helpers.folders import quiet
 
 if sys.version_info >= (3, 14):
@@ -175,3 +177,14 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TemporaryFault, match="no room"):
         unpacked(zipped(FILES), tmp_path)
     assert asked == [sum(map(len, FILES.values()))]
+
+
+def test_zstd_is_needed_for_its_own_archives_alone(tmp_path: Path) -> None:
+    """A platform's own Python may lack it."""
+    lacks = "import sys; sys.modules['backports'] = sys.modules['compression'] = None\n"
+    code = (
+        lacks
+        + "from job.data import unpack\ntry: unpack.of_zstd(None, 'birds')\nexcept unpack.Fault as fault: print(fault)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "DATA_URL: birds is packed by zstd, for which backports.zstd is not installed." in said

@@ -23,27 +23,28 @@ pytestmark = pytest.mark.skipif(
 MODELS = ("mlp", "cnn", "resnet18", "vit")
 PRECISIONS = ("fp32", "bf16", "fp16")
 DTYPES = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
-# A step's kernels at most, of a learner alone by compute capability, and of a stack on any. There is none in fp16, and
-# in fp32 it takes one more on 6.0, where images are laid anew.
+# A step's kernels at most, of a learner alone by compute capability, and of a stack on any (there is none in fp16).
+# Calls of ATen that launch something, views left out; of eight steps recorded as one, an eighth, rounded up.
 # More in bf16 before 8.0: torch fuses neither attention nor batch norm for it there.
 KERNELS = {
     #   model        precision      6.0  7.5  9.0    stack
-    ("mlp", "fp32"): ({60: 38, 75: 38, 90: 38}, 47),
-    ("mlp", "bf16"): ({60: 53, 75: 53, 90: 53}, 62),
-    ("mlp", "fp16"): ({60: 64, 75: 64, 90: 64}, None),
-    ("cnn", "fp32"): ({60: 62, 75: 62, 90: 62}, 117),
-    ("cnn", "bf16"): ({60: 87, 75: 87, 90: 85}, 142),
-    ("cnn", "fp16"): ({60: 96, 75: 96, 90: 96}, None),
-    ("resnet18", "fp32"): ({60: 179, 75: 181, 90: 181}, 482),
-    ("resnet18", "bf16"): ({60: 242, 75: 242, 90: 228}, 585),
-    ("resnet18", "fp16"): ({60: 239, 75: 239, 90: 239}, None),
-    ("vit", "fp32"): ({60: 242, 75: 241, 90: 241}, 425),
-    ("vit", "bf16"): ({60: 412, 75: 412, 90: 315}, 540),
-    ("vit", "fp16"): ({60: 354, 75: 354, 90: 326}, None),
+    ("mlp", "fp32"): ({60: 25, 75: 25, 90: 25}, 47),
+    ("mlp", "bf16"): ({60: 29, 75: 29, 90: 29}, 62),
+    ("mlp", "fp16"): ({60: 40, 75: 40, 90: 40}, None),
+    ("cnn", "fp32"): ({60: 49, 75: 50, 90: 50}, 117),
+    ("cnn", "bf16"): ({60: 57, 75: 57, 90: 55}, 142),
+    ("cnn", "fp16"): ({60: 66, 75: 66, 90: 66}, None),
+    ("resnet18", "fp32"): ({60: 166, 75: 169, 90: 169}, 482),
+    ("resnet18", "bf16"): ({60: 188, 75: 188, 90: 174}, 585),
+    ("resnet18", "fp16"): ({60: 185, 75: 185, 90: 185}, None),
+    ("vit", "fp32"): ({60: 165, 75: 165, 90: 165}, 425),
+    ("vit", "bf16"): ({60: 302, 75: 302, 90: 197}, 540),
+    ("vit", "fp16"): ({60: 208, 75: 208, 90: 208}, None),
 }
 
-# More than a plain step's at most: draws, and looking up pixels; TrivialAugment for the vit. Many small ones.
-STRONG_KERNELS = {"mlp": 90, "cnn": 90, "vit": 200}
+# More than a plain step's at most: draws, and looking up pixels; TrivialAugment for the vit. Many small ones. Steps
+# of a schedule are recorded one by one, on pixels, their weights in one row more.
+STRONG_KERNELS = {"mlp": 110, "cnn": 110, "vit": 220}
 
 
 @pytest.fixture(scope="module")

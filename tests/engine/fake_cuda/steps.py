@@ -244,9 +244,11 @@ def spoiled(within: Callable[[Tensor], object]) -> Callable[..., tuple[Tensor, T
 
 
 def alone(name: str, precision: str, spoil: str = "nothing") -> Row:
-    """A learner: recorded steps, an epoch, evaluation, predictions, and all of that again from a snapshot."""
+    """A learner: recorded steps, eight as one where the rate is constant, an epoch, recorded evaluation, predictions,
+    and all of that again from a snapshot.
+    """
     replay.train_step = spoiled(SPOILS[spoil])
-    compute, split = compute_in(precision), images(FULL * BATCH + REST)
+    compute, split, few = compute_in(precision), images(FULL * BATCH + REST), images(BATCH + REST)
     recipe = models.recipe(name, "strong" if spoil == "strong" else "plain")
     new = partial(new_learner, Builder(name, 10, recipe=recipe), planned(recipe, 1e-3, 2), compute, 1, ("trial", 0))
     learner = new()
@@ -258,22 +260,22 @@ def alone(name: str, precision: str, spoil: str = "nothing") -> Row:
         recorded.runs[BATCH, recorded.together]()
     step.steps = recorded.together
     check_state(learner)
-    engine.train_epoch(learner, split, 1, BATCH, ignore)
-    odd = fed_steps(learner, split)
+    engine.train_epoch(learner, few, 1, BATCH, ignore)
+    odd = fed_steps(learner, few)
     judging = replay.record_judging(learner, images(HELD), recorder=itself)
     with Watch() as evaluation:
         for _, part in judging.parts:
             part()
     evaluation.steps = HELD // EVALUATION_BATCH
-    engine.evaluate(learner.model, split, compute, ignore)
-    logits = engine.predict(learner.model, split, compute, ignore)
+    engine.evaluate(learner.model, few, compute, ignore)
+    logits = engine.predict(learner.model, few, compute, ignore)
     assert (logits.device.type, logits.dtype) == ("cpu", torch.float32)
     copied = alone_learner.snapshot(learner)
     assert all(tensor.device.type == "cpu" for tensor in copied["model"].values())
     again = new()
     restore(again, copied)
     check_state(again)
-    engine.train_epoch(again, split, 2, BATCH, ignore)
+    engine.train_epoch(again, few, 2, BATCH, ignore)
     check_state(again)
     row = row_of(name, compute, spoil if spoil == "strong" else "alone", step, evaluation)
     row.odd += odd
