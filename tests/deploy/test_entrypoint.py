@@ -218,12 +218,15 @@ def test_the_job_is_the_job(tmp_path: Path) -> None:
     """In a folder that holds modules of the same names, by entrypoint.sh and with workers of its own."""
     other_programs(tmp_path, "job", "random", "runpy", "torch", "tempfile")
     environment = (
-        bare_environment() | TINY | {"WORKERS": "2", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        bare_environment()
+        | TINY
+        | {"WORKERS": "2", "OUTPUT": str(tmp_path / "outputs")}
+        | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     )
     done = subprocess.run([ENTRYPOINT], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "another program" not in done.stdout + done.stderr
-    assert len(list((tmp_path / "outputs").glob("*/manifest.json"))) == 1
+    assert len(list((tmp_path / "outputs").glob("*/manifest.json"))) == 1, done.stdout
 
 
 def test_vertex_writes_to_the_mounted_bucket(machine: Machine) -> None:

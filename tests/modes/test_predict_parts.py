@@ -312,11 +312,16 @@ def test_batches_are_small_where_images_are_large() -> None:
 
 
 def begun(directory: Path, variables: Mapping[str, str]) -> Any:
-    """A job in a process of its own, once it has stored a part."""
-    job = start_job(directory, variables)
+    """A job in a process of its own, once it has stored a part more."""
     folder = directory / "outputs" / "predictions" / "mine" / "parts"
+
+    def parts() -> int:
+        return len([file for file in folder.glob("*") if not file.name.startswith(".")])
+
+    before = parts()
+    job = start_job(directory, variables)
     until = time.monotonic() + 120
-    while not (folder.exists() and [file for file in folder.iterdir() if not file.name.startswith(".")]):
+    while parts() <= before:
         assert time.monotonic() < until
         assert job.poll() is None, job.stdout.read() if job.stdout else ""
         time.sleep(0.02)
