@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import pty
+import signal
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,13 @@ def no_summary_of_this_shell() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("GITHUB_STEP_SUMMARY", raising=False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hang_ups_are_heard() -> None:
+    """By the processes of tests, too, where the tests themselves were started under nohup."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
