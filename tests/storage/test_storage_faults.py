@@ -508,7 +508,7 @@ def test_a_download_goes_on_to_the_next_mirror(
             data_file(tmp_path / "file", hashlib.md5(SMALL).hexdigest(), len(SMALL)),
             bar=Progress("off").bar,
             open_s3=open_object,
-            limits=DownloadLimits(timeout=1),
+            limits=DownloadLimits(timeout=30),
         )
 
     set_aws(monkeypatch, proxy.endpoint)
