@@ -25,7 +25,7 @@ from job.data import Dataset, Split, places
 from job.data.folder import Rules
 from job.data.picture import Shape
 from job.device import Compute
-from job.device.graphs import batch_sizes
+from job.device.track import batch_sizes
 from job.engine.build import Builder
 from job.engine.learner import new_learner
 
