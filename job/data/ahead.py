@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections import deque
@@ -16,11 +15,6 @@ T = TypeVar("T")
 
 AHEAD = 16  # results of a thread that may wait to be taken
 LOOK_SECONDS = 0.1  # between two looks at the signals
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_order(

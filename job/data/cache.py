@@ -32,6 +32,7 @@ from job.data.decoding import Decoded, Found, Sink
 from job.data.known import NOTED, Known, known_from, noted
 from job.data.part import remove_stale_parts
 from job.data.picture import HASH, Shape
+from job.device.cgroup import cores
 from job.device.mapping import Mapping
 from job.storage.files import umask
 
@@ -85,7 +86,7 @@ def known(place: Path, root: Path) -> Known:
             if not is_trusted(file, root):
                 return {}
             about = described(file)
-            file.seek(about["count"] * (3 * about["side"] ** 2 + 8 + HASH))
+            file.seek(before_known(about))
             content = file.read(about["known"] * NOTED.itemsize)
             return known_from(content) if zlib.crc32(content) == about["known_crc32"] else {}
     except DAMAGE:
@@ -101,10 +102,14 @@ def described(file: IO[bytes]) -> dict[str, Any]:
         raise ValueError("it is not whole, or of another version")
     file.seek(end - FOOT.size - length)
     about = json.loads(file.read(length))
-    before = about["count"] * (3 * about["side"] ** 2 + 8 + HASH) + about["known"] * NOTED.itemsize
-    if before != end - FOOT.size - length:
+    if before_known(about) + about["known"] * NOTED.itemsize != end - FOOT.size - length:
         raise ValueError("it is not whole")
     return dict(about)
+
+
+def before_known(about: dict[str, Any]) -> int:
+    """Bytes of pixels, sizes and hashes."""
+    return int(about["count"] * (3 * about["side"] ** 2 + 8 + HASH))
 
 
 def mapped(file: IO[bytes], about: dict[str, Any]) -> Decoded:
@@ -127,7 +132,7 @@ def checksums(mapping: Mapping) -> list[int]:
     def one(start: int) -> int:
         return zlib.crc32(images[start : start + AT_ONCE].data)
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         found = []
         for crc in pool.map(one, range(0, len(images), AT_ONCE)):
             found.append(crc)

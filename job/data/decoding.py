@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.console.logs import concerning, printable
-from job.data.ahead import AHEAD as AHEAD
-from job.data.ahead import cores, in_order
+from job.data.ahead import in_order
 from job.data.download import Bar
 from job.data.files import spelled
 from job.data.picture import HASH, Picture, Shape, content, decoded
+from job.device.cgroup import cores
 from job.device.mapping import Mapping
 from job.errors import is_permanent, os_fault
 
@@ -106,9 +106,7 @@ def read_image(file: Path, shape: Shape) -> Picture | str:
 
 
 def in_threads(files: Sequence[Path], do: Callable[[Path], T], bar: Bar, title: str) -> Iterator[T]:
-    """What `do` makes of each file, in their order, with as many threads as there are cores. No more than AHEAD results
-    a thread wait for whoever takes them.
-    """
+    """What `do` makes of each file, in their order, with as many threads as there are cores (see `in_order`)."""
     with bar(title, len(files), "images") as update:
         for result in in_order(files, do, cores(), lambda: update(0)):
             yield result

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from job.data import Dataset, Split
+from job.data.remade import SHARE
 from job.device.feed import Feed
 from job.device.mapping import Mapping
 from job.device.memory import free_memory, free_on_host, has_own
 from job.storage.room import size
 
 DEVICE, HOST, DISK = "device", "host", "disk"
-SHARE = 0.5  # of free memory that images may take: a part of them is copied for the search, and a step needs its own
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from job.device.mapping import Mapping
 from job.device.memory import free_on_host
 from job.storage.room import free, size
 
-SHARE = 0.5  # of free memory that they may take
+SHARE = 0.5  # of free memory that images may take: a part of them is copied for the search, and a step needs its own
 AT_ONCE = 1000  # images that are made together
 
 Images = NDArray[np.uint8]

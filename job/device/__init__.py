@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from job.device import cgroup
-from job.device.flat import Piece, by_decay, flatten
+from job.device.flat import Piece, flatten, groups
 from job.device.fused import fuse
 from job.device.hardware import hardware
 from job.device.kernels import quicken
@@ -99,7 +99,7 @@ class Compute:
         self, model: nn.Module, recipe: Recipe, learning_rate: float, pieces: Sequence[Piece] = ()
     ) -> torch.optim.Optimizer:
         """The recipe's optimizer for a model that was placed, or for the pieces of its weights."""
-        return optimizer_of(model, recipe, learning_rate, self.on_gpu, by_decay(pieces))
+        return optimizer_of(groups(model, pieces, recipe.weight_decay), recipe, learning_rate, self.on_gpu)
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which fp16's narrow range needs; it does nothing in the other precisions."""

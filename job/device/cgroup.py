@@ -5,10 +5,16 @@ A process may stand some groups below the one with the limit, so that all groups
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 NO_LIMIT = 1 << 60  # version 1 says "none" with a number near 2**63
+
+
+def cores() -> int:
+    """How many this process may use (sched_getaffinity(2)), whatever its quota."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpus(root: Path = Path("/")) -> float | None:

@@ -38,9 +38,8 @@ class Feed:
         if self.file is not None:
             self.file.read(rows.numpy() + self.first, into.numpy())
         else:
-            np.take(
-                images.numpy(), rows.numpy(), axis=0, out=into.numpy(), mode="clip"
-            )  # any other mode would copy twice
+            # Any other mode than clip would copy twice.
+            np.take(images.numpy(), rows.numpy(), axis=0, out=into.numpy(), mode="clip")
 
     def batches(self, images: Tensor, rows: Tensor, sizes: Sequence[int]) -> Iterator[Tensor]:
         """`images[rows]` in pieces of `sizes`, one after the other, on the device. Each is good until the next is asked

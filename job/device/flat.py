@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from job.device.optimizers import decays
+from job.device.optimizers import by_decay, decays, grouped
 
 # Modules of exactly these types multiply with their weights and do nothing else with them: autocast casts them all.
 PRODUCTS = (nn.Linear, nn.Conv2d, nn.MultiheadAttention, nn.modules.linear.NonDynamicallyQuantizableLinear)
@@ -108,9 +109,8 @@ def disorder(count: int) -> int:
     return next((place for place, step in enumerate(ALIGNED) if count % step == 0), len(ALIGNED))
 
 
-def by_decay(pieces: Sequence[Piece]) -> dict[bool, list[nn.Parameter]]:
-    """The pieces' weights by whether they decay, in the order of the pieces."""
-    found: dict[bool, list[nn.Parameter]] = {}
-    for piece in pieces:
-        found.setdefault(piece.decaying, []).append(piece.weights)
-    return found
+def groups(model: nn.Module, pieces: Sequence[Piece], weight_decay: float) -> list[dict[str, Any]]:
+    """The weights as an optimizer takes them: the pieces, or the model's own where there are none."""
+    if not pieces:
+        return by_decay(model, weight_decay)
+    return grouped(((piece.weights, piece.decaying) for piece in pieces), weight_decay)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -16,25 +16,14 @@ MOMENTUM = 0.9
 
 
 def optimizer_of(
-    model: nn.Module,
-    recipe: Recipe,
-    learning_rate: float,
-    on_gpu: bool,
-    pieces: Mapping[bool, Sequence[nn.Parameter]] | None = None,
+    groups: list[dict[str, Any]], recipe: Recipe, learning_rate: float, on_gpu: bool
 ) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba, 2014, https://arxiv.org/abs/1412.6980), AdamW (Loshchilov and Hutter, 2017,
     https://arxiv.org/abs/1711.05101) or SGD with Nesterov momentum (Sutskever et al., ICML 2013).
 
-    On a GPU Adam's step count lies there as well, so that a CUDA graph can hold it. `pieces` hold the model's weights
-    where they are one row (see `flat`), those that decay and the others.
+    On a GPU Adam's step count lies there as well, so that a CUDA graph can hold it. `groups` are the weights, see
+    `grouped`.
     """
-    if recipe.optimizer == "adam" and not recipe.weight_decay:
-        weights = [one for part in pieces.values() for one in part] if pieces else model.parameters()
-        return Adam(weights, lr=learning_rate, fused=True, capturable=on_gpu)
-    if pieces:
-        groups = [{"params": pieces[heavy], "weight_decay": recipe.weight_decay * heavy} for heavy in sorted(pieces)]
-    else:
-        groups = by_decay(model, recipe.weight_decay)
     if recipe.optimizer == "sgd-nesterov":
         return SGD(groups, lr=learning_rate, momentum=MOMENTUM, nesterov=True, fused=True)
     kind = AdamW if recipe.optimizer == "adamw" else Adam
@@ -43,11 +32,16 @@ def optimizer_of(
 
 def by_decay(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """The weights of products and convolutions decay; norms, biases, class token and position do not."""
-    named = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
-    decaying = [one for name, one in named if decays(name, one)]
-    others = [one for name, one in named if not decays(name, one)]
-    groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    named = ((name, one) for name, one in model.named_parameters() if one.requires_grad)
+    return grouped(((one, bool(weight_decay) and decays(name, one)) for name, one in named), weight_decay)
+
+
+def grouped(weights: Iterable[tuple[nn.Parameter, bool]], weight_decay: float) -> list[dict[str, Any]]:
+    """Weights as an optimizer takes them: those that decay, which each one says, and then the others."""
+    parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for one, decaying in weights:
+        parts[decaying].append(one)
+    return [{"params": part, "weight_decay": weight_decay * decaying} for decaying, part in parts.items() if part]
 
 
 def decays(name: str, parameter: Tensor) -> bool:

@@ -31,9 +31,9 @@ class Track:
     """Tensors that stay where they are in memory: a recorded step reads from them and writes to them.
 
     `images` as the step takes them, the first dimension their count, or where they are `staged` those of the next step;
-    `labels` int64 `[count]`, `order` int64 `[count]`:
-    the rows as this epoch takes them; `position` int64: how many of them are done; `loss_sum` float64 and `correct`
-    int64 over the epoch; `offsets` int64 `[most images in a replay]`: 0, 1, 2, ...
+    `labels` int64 `[count]`, `order` int64 `[count]`: the rows as this epoch takes them; `position` int64: how many of
+    them are done; `loss_sum` float64 and `correct` int64 over the epoch; `offsets` int64 `[most images in a replay]`:
+    0, 1, 2, ...
     """
 
     images: Tensor

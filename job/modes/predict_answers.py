@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from job.console.logs import concerning, event, printable
-from job.data.ahead import cores, in_order
+from job.data.ahead import in_order
 from job.data.decoding import CUT_OFF
 from job.data.inputs import CONNECTIONS, Inputs
 from job.data.picture import Picture, Shape, decoded
 from job.device import Compute
+from job.device.cgroup import cores
 from job.engine.classifier import Classifier
 from job.errors import Fault, TemporaryFault, os_fault
 from job.modes.predict_rows import Answer

@@ -14,8 +14,8 @@ from job.settings import Settings
 
 
 def before_run(settings: Settings, compute: Compute) -> None:
-    """What costs no time: room on the disk, processors. The lock proved that the store takes objects,
-    `device.choose` that the GPU runs a kernel, and the data set is what a run loads first.
+    """What costs no time: room on the disk, processors. The lock proved that the store takes objects, `device.choose`
+    that the GPU runs a kernel, and the data set is what a run loads first.
 
     Raises TemporaryFault where the disk has too little room for this run's checkpoints and files.
     """

@@ -38,22 +38,16 @@ class Counts:
         return self.train + self.validation + self.test
 
 
-KNOWN = {
-    "synthetic": Counts(synthetic.TRAIN_COUNT, synthetic.TEST_COUNT, synthetic.CLASSES),
-    "cifar10": Counts(cifar10.TRAIN_COUNT, cifar10.TEST_COUNT, cifar10.CLASSES),
-}
-
-
 def look(settings: Settings, kaggle_input: Path, check: Callable[[], object]) -> tuple[Counts | None, list[Finding]]:
     """The data set's size (None where it cannot be told) and what was found.
 
     Raises Fault for a data set that is not as it must be. `check` is called between images and may raise.
     """
     if settings.dataset == "synthetic":
-        counts = KNOWN[settings.dataset]
+        counts = Counts(synthetic.TRAIN_COUNT, synthetic.TEST_COUNT, synthetic.CLASSES)
         findings = [ok("data", "synthetic: drawn by the job")]
     elif settings.dataset == "cifar10":
-        counts = KNOWN[settings.dataset]
+        counts = Counts(cifar10.TRAIN_COUNT, cifar10.TEST_COUNT, cifar10.CLASSES)
         findings = look_for_cifar10(settings, kaggle_input, check)
     else:
         place, findings = fetched.look(settings, check) if settings.data_url else (settings.data_dir, [])

@@ -19,6 +19,7 @@ from job.data import decoding, folder
 from job.data.arrays import Bad
 from job.data.picture import Shape, content
 from job.data.survey import LONG, Part, Sizes, Survey, counted, equal_ones, few, sizes, unfit
+from job.device.cgroup import cores
 from job.preflight.findings import Finding, ok, warn
 
 SECONDS = 10.0  # that images are decoded for, at most, and that each way of comparing files may take
@@ -74,7 +75,7 @@ def decoded(tree: folder.Tree, shape: Shape, check: Callable[[], object]) -> See
 def in_time(files: Sequence[Path], do: Callable[[Path], T], check: Callable[[], object]) -> Iterator[tuple[Path, T]]:
     """Each file with what `do` makes of it, with all cores. Raises TooMany where SECONDS are over before the end."""
     until = time.monotonic() + SECONDS
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(files), AT_ONCE):
             check()
             if time.monotonic() > until:

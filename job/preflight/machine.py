@@ -77,7 +77,7 @@ def precision(chosen: Compute) -> list[Finding]:
 def processors(threads: int, root: Path = Path("/")) -> list[Finding]:
     """The CPU quota against the threads that torch starts."""
     quota = cgroup.cpus(root)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = cgroup.cores()
     if quota is None:
         return [ok("cpu", f"{cores} cores, no quota; torch uses {threads} threads")]
     detail = f"a quota of {quota:g} CPUs on {cores} cores; torch uses {threads} threads"

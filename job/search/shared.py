@@ -104,23 +104,17 @@ def share(train: Split, validation: Split, file: IO[bytes]) -> SharedImages:
         return Piece(start, tuple(tensor.shape), tensor.dtype)
 
     def part(split: Split) -> Laid:
-        labels, disk = laid(split.labels), on_disk(split)
-        if disk is not None and split.feed is not None:
+        labels, feed = laid(split.labels), split.feed
+        if feed is not None and feed.file is not None:
             rows = torch.arange(len(split)) if split.rows is None else split.rows
-            return Laid(labels, None, laid(rows + split.feed.first), disk.shape, fed=True)
-        if split.feed is None:
-            return Laid(labels, laid(split.images), None, None, fed=False)
+            return Laid(labels, None, laid(rows + feed.first), feed.file.shape, fed=True)
         images = laid(split.images if split.rows is None else split.images[split.rows])
-        return Laid(labels, images, None, None, fed=True)
+        return Laid(labels, images, None, None, fed=feed is not None)
 
     parts = part(train), part(validation)
     file.flush()
-    disk = on_disk(train)
+    disk = train.feed.file if train.feed is not None else None
     return SharedImages(file.fileno(), parts, None if disk is None else disk.fileno())
-
-
-def on_disk(split: Split) -> Mapping | None:
-    return split.feed.file if split.feed is not None else None
 
 
 def reopened(handle: Any, parts: tuple[Laid, Laid], disk: Any) -> SharedImages:

@@ -15,6 +15,7 @@ from job import data
 from job.console.logs import LOGGER
 from job.console.progress import Progress
 from job.data import cache, decoding, folder
+from job.data.ahead import AHEAD
 from job.data.draws import kept_for_testing
 from job.data.folder import Rules
 from job.data.picture import Shape
@@ -203,7 +204,7 @@ def test_few_images_wait_to_be_taken(tmp_path: Path) -> None:
     files = [tmp_path / str(number) for number in range(200 * cores)]
     results = decoding.in_threads(files, lambda file: begun.append(file) or file, BAR, "wait")
     assert next(results) == files[0]
-    assert len(begun) <= decoding.AHEAD * cores + 1
+    assert len(begun) <= AHEAD * cores + 1
     assert list(results) == files[1:]
 
 
