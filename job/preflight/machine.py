@@ -15,6 +15,7 @@ from job import device
 from job.data import places
 from job.device import Compute, cgroup
 from job.device.memory import available
+from job.engine import build
 from job.errors import as_fault, not_installed
 from job.preflight.data import Counts
 from job.preflight.findings import Finding, failed, ok, warn
@@ -116,10 +117,16 @@ def place(settings: Settings, chosen: Compute | None, counts: Counts | None) -> 
     """
     if chosen is None or counts is None:
         return 0, []
-    images, kept = 3 * settings.image_size**2 * counts.images, settings.dataset == "folder"
-    found = places.choose(images, chosen.device, kept=kept)
-    copied = 0 if settings.learning_rate is not None else images * settings.tune_percent / 100
-    needed = int(copied) * (found.name == places.DEVICE and not chosen.on_gpu) if kept else COPIES * images
+    images, folder = 3 * settings.image_size**2 * counts.images, settings.dataset == "folder"
+    made = (
+        settings.image_size != build.SMALL or settings.data_limit is not None
+    )  # then a file holds them as well, if need be
+    found = places.choose(images, chosen.device, kept=folder or made)
+    copied = 0 if settings.learning_rate is not None else int(images * settings.tune_percent / 100)
+    if not folder:
+        needed = 0 if found.name == places.DISK else COPIES * images
+    else:
+        needed = copied if found.name == places.DEVICE and not chosen.on_gpu else 0
     return needed, [ok("place", found.words())]
 
 

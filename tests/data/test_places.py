@@ -12,9 +12,12 @@ import torch
 from job.data import places
 from job.data.places import DEVICE, DISK, HOST
 from job.data.split import split_of
-from job.device import cgroup, memory
+from job.device import Compute, cgroup, memory
 from job.device.feed import Feed
 from job.device.mapping import Mapping
+from job.preflight import machine
+from job.preflight.data import Counts
+from job.settings import Settings
 from tests.modes.test_check import put
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -90,3 +93,23 @@ def test_the_whole_set_is_never_in_memory_where_it_is_on_the_disk(tmp_path: Path
         most = max(most, resident() - before)
         assert not images.any()
     assert most < size / 5
+
+
+@pytest.mark.parametrize(
+    ("of", "expected", "needed"),
+    [
+        ({"dataset": "cifar10"}, DEVICE, 3 * 3072 * 60_000),  # as it was loaded: no file holds it
+        ({"dataset": "cifar10", "image_size": 224}, DISK, 0),  # remade, in a nameless file
+        ({"dataset": "synthetic", "data_limit": 4000}, DISK, 0),
+        ({"dataset": "folder", "learning_rate": 0.1, "epochs": 1}, DISK, 0),
+    ],
+)
+def test_a_check_names_the_place_that_a_run_takes(
+    of: dict[str, object], expected: str, needed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "free_memory", lambda where: 1_000_000)
+    monkeypatch.setattr(places, "free_on_host", lambda: 1_000_000)
+    compute = Compute(torch.device("cpu"), "fp32", "", "")
+    held, (found,) = machine.place(Settings.model_validate(of), compute, Counts(50_000, 10_000, 10))
+    assert held == needed
+    assert {DEVICE: "in memory", DISK: "on the disk"}[expected] in found.detail
