@@ -17,7 +17,7 @@ from unittest.mock import patch
 from job.console.progress import Progress
 from job.engine.learner import Learner, snapshot
 from job.interrupt import Stop
-from job.modes import beginning, run
+from job.modes import beginning, limit, run
 from job.runs.keeper import Keeper
 from job.search import book
 from job.settings import Settings
@@ -36,10 +36,11 @@ class Counting(Keeper):
 class Without(Keeper):
     """Keeps nothing."""
 
-    def offer(self, _: object) -> None:
+    def offer(self, take: object) -> None:
         pass
 
-    hand_over = offer
+    def hand_over(self, standing: object) -> None:
+        pass
 
 
 def counted_copy(learner: Learner) -> dict[str, Any]:
@@ -57,7 +58,9 @@ def main() -> None:
     arguments = parser.parse_args()
     for model in arguments.models:
         timed(model, arguments.images, Counting)  # warms up
-        with_, without, shares = [], [], []
+        with_: list[float] = []
+        without: list[float] = []
+        shares: list[float] = []
         for number in range(arguments.rounds):
             for keeper in (Counting, Without)[:: -1 if number % 2 else 1]:
                 processor_seconds[0] = 0.0
@@ -82,7 +85,7 @@ def timed(model: str, images: int, keeper: type[Keeper]) -> float:
             device="cpu", output=str(Path(place) / "out"),
         )  # fmt: skip
         with (
-            patch.object(run, "snapshot", counted_copy),
+            patch.object(limit, "snapshot", counted_copy),
             patch.object(book, "snapshot", counted_copy),
             patch.object(beginning, "Keeper", keeper),
         ):

@@ -95,7 +95,7 @@ def lightning_classifier(name: str) -> Any:
     """The model as a LightningModule."""
     import lightning as L  # of the benchmark alone
 
-    class Classifier(L.LightningModule):
+    class Classifier(L.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = builder(name)()
@@ -134,7 +134,7 @@ def lightning(precision: str) -> Callable[[str, Split, Split, Compute], Epoch]:
                 max_epochs=1,
                 accelerator=compute.device.type if compute.device.type == "cpu" else "gpu",
                 devices=1,
-                precision=precision,  # type: ignore[arg-type]
+                precision=precision,
                 logger=False,
                 enable_checkpointing=False,
                 enable_progress_bar=False,
@@ -219,7 +219,7 @@ def steps_of(
             for run in steps.values():
                 run()
         learner.optimizer.zero_grad(set_to_none=True)
-        return {size: graphs.record_graph(run, None) for size, run in steps.items()}  # type: ignore[misc]
+        return {size: graphs.record_graph(run, None) for size, run in steps.items()}
 
 
 def builder(name: str) -> Callable[[], nn.Module]:
