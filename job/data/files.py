@@ -128,6 +128,9 @@ class Walk:
     passed: Passed
     seen: set[tuple[int, int]] = field(default_factory=set)
 
+    def name(self, path: Path) -> str:
+        return spelled(path.relative_to(self.root))
+
 
 def images(folder: Path, passed: Passed, root: Path | None = None) -> Iterator[Path]:
     """The image files below `folder`, with its subfolders, in alphabetical order; broken ones too, which whoever reads
@@ -140,25 +143,24 @@ def images(folder: Path, passed: Passed, root: Path | None = None) -> Iterator[P
 
 
 def walked(folder: Path, walk: Walk) -> Iterator[Path]:
-    passed, name = walk.passed, spelled(folder.relative_to(walk.root))
-    here = identity(folder)
+    passed, here = walk.passed, identity(folder)
     if here in walk.seen:
-        passed.note("link(s) to a folder that is read already, not followed", name)
+        passed.note("link(s) to a folder that is read already, not followed", walk.name(folder))
         return
     walk.seen.add(here)
     for path in listed(folder, passed.variable):
         if is_left_behind(path.name):
             passed.left_behind += 1
             continue
-        name, kind = spelled(path.relative_to(walk.root)), kind_of(path)
+        kind = kind_of(path)
         if kind == FOLDER and is_hidden(path.name):
-            left_out(path, name, "image(s) in hidden folders, left out", passed)
+            left_out(path, walk.name(path), "image(s) in hidden folders, left out", passed)
         elif kind == FOLDER:
             yield from walked(path, walk)
         elif is_hidden(path.name):
             if named_as_image(path.name):
-                passed.note("hidden image(s), left out", name)
-        elif counts(path, kind, name, passed):
+                passed.note("hidden image(s), left out", walk.name(path))
+        elif counts(path, kind, walk):
             yield path
 
 
@@ -173,12 +175,13 @@ def left_out(folder: Path, name: str, kind: str, passed: Passed) -> None:
         passed.note(kind, name, inside)
 
 
-def counts(path: Path, kind: str, name: str, passed: Passed) -> bool:
+def counts(path: Path, kind: str, walk: Walk) -> bool:
     """Whether what is no folder is an image; notes it where not. Raises Fault where nothing can be told of it."""
+    if kind != OTHER and named_as_image(path.name):
+        return True
+    passed, name = walk.passed, walk.name(path)
     if kind == OTHER:
         passed.note("pipe(s), socket(s) or device(s), left out", name)
-    elif named_as_image(path.name):
-        return True
     elif kind == NOWHERE:
         passed.note("link(s) that lead nowhere", name)
     elif path.name.lower().endswith(OTHER_SUFFIXES):

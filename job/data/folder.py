@@ -201,14 +201,13 @@ def arrays_of(tree: Tree, stored: Decoded, rules: Rules) -> Arrays:
     for each in bad:
         event("image", f"{printable(each.file)}: {printable(each.reason)}", level="WARNING")
     left_out = {each.row for each in unreadable}
-    parts, names = [], []
+    parts, kept = [], []
     row = start = 0
     for part in (tree.train, tree.validation, tree.test):
         kept = [each for each, at in zip(part, range(row, row + len(part)), strict=True) if at not in left_out]
         these = slice(start, start + len(kept))  # a view: the images stay where they are
         labels = np.array([label for _, label in kept], dtype=np.int64)
         parts.append((stored.images[these], labels, stored.found.sizes[these], stored.found.contents[these]))
-        names = [tree.name(file) for file, _ in kept]
         row, start = row + len(part), these.stop
     images, (train_labels, validation_labels, test_labels), sizes, contents_of = zip(*parts, strict=True)
     train, validation, test = images
@@ -225,7 +224,7 @@ def arrays_of(tree: Tree, stored: Decoded, rules: Rules) -> Arrays:
         train_labels,
         test,
         test_labels,
-        tuple(names),
+        tuple(tree.name(file) for file, _ in kept),  # of the last part, the test set
         (validation, validation_labels) if tree.validation else None,
         tuple(bad),
         sizes,

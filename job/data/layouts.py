@@ -163,8 +163,8 @@ def by_class(folder: Path, passed: Passed, part: str) -> list[tuple[Path, str]]:
     note_others(folder, classes, passed, folder.parent)
     found = []
     for place in classes:
-        inside = list(images(place, passed, folder.parent))
-        found += [(file, class_name(place.name)) for file in inside]
+        inside, name = list(images(place, passed, folder.parent)), class_name(place.name)
+        found += [(file, name) for file in inside]
         if not inside and part == "train":
             raise Fault(
                 f"DATA_DIR: {printable(str(place))} holds no image ({KINDS}).", "Put some there, or remove the folder."

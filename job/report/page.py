@@ -117,7 +117,7 @@ def curves(report: RunReport) -> Curves:
     return Curves(
         tuple(drawings),
         report.recipe,
-        "" if sheet is None else address(mosaic(sheet)),
+        "" if sheet is None else address(mosaic(sheet), sheet.shape[2]),
         0 if sheet is None else sheet.shape[1] - 1,
     )
 

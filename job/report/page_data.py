@@ -68,5 +68,5 @@ def data(report: RunReport) -> Data | None:
 
 
 def strip(images: NDArray[np.uint8]) -> str:
-    """Images side by side, uint8 `[count, rows, columns, 3]`, as the address of a PNG within the page."""
+    """Images side by side, uint8 `[count, rows, columns, 3]`, as the address of a picture within the page."""
     return address(np.concatenate(list(images), axis=1)) if len(images) else ""

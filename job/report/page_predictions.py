@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from job.report.seen import SMALL, WORDS, overlay
+from job.report.seen import WORDS, overlay
 from job.report.templating import Section, address, page
 
 
@@ -75,6 +75,4 @@ def html(images: Sequence[Seen], place: Place, method: str) -> bytes:
 def shown(seen: Seen) -> Shown:
     if seen.failure:
         return Shown(seen, "", "")
-    step = max(1, len(seen.pixels) // SMALL)
-    picture = address(np.ascontiguousarray(seen.pixels[::step, ::step]))
-    return Shown(seen, picture, "" if seen.heat is None else address(overlay(seen.pixels, seen.heat)))
+    return Shown(seen, address(seen.pixels), "" if seen.heat is None else address(overlay(seen.pixels, seen.heat)))

@@ -25,5 +25,5 @@ def png(sheet: NDArray[np.uint8]) -> bytes:
     times = max(1, LEAST // sheet.shape[2])
     large = sheet.repeat(times, axis=2).repeat(times, axis=3)
     out = io.BytesIO()
-    Image.fromarray(mosaic(large)).save(out, format="png", optimize=True)
+    Image.fromarray(mosaic(large)).save(out, format="png", optimize=times > 1)
     return out.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import warnings
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from job.report import files, metrics
 from job.report.answers import answers_of
 from job.report.page import html
 from job.report.summary import files as summary_files
+from job.report.templating import address
 from tests.helpers import browser, records
 from tests.helpers.browser import Browser, Seen
 
@@ -149,3 +152,26 @@ def test_three_hundred_classes_stay_readable() -> None:
     assert "class 299" in shown
     assert "A matrix of so many classes" in shown
     assert len(shown) < 600_000
+
+
+def test_photographs_make_no_page_of_megabytes() -> None:
+    """Small images keep every pixel; of photographs a page has what it shows, also side by side."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (32, 64, 3), np.uint8)
+    assert np.array_equal(shown_of(address(small)), small)
+    colours = rng.integers(0, 256, (4, 4, 3), np.uint8)
+    photograph = np.asarray(Image.fromarray(colours).resize((224, 224), Image.Resampling.BICUBIC))
+    for pixels, side in (
+        (photograph, 0),
+        (np.concatenate([photograph] * 3, axis=1), 0),
+        (np.tile(photograph, (2, 2, 1)), 224),
+    ):
+        seen = shown_of(address(pixels, side))
+        assert seen.shape == (pixels.shape[0] // 2, pixels.shape[1] // 2, 3)
+        assert np.abs(seen - pixels[::2, ::2].astype(float)).mean() < 4
+        assert len(address(pixels, side)) < 0.2 * pixels.nbytes
+
+
+def shown_of(address: str) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as picture:
+        return np.asarray(picture)
