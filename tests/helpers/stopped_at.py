@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from job.__main__ import leave, main
@@ -26,15 +26,22 @@ PARTS = {  # part → the function that does it, and how long it stands there
     "report": ("job.report.files", STANDS),
     "upload": ("job.runs.publish.publish", STANDS),
     "waiting for the lock": ("job.runs.lock.acquire", 0.0),
-    "predict": ("job.modes.predict.classified", STANDS),
+    "predict": ("job.modes.predict.of_part", STANDS),
     "export": ("job.modes.export.torchs", STANDS),
     "verify": ("job.modes.verify.whole", STANDS),
 }
 
 
-def replaced(target: str, by: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+def found(target: str) -> tuple[ModuleType, str]:
+    """The module, which has that name."""
     module, _, name = target.rpartition(".")
-    setattr(import_module(module), name, by(getattr(import_module(module), name)))
+    assert callable(getattr(import_module(module), name)), target
+    return import_module(module), name
+
+
+def replaced(target: str, by: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    module, name = found(target)
+    setattr(module, name, by(getattr(module, name)))
 
 
 def standing(seconds: float) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -49,21 +56,8 @@ def standing(seconds: float) -> Callable[[Callable[..., Any]], Callable[..., Any
     return by
 
 
-def without_onnx() -> None:
-    """Exports some bytes where the packages are not installed: what a stop meets is the store's part of it."""
-    from job.modes import export
-
-    alike = export.Comparison(1, 0.0, 1.0, 1, 1, 0, 0)
-    replaced("job.modes.export.check_packages", lambda _: lambda: None)
-    replaced("job.modes.export.torchs", lambda _: lambda *given: (b"onnx", 18))
-    replaced("job.modes.export.compare", lambda _: lambda *given: alike)
-    replaced("job.modes.export.describe", lambda _: lambda *given: {})
-
-
 if __name__ == "__main__":
     streams.hold()
-    if find_spec("onnx") is None:
-        without_onnx()
     target, seconds = PARTS[sys.argv[1]]
     replaced(target, standing(seconds))
     leave(main([]))

@@ -25,7 +25,7 @@ from job.runs.owner import Clock, Owner, Timing, boot_time, content, owner, star
 from job.storage import Heard, s3
 from job.storage.local import LocalStore
 from tests.conftest import ROOT, bare_environment
-from tests.helpers import small_run
+from tests.helpers import chaos, small_run
 from tests.helpers.fault_proxy import Proxy, Rule
 from tests.helpers.s3_fixtures import aws_variables, set_aws
 from tests.helpers.s3_server import Server
@@ -509,7 +509,6 @@ ILL = {
     "refusing": [Rule("answer", "*")],
     "cutting": [Rule("reset", "*")],
 }
-LOADED = 6.0  # seconds that a machine under load may add
 
 
 @pytest.mark.slow
@@ -540,4 +539,4 @@ def test_a_stop_ends_in_time_whatever_the_store_does(
     print(f"{part}, store {ill}: {seconds:.1f} s to exit code {process.returncode}")
     finished = part == "publishing" and ill == "well" and process.returncode == 0  # within that second
     assert process.returncode == 143 or finished, said
-    assert seconds < 10 + LOADED
+    assert seconds < chaos.IN_TIME

@@ -61,7 +61,7 @@ def test_killed_at_random_moments(twin: tuple[dict[str, bytes], float], signum: 
     )
     assert report.different == []
     assert report.kills == kills
-    assert report.slowest_stop < 10
+    assert report.slowest_stop < chaos.IN_TIME
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from job.report.plots.drawing import TEST, TRAIN, small_figure
 from job.report.records import RunReport
@@ -67,4 +67,4 @@ def draw(axes: Axes, report: RunReport, key: str) -> None:
         values = [getattr(score, key) for score in scores]
         axes.plot(numbers, values, color=colour, marker=marker, markersize=4, label=name)
     axes.set(xlabel="epoch", ylabel=LABELS[key])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True) if len(numbers) > 1 else FixedLocator(numbers))
