@@ -75,10 +75,12 @@ def no_summary_of_this_shell() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def hang_ups_are_heard() -> None:
-    """By the processes of tests, too, where the tests themselves were started under nohup."""
+def signals_are_heard() -> None:
+    """By the processes of tests, too, where the tests themselves were started under nohup, or in a script with `&`."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
