@@ -84,6 +84,7 @@ def ends(tmp_path: Path, swift: Server, bucket: str) -> Mapping[str, tuple[dict[
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_no_secret_shows(
     job: Job, tmp_path: Path, ends: Mapping[str, Any], owner: Any, bucket: str, log_format: str
