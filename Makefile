@@ -171,13 +171,11 @@ else
 INSTALL = --no-verify-hashes --torch-backend=$(TORCH) -c requirements.lock -r requirements.in
 endif
 
-# Bytecode of what every start loads: where PYTHONDONTWRITEBYTECODE is set, as in many containers, each would compile
-# it again, which takes longer than a small run.
-COMPILE := PYTHONDONTWRITEBYTECODE= $(RUN) -c 'import torch, hyperopt, matplotlib.figure, boto3'
-
+# The imports leave bytecode of what every start loads: where PYTHONDONTWRITEBYTECODE is set, as in many containers,
+# each would compile it again, which takes longer than a small run.
 $(READY): requirements.lock | $(UV)
 	$(UV) pip install -q --python $(RUN) $(INSTALL)
-	@$(COMPILE)
+	@PYTHONDONTWRITEBYTECODE= $(RUN) -c 'import torch, hyperopt, matplotlib.figure, boto3'
 	@touch $@
 
 $(DEV): requirements-dev.lock | $(READY)

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from job.data import cifar10, folder, synthetic
+from job.data import cifar10, folder, picture, synthetic
 from job.data.arrays import Arrays, Bad
 from job.data.attentive import Opener
 from job.data.download import Bar
@@ -109,6 +109,14 @@ class Wanted:
     urls: tuple[str, ...] = ()
     kaggle_input: Path | None = None
     rules: folder.Rules = folder.RULES
+
+
+def is_kept(name: str, side: int, limit: int | None) -> bool:
+    """Whether a file holds what `load` gives, or would where memory is too small (`remade`): not what lies in memory as
+    it was read or drawn.
+    """
+    part = name == "cifar10" and limit is not None and limit < cifar10.TRAIN_COUNT
+    return name == "folder" or part or side != picture.SMALL.side
 
 
 def load(wanted: Wanted, bar: Bar, open_s3: Opener) -> Dataset:

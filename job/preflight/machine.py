@@ -11,11 +11,10 @@ from pathlib import Path
 
 import torch
 
-from job import device
+from job import data, device
 from job.data import places
 from job.device import Compute, cgroup
 from job.device.memory import available
-from job.engine import build
 from job.errors import as_fault, not_installed
 from job.preflight.data import Counts
 from job.preflight.findings import Finding, failed, ok, warn
@@ -117,13 +116,11 @@ def place(settings: Settings, chosen: Compute | None, counts: Counts | None) -> 
     """
     if chosen is None or counts is None:
         return 0, []
-    images, folder = 3 * settings.image_size**2 * counts.images, settings.dataset == "folder"
-    made = (
-        settings.image_size != build.SMALL or settings.data_limit is not None
-    )  # then a file holds them as well, if need be
-    found = places.choose(images, chosen.device, kept=folder or made)
+    images = 3 * settings.image_size**2 * counts.images
+    kept = data.is_kept(settings.dataset, settings.image_size, settings.data_limit)
+    found = places.choose(images, chosen.device, kept=kept)
     copied = 0 if settings.learning_rate is not None else int(images * settings.tune_percent / 100)
-    if not folder:
+    if settings.dataset != "folder":
         needed = 0 if found.name == places.DISK else COPIES * images
     else:
         needed = copied if found.name == places.DEVICE and not chosen.on_gpu else 0

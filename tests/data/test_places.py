@@ -100,7 +100,9 @@ def test_the_whole_set_is_never_in_memory_where_it_is_on_the_disk(tmp_path: Path
     [
         ({"dataset": "cifar10"}, DEVICE, 3 * 3072 * 60_000),  # as it was loaded: no file holds it
         ({"dataset": "cifar10", "image_size": 224}, DISK, 0),  # remade, in a nameless file
-        ({"dataset": "synthetic", "data_limit": 4000}, DISK, 0),
+        ({"dataset": "cifar10", "data_limit": 4000}, DISK, 0),
+        ({"dataset": "cifar10", "data_limit": 50_000}, DEVICE, 3 * 3072 * 60_000),  # which is all of them
+        ({"dataset": "synthetic", "data_limit": 4000}, DEVICE, 3 * 3072 * 60_000),  # no more are drawn
         ({"dataset": "folder", "learning_rate": 0.1, "epochs": 1}, DISK, 0),
     ],
 )
